@@ -1,0 +1,1 @@
+"""Hoarfrost: train on stored features instead of frozen layers."""

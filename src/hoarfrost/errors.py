@@ -1,0 +1,130 @@
+"""Everything that Hoarfrost raises, as one tree.
+
+```
+HoarfrostError
+├── ArgumentError            a call's argument is of the wrong kind or out of range (also a ValueError)
+├── CutError
+│   ├── NoCutError           the model has no place where it can be divided
+│   ├── UnknownCutError      no cut has that name; the near ones are listed
+│   └── InvalidCutError      dividing there would change what the model computes
+├── DataError
+│   ├── DatasetError         empty, too small, or of no known length
+│   ├── UnstableDataError    one index gives different images, though no transform was handed over
+│   ├── ImageShapeError      images of differing sizes reach the model
+│   └── NonFiniteError       NaN or infinity in features; names the sample and the channel
+├── PolicyError              a policy asked for a depth that does not exist, or to thaw where it cannot
+├── CodecError               features or bytes that a codec cannot take; an unknown codec
+├── CacheError
+│   ├── CacheDirectoryError  the cache directory is a file, cannot be written, or has vanished
+│   ├── CacheBusyError       another run is writing there
+│   ├── StaleCacheError      the cache was made from something else; names the field that differs
+│   ├── CorruptChunkError    a chunk is missing, cut short, or fails its checksum
+│   └── BudgetError          the features do not fit the disk budget
+└── CheckpointError          a checkpoint that does not fit this run
+```
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArgumentError",
+    "BudgetError",
+    "CacheBusyError",
+    "CacheDirectoryError",
+    "CacheError",
+    "CheckpointError",
+    "CodecError",
+    "CorruptChunkError",
+    "CutError",
+    "DataError",
+    "DatasetError",
+    "HoarfrostError",
+    "ImageShapeError",
+    "InvalidCutError",
+    "NoCutError",
+    "NonFiniteError",
+    "PolicyError",
+    "StaleCacheError",
+    "UnknownCutError",
+    "UnstableDataError",
+]
+
+
+class HoarfrostError(Exception):
+    """The root: `except hoarfrost.HoarfrostError` catches all that Hoarfrost raises on purpose."""
+
+
+class ArgumentError(HoarfrostError, ValueError):
+    """A call's argument is of the wrong kind or out of range."""
+
+
+class CutError(HoarfrostError):
+    """A model cannot be divided as asked."""
+
+
+class NoCutError(CutError):
+    """The model has no place where it can be divided."""
+
+
+class UnknownCutError(CutError):
+    """No cut has that name."""
+
+
+class InvalidCutError(CutError):
+    """Dividing there would change what the model computes."""
+
+
+class DataError(HoarfrostError):
+    """The data cannot be trained on as they are."""
+
+
+class DatasetError(DataError):
+    """A data set that is empty, too small, or of no known length."""
+
+
+class UnstableDataError(DataError):
+    """One index gives different images, though no transform was handed over."""
+
+
+class ImageShapeError(DataError):
+    """Images of differing sizes reach the model."""
+
+
+class NonFiniteError(DataError):
+    """NaN or infinity in features."""
+
+
+class PolicyError(HoarfrostError):
+    """A policy asked for what cannot be done."""
+
+
+class CodecError(HoarfrostError):
+    """Features or bytes that a codec cannot take."""
+
+
+class CacheError(HoarfrostError):
+    """The stored features cannot be used or written."""
+
+
+class CacheDirectoryError(CacheError):
+    """The cache directory is a file, cannot be written, or has vanished."""
+
+
+class CacheBusyError(CacheError):
+    """Another run is writing to the same cache directory."""
+
+
+class StaleCacheError(CacheError):
+    """The cache was made from something else; the message names the field that differs."""
+
+
+class CorruptChunkError(CacheError):
+    """A chunk is missing, cut short, or fails its checksum."""
+
+
+class BudgetError(CacheError):
+    """The features do not fit the disk budget."""
+
+
+class CheckpointError(HoarfrostError):
+    """A checkpoint that does not fit this run."""
