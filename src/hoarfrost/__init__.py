@@ -1,1 +1,40 @@
 """Hoarfrost: train on stored features instead of frozen layers."""
+
+from .augment import HorizontalFlip, PaddedCrop, Pipeline
+from .cache import Cache
+from .codecs import BFloat16, Codec, Exact, Half, Ladder, Linear
+from .cuts import Cut, divide, find_cut, find_cuts, join
+from .errors import HoarfrostError
+from .freezer import Freezer
+from .freezing import freeze, thaw
+from .policies import Policy, Schedule, TrainState
+from .sensitivity import Selection, sensitivity
+from .views import Views
+
+__all__ = [
+    "BFloat16",
+    "Cache",
+    "Codec",
+    "Cut",
+    "Exact",
+    "Freezer",
+    "Half",
+    "HoarfrostError",
+    "HorizontalFlip",
+    "Ladder",
+    "Linear",
+    "PaddedCrop",
+    "Pipeline",
+    "Policy",
+    "Schedule",
+    "Selection",
+    "TrainState",
+    "Views",
+    "divide",
+    "find_cut",
+    "find_cuts",
+    "freeze",
+    "join",
+    "sensitivity",
+    "thaw",
+]

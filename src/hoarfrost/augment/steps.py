@@ -1,0 +1,121 @@
+"""A user's transform, taken apart into steps, each with the way it can be handled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torchvision.transforms as v1
+import torchvision.transforms.v2 as v2
+
+from hoarfrost.augment.crops import PaddedCrop
+from hoarfrost.augment.deterministic import is_deterministic
+from hoarfrost.augment.flips import HorizontalFlip, VerticalFlip
+from hoarfrost.augment.paired import Paired
+from hoarfrost.errors import ArgumentError
+
+__all__ = ["Step", "split"]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of a transform.
+
+    Attributes:
+        name: the user's own name for it, such as "RandomCrop".
+        kind: "paired" (has a form on features), "image-only" (random, has none) or "deterministic".
+        reason: why it is of that kind, for `Pipeline.describe`.
+        transform: the user's own object.
+        paired: our form of it, for "paired" only.
+    """
+
+    name: str
+    kind: str
+    reason: str
+    transform: Any
+    paired: Paired | None = None
+
+    @property
+    def is_random(self) -> bool:
+        return self.paired.is_random if self.paired is not None else self.kind == "image-only"
+
+
+def split(transform: Any) -> list[Step]:
+    """The steps of a torchvision transform (v1 or v2), in order; Compose and nn.Sequential are opened.
+
+    Raises:
+        ArgumentError: something that cannot be called.
+    """
+    return [_step(part) for part in _parts(transform)]
+
+
+def _parts(transform: Any) -> Iterator[Any]:
+    if transform is None:
+        return
+    # Exact types only: a subclass may do anything around its parts.
+    if type(transform) in (v1.Compose, v2.Compose):
+        for part in transform.transforms:
+            yield from _parts(part)
+    elif type(transform) is torch.nn.Sequential:
+        for part in transform:
+            yield from _parts(part)
+    elif callable(transform) or isinstance(transform, Paired):
+        yield transform
+    else:
+        raise ArgumentError(
+            "Pipeline.from_transform: expected a torchvision transform, a callable or None, got "
+            f"{type(transform).__name__} {transform!r}"
+        )
+
+
+def _step(transform: Any) -> Step:
+    name = getattr(transform, "__name__", type(transform).__name__)
+    for paired in (_flip(transform), _crop(transform)):
+        if isinstance(paired, str):
+            return Step(name, "image-only", paired, transform)
+        if paired is not None:
+            return Step(name, "paired", "has a form on images and one on features", transform, paired)
+    if is_deterministic(transform):
+        return Step(name, "deterministic", "the same for every rendition of an image", transform)
+    module = type(transform).__module__
+    if module.startswith("torchvision.transforms") and not isinstance(transform, (v1.Lambda, v2.Lambda)):
+        reason = "random, without a form on features; run on images under a seed of each sample"
+    else:
+        reason = (
+            "an unknown callable may be random; run on images under a seed of each sample "
+            "(wrap it in hoarfrost.augment.deterministic if it is not)"
+        )
+    return Step(name, "image-only", reason, transform)
+
+
+def _flip(transform: Any) -> Paired | None:
+    flips: dict[type, Callable[[float], Paired]] = {
+        v1.RandomHorizontalFlip: HorizontalFlip,
+        v2.RandomHorizontalFlip: HorizontalFlip,
+        v1.RandomVerticalFlip: VerticalFlip,
+        v2.RandomVerticalFlip: VerticalFlip,
+    }
+    if isinstance(transform, Paired):
+        return transform
+    return flips[type(transform)](transform.p) if type(transform) in flips else None
+
+
+def _crop(transform: Any) -> Paired | str | None:
+    """Our form of a RandomCrop, or why there is none."""
+    if type(transform) not in (v1.RandomCrop, v2.RandomCrop):
+        return None
+    if isinstance(transform.fill, dict):
+        return "its fill differs between types; run on images under a seed of each sample"
+    if transform.pad_if_needed and transform.padding_mode != "constant":
+        return "pads twice in a mode that is not constant; run on images under a seed of each sample"
+    padding = transform.padding
+    if type(transform) is v2.RandomCrop and padding is not None:
+        left, right, top, bottom = padding
+        padding = (left, top, right, bottom)
+    if padding is not None and min([padding] if isinstance(padding, int) else padding) < 0:
+        return "its padding is negative; run on images under a seed of each sample"
+    return PaddedCrop(
+        transform.size, padding, transform.fill, transform.padding_mode, pad_if_needed=transform.pad_if_needed
+    )

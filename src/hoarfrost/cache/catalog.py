@@ -1,0 +1,92 @@
+"""What a directory of caches holds, and removing what is no longer wanted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hoarfrost.cache.files import (
+    BUILDING_FILE,
+    MANIFEST_FILE,
+    directory_errors,
+    directory_nbytes,
+    foreign_file,
+    is_key,
+    remove_tree,
+)
+from hoarfrost.cache.fingerprint import Fingerprint
+from hoarfrost.cache.locking import CacheLock
+from hoarfrost.cache.manifest import Manifest
+from hoarfrost.errors import CacheBusyError, CacheError
+
+__all__ = ["CacheInfo", "list_caches", "prune"]
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """One cache in a directory. `state`: `ready`, `building` (interrupted or under way) or `damaged` (its
+    manifest
+    cannot be read, and `manifest` is None)."""
+
+    path: Path
+    key: str
+    state: str
+    nbytes: int
+    modified: float
+    manifest: Manifest | None
+
+
+def list_caches(directory: str | os.PathLike[str]) -> list[CacheInfo]:
+    """The caches in a directory, committed and building, by path; other files are not looked at.
+
+    Raises:
+        CacheDirectoryError: there is no such directory.
+    """
+    root = Path(directory)
+    with directory_errors(root, "listing"):
+        found = [_info(path) for path in sorted(root.iterdir()) if path.is_dir()]
+    return [info for info in found if info is not None]
+
+
+def prune(directory: str | os.PathLike[str], keep: Iterable[Fingerprint | str] = ()) -> list[Path]:
+    """Removes all caches and interrupted builds but those in `keep` (fingerprints, digests or keys) and
+    those that someone is writing to; the paths that were removed.
+
+    Raises:
+        CacheDirectoryError: there is no such directory, or something cannot be removed.
+    """
+    root = Path(directory)
+    kept = {k.key if isinstance(k, Fingerprint) else k[:16] for k in keep}
+    removed = []
+    for info in list_caches(root):
+        if info.key in kept:
+            continue
+        if foreign_file(info.path) is not None:
+            continue
+        with suppress(CacheBusyError), CacheLock(root, info.key):
+            with directory_errors(info.path, "removing"):
+                remove_tree(info.path)
+            removed.append(info.path)
+    with directory_errors(root, "removing leftovers"):
+        for path in root.glob("discard-*"):
+            if is_key(path.name.removeprefix("discard-")) and foreign_file(path) is None:
+                remove_tree(path)
+                removed.append(path)
+    return removed
+
+
+def _info(path: Path) -> CacheInfo | None:
+    key = path.name.removeprefix("building-")
+    name = MANIFEST_FILE if key == path.name else BUILDING_FILE
+    if not is_key(key) or not (path / name).exists():
+        return None
+    state = "ready" if name == MANIFEST_FILE else "building"
+    manifest = None
+    try:
+        manifest = Manifest.read(path / name)
+    except CacheError:
+        state = "damaged"
+    return CacheInfo(path, key, state, directory_nbytes(path), (path / name).stat().st_mtime, manifest)

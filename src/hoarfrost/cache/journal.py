@@ -1,0 +1,61 @@
+"""The journal: one line of JSON for each record that was written, each line with a checksum of its own.
+
+A line vouches for its record. A line that was torn, flipped or cut short is no line: its record counts as
+not written. Where two lines name the same (chunk, view), the later one is right: that is how a record is
+healed.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from hoarfrost.cache.fingerprint import canonical_json
+
+__all__ = ["Record", "read_journal", "write_line"]
+
+_MARK = b',"line_crc32":"'
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where the bytes of one (chunk, view) lie in the data file, what they are, and whose they are."""
+
+    chunk: int
+    view: int
+    offset: int
+    nbytes: int
+    crc32: int
+    targets_crc32: int
+    sample_ids: tuple[int, ...]
+
+
+def write_line(record: Record) -> bytes:
+    """The record's line: JSON with sorted keys, then `line_crc32`, the crc32 of all bytes in front of
+    that comma.
+    """
+    body = canonical_json(asdict(record))[:-1]
+    return body + _MARK + b'%08x"}\n' % zlib.crc32(body)
+
+
+def read_line(line: bytes) -> Record | None:
+    """The record of a line without its newline, or None where the line is not as it was written."""
+    body, mark, rest = line.rpartition(_MARK)
+    if not mark or rest != b'%08x"}' % zlib.crc32(body):
+        return None
+    try:
+        fields = json.loads(body + b"}")
+        return Record(**{**fields, "sample_ids": tuple(fields["sample_ids"])})
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def read_journal(data: bytes) -> dict[tuple[int, int], Record]:
+    """The last good line for each (chunk, view)."""
+    return {(r.chunk, r.view): r for r in _good(data.split(b"\n"))}
+
+
+def _good(lines: Iterable[bytes]) -> Iterable[Record]:
+    return (record for record in map(read_line, lines) if record is not None)

@@ -1,0 +1,69 @@
+"""One writer for each cache. The lock is the operating system's, so that a crashed holder's does not
+block.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from hoarfrost.cache.files import directory_errors
+from hoarfrost.errors import CacheBusyError
+
+__all__ = ["CacheLock"]
+
+
+class CacheLock:
+    """The right to write to the cache `key` under `root`, or to heal it.
+
+    Held from construction to `release`, or as a context.
+
+    Raises:
+        CacheBusyError: another writer holds it; names the directory and the holder's process id.
+        CacheDirectoryError: the directory cannot be written.
+    """
+
+    def __init__(self, root: Path, key: str, wait_seconds: float = 0.0) -> None:
+        self._pid_file = root / f".{key}.pid"
+        # Any thread may release it: a build may be committed by another thread than began it.
+        self._lock = FileLock(root / f".{key}.lock", thread_local=False)
+        try:
+            with directory_errors(root, "taking the writer's lock"):
+                self._acquire(root, key, wait_seconds)
+                # Beside the lock, not in it: some versions of filelock empty the lock file when they try it.
+                self._pid_file.write_text(str(os.getpid()))
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _acquire(self, root: Path, key: str, wait_seconds: float) -> None:
+        try:
+            self._lock.acquire(timeout=wait_seconds)
+        except Timeout as error:
+            raise CacheBusyError(
+                f"process {self._holder()} is writing to the cache {key} in {root}; "
+                "wait for it, or give this run a cache directory of its own"
+            ) from error
+
+    def _holder(self) -> str:
+        with suppress(OSError):
+            return self._pid_file.read_text() or "(unknown)"
+        return "(unknown)"
+
+    def release(self) -> None:
+        """Lets others in; a second call does nothing."""
+        if self._lock.is_locked:
+            self._pid_file.unlink(missing_ok=True)
+            self._lock.release()
+
+    def __enter__(self) -> CacheLock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

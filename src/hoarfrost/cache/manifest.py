@@ -1,0 +1,72 @@
+"""The manifest: the readable page that a cache begins with, and that a build carries until it is
+committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hoarfrost.cache.files import read_json, write_json
+from hoarfrost.cache.fingerprint import Fingerprint, canonical_json
+from hoarfrost.cache.record import TargetForm
+from hoarfrost.cache.spec import CacheSpec
+from hoarfrost.errors import CacheError, CorruptChunkError, HoarfrostError, StaleCacheError
+
+__all__ = ["FORMAT", "VERSION", "Manifest"]
+
+FORMAT = "hoarfrost cache"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is said of a cache as a whole; `targets` is None until the first record was written."""
+
+    fingerprint: Fingerprint
+    spec: CacheSpec
+    targets: TargetForm | None
+    totals: dict[str, int]
+
+    def write(self, path: Path) -> None:
+        """Writes it whole or not at all, with the sha256 of its own canonical JSON."""
+        body: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "fingerprint": dict(self.fingerprint.fields),
+            "digest": self.fingerprint.digest,
+            "spec": self.spec.to_config(),
+            "targets": None if self.targets is None else self.targets.to_config(),
+            "totals": self.totals,
+        }
+        write_json(path, {**body, "sha256": hashlib.sha256(canonical_json(body)).hexdigest()})
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """The inverse of `write`.
+
+        Raises:
+            StaleCacheError: another version of the format.
+            CorruptChunkError: the file is damaged.
+        """
+        body = read_json(path)
+        if body is None or body.get("format") != FORMAT:
+            raise CorruptChunkError(f"{path} is damaged or no manifest of a cache; drop the cache and build it again")
+        claimed = body.pop("sha256", None)
+        if claimed != hashlib.sha256(canonical_json(body)).hexdigest():
+            raise CorruptChunkError(f"{path} does not match its own sha256; drop the cache and build it again")
+        if body.get("version") != VERSION:
+            raise StaleCacheError(f"'version' of the format is {VERSION} here, but {body.get('version')!r} in {path}")
+        try:
+            return cls(
+                Fingerprint(body["fingerprint"]),
+                CacheSpec.from_config(body["spec"]),
+                None if body["targets"] is None else TargetForm.from_config(body["targets"]),
+                body["totals"],
+            )
+        except CacheError:
+            raise
+        except (HoarfrostError, KeyError, TypeError) as error:
+            raise CorruptChunkError(f"{path} is no manifest that this version can read: {error}") from error

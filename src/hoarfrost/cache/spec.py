@@ -1,0 +1,170 @@
+"""What a cache holds: how many samples, in which chunks, of which shape, in which views, under which
+codec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hoarfrost.codecs import Codec, codec_from_config
+from hoarfrost.errors import ArgumentError
+
+__all__ = ["CacheSpec", "dtype_named", "name_of"]
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """`float32` for `torch.float32`: how a dtype is written to disk."""
+    return str(dtype).removeprefix("torch.")
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """The inverse of `name_of`; raises `ArgumentError` for what is no dtype."""
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ArgumentError(f"{name!r} is no dtype of torch")
+    return dtype
+
+
+@dataclass(frozen=True)
+class CacheSpec:
+    """The shape of a cache. Samples lie in chunks of `chunk_size`; the last chunk may be shorter.
+
+    `shape` is one sample's, in logical order (`[C, H, W]`), and `channel_axis` an axis of the batch `[N,
+    *shape]`. With `channels_last` (4 dimensions, `channel_axis` 1) features are stored as `[N, H, W, C]`,
+    the order in which they lie in memory. `view_channels` names, for each view, the channels that are
+    stored; None is all of them, and view 0 always stores all.
+
+    Raises:
+        ArgumentError: a number out of range, or view channels that are empty, repeated or unknown.
+    """
+
+    samples: int
+    chunk_size: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    channel_axis: int
+    channels_last: bool
+    codec: Codec
+    view_channels: tuple[tuple[int, ...] | None, ...] = (None,)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        views = tuple(None if v is None else tuple(int(c) for c in v) for v in self.view_channels)
+        object.__setattr__(self, "view_channels", views)
+        if self.samples < 1 or self.chunk_size < 1 or not self.shape or min(self.shape) < 1:
+            raise ArgumentError(
+                f"samples, chunk_size and shape must be positive: {self.samples}, {self.chunk_size}, {self.shape}"
+            )
+        if not self.dtype.is_floating_point:
+            raise ArgumentError(f"features are floats, not {self.dtype}")
+        if not 1 <= self.channel_axis <= len(self.shape):
+            raise ArgumentError(f"channel_axis {self.channel_axis} is no axis of a batch of {self.shape}")
+        if self.channels_last and (len(self.shape) != 3 or self.channel_axis != 1):
+            raise ArgumentError("channels_last is for [N, C, H, W] features with channel_axis 1")
+        if not views or views[0] is not None:
+            raise ArgumentError("view 0 stores all channels: view_channels begins with None")
+        for view, channels in enumerate(views):
+            if channels is None:
+                continue
+            if not channels or len(set(channels)) < len(channels):
+                raise ArgumentError(f"view {view} stores no channel, or one twice: {channels}")
+            if min(channels) < 0 or max(channels) >= self.channels:
+                raise ArgumentError(f"view {view} stores channels of 0 to {self.channels - 1}, not {channels}")
+
+    @property
+    def channels(self) -> int:
+        """The number of channels of the features."""
+        return self.shape[self.channel_axis - 1]
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.samples // self.chunk_size)
+
+    @property
+    def views(self) -> int:
+        return len(self.view_channels)
+
+    @property
+    def records(self) -> set[tuple[int, int]]:
+        """Every (chunk, view) that a complete cache holds."""
+        return {(chunk, view) for chunk in range(self.chunks) for view in range(self.views)}
+
+    @property
+    def dense_nbytes(self) -> int:
+        """Bytes of the same views in float32."""
+        return sum(4 * self.samples * prod(self.view_shape(view)) for view in range(self.views))
+
+    @property
+    def codec_axis(self) -> int:
+        """The channel axis in physical order: what the codec is called with."""
+        return len(self.shape) if self.channels_last else self.channel_axis
+
+    def rows(self, chunk: int) -> int:
+        """Samples in a chunk."""
+        return min(self.chunk_size, self.samples - chunk * self.chunk_size)
+
+    def view_shape(self, view: int) -> tuple[int, ...]:
+        """One sample's shape under a view, logical order, with only the stored channels."""
+        channels = self.view_channels[view]
+        shape = list(self.shape)
+        shape[self.channel_axis - 1] = self.channels if channels is None else len(channels)
+        return tuple(shape)
+
+    def physical_shape(self, chunk: int, view: int) -> tuple[int, ...]:
+        """The shape of a record's features as they are stored: `[n, C, H, W]` or `[n, H, W, C]`."""
+        shape = (self.rows(chunk), *self.view_shape(view))
+        return (shape[0], *shape[2:], shape[1]) if self.channels_last else shape
+
+    def physical(self, features: Tensor) -> Tensor:
+        """A batch in the order in which it is stored; no copy where it already lies so in memory."""
+        return (features.permute(0, 2, 3, 1) if self.channels_last else features).contiguous()
+
+    def logical(self, values: Tensor) -> Tensor:
+        """The inverse of `physical`, without a copy: a stored batch (or rows gathered from several) as `[N,
+        C, H, W]`.
+
+        With `channels_last` the result is a view whose memory format is `torch.channels_last`.
+        """
+        return values.permute(0, 3, 1, 2) if self.channels_last else values
+
+    def check_record(self, chunk: int, view: int) -> None:
+        """Raises `ArgumentError` for a (chunk, view) that this cache has no place for."""
+        if not 0 <= chunk < self.chunks:
+            raise ArgumentError(f"there is no chunk {chunk}: the cache has {self.chunks} (0 to {self.chunks - 1})")
+        if not 0 <= view < self.views:
+            raise ArgumentError(f"there is no view {view}: the cache has {self.views} (0 to {self.views - 1})")
+
+    def to_config(self) -> dict[str, Any]:
+        """JSON values from which `from_config` makes an equal spec."""
+        return {
+            "samples": self.samples,
+            "chunk_size": self.chunk_size,
+            "shape": list(self.shape),
+            "dtype": name_of(self.dtype),
+            "channel_axis": self.channel_axis,
+            "channels_last": self.channels_last,
+            "codec": self.codec.to_config(),
+            "view_channels": [None if v is None else list(v) for v in self.view_channels],
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> CacheSpec:
+        """The inverse of `to_config`.
+
+        Raises:
+            ArgumentError: a field is missing, unknown or out of range.
+            CodecError: the codec is unknown.
+        """
+        fields = dict(config)
+        try:
+            fields["dtype"] = dtype_named(fields["dtype"])
+            fields["codec"] = codec_from_config(fields["codec"])
+            return cls(**fields)
+        except (KeyError, TypeError) as error:
+            raise ArgumentError(f"not a cache's spec ({error}): {config!r}") from error

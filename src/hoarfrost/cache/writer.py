@@ -1,0 +1,268 @@
+"""Building a cache: records are appended under a journal, and nothing is visible before `commit`."""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from hoarfrost.cache.files import (
+    BUILDING_FILE,
+    FEATURES_FILE,
+    JOURNAL_FILE,
+    MANIFEST_FILE,
+    TARGETS_FILE,
+    building_path,
+    directory_errors,
+    fsync_directory,
+    remove_tree,
+    write_at,
+)
+from hoarfrost.cache.fingerprint import Fingerprint
+from hoarfrost.cache.journal import Record, write_line
+from hoarfrost.cache.locking import CacheLock
+from hoarfrost.cache.manifest import Manifest
+from hoarfrost.cache.record import TargetForm, encode_features, prepare_ids, prepare_targets
+from hoarfrost.cache.resume import discard_stale, recover
+from hoarfrost.cache.spec import CacheSpec
+from hoarfrost.errors import ArgumentError, BudgetError, CacheDirectoryError
+
+if TYPE_CHECKING:
+    from hoarfrost.cache.reader import Cache
+
+__all__ = ["CacheWriter"]
+
+# What the manifest's totals and checksum add to the building file that it grows from.
+_MANIFEST_MARGIN = 512
+
+
+class CacheWriter:
+    """A cache that is being built; `Cache.create` makes it.
+
+    It lies in `building-<key>` until `commit` renames it. As a context it closes at the end: what was neither
+    committed nor aborted stays on disk and is resumed by the next `Cache.create` with the same fingerprint
+    and spec. `append` may be called from many threads; they encode side by side and write in turn.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        fingerprint: Fingerprint,
+        spec: CacheSpec,
+        budget_bytes: int | None,
+        open_cache: Callable[[Path], Cache],
+    ) -> None:
+        if budget_bytes is not None and budget_bytes < 1:
+            raise ArgumentError(f"budget_bytes must be positive, not {budget_bytes}")
+        self.path = building_path(root, fingerprint.key)
+        self.fingerprint = fingerprint
+        self.spec = spec
+        self.budget_bytes = budget_bytes
+        self._open_cache = open_cache
+        self._final = root / fingerprint.key
+        self._mutex = threading.Lock()
+        self._files: dict[str, int] = {}
+        with directory_errors(root, "making the directory"):
+            root.mkdir(parents=True, exist_ok=True)
+        self._lock = CacheLock(root, fingerprint.key)
+        try:
+            with directory_errors(self.path, "beginning the build"):
+                discard_stale(root, fingerprint.key)
+                self._form, self._records = recover(self.path, fingerprint, spec)
+                if not (self.path / BUILDING_FILE).exists():
+                    self._write_building_file()
+                for name in (FEATURES_FILE, TARGETS_FILE, JOURNAL_FILE):
+                    self._files[name] = os.open(self.path / name, os.O_RDWR | os.O_CREAT, 0o666)
+            self._end = max((r.offset + r.nbytes for r in self._records.values()), default=0)
+            self._journal_end = os.fstat(self._files[JOURNAL_FILE]).st_size
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def done(self) -> set[tuple[int, int]]:
+        """The (chunk, view) that are written and, where an interrupted build left them, verified."""
+        return set(self._records)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the cache takes so far, its targets and manifest included."""
+        return self._end + self._journal_end + self._fixed_nbytes(self._form)
+
+    def append(
+        self, chunk: int, view: int, sample_ids: Sequence[int] | Tensor, targets: Tensor, features: Tensor
+    ) -> int:
+        """Encodes and writes one record; the bytes that it took in the data file.
+
+        `features` is `[n, C, H, W]` (logical order, cut to the view's stored channels), `targets` a numeric
+        tensor `[n, ...]`, `sample_ids` n integers; both must be the same for all views of a chunk.
+
+        Raises:
+            ArgumentError: a place, shape or dtype that the spec has not; a record that is there already;
+                ids or
+                targets other than the chunk's under another view.
+            BudgetError: the record would pass `budget_bytes`, or the disk is full. It is not written, those
+                before
+                stay.
+            CacheDirectoryError: the directory has vanished or cannot be written.
+            NonFiniteError, CodecError: as `Codec.encode`; names the sample.
+        """
+        self.spec.check_record(chunk, view)
+        if (chunk, view) in self._records:
+            raise ArgumentError(f"chunk {chunk}, view {view} is written already; skip what writer.done holds")
+        ids = prepare_ids(self.spec, chunk, sample_ids)
+        form, target_bytes = prepare_targets(self.spec, chunk, targets, self._form)
+        payload = encode_features(self.spec, chunk, view, ids, features)
+        with self._mutex:
+            self._check_open()
+            if (chunk, view) in self._records:
+                raise ArgumentError(f"chunk {chunk}, view {view} was written by another thread meanwhile")
+            record = Record(chunk, view, self._end, len(payload), zlib.crc32(payload), zlib.crc32(target_bytes), ids)
+            self._check_twins(record)
+            if self._form is None:
+                self._form = form
+                with directory_errors(self.path, "writing the form of the targets"):
+                    self._write_building_file()
+            elif self._form != form:
+                prepare_targets(self.spec, chunk, targets, self._form)
+            self._write(record, form, payload, target_bytes)
+        return len(payload)
+
+    def commit(self) -> Cache:
+        """Makes the cache visible, durably, in place of an older one with the same fingerprint; opens it.
+
+        Raises:
+            ArgumentError: records are missing; says how many and which first.
+            BudgetError: the disk is full. What was built stays and can be resumed.
+            CacheDirectoryError: the directory has vanished or cannot be written.
+        """
+        with self._mutex:
+            self._check_open()
+            missing = sorted(self.spec.records - self.done)
+            if missing:
+                raise ArgumentError(
+                    f"{len(missing)} of {len(self.spec.records)} records are missing, "
+                    f"the first is chunk {missing[0][0]}, view {missing[0][1]}"
+                )
+            with directory_errors(self.path, "committing"):
+                for name in (FEATURES_FILE, TARGETS_FILE, JOURNAL_FILE):
+                    os.fsync(self._files[name])
+                totals = {
+                    "records": len(self._records),
+                    "feature_bytes": sum(r.nbytes for r in self._records.values()),
+                    "dense_bytes": self.spec.dense_nbytes,
+                }
+                manifest = Manifest(self.fingerprint, self.spec, self._form, totals)
+                manifest.write(self.path / MANIFEST_FILE)
+                self._make_visible()
+            self.close()
+        return self._open_cache(self._final)
+
+    def abort(self) -> None:
+        """Removes what was built and lets others in; after `commit` or a first `abort` it does nothing."""
+        if not self._files:
+            return
+        with directory_errors(self.path, "removing the build"):
+            if self.path.exists():
+                remove_tree(self.path)
+        self.close()
+
+    def close(self) -> None:
+        """Lets others in, and leaves what was built for a later `Cache.create` to resume."""
+        for fd in self._files.values():
+            os.close(fd)
+        self._files = {}
+        self._lock.release()
+
+    def __enter__(self) -> CacheWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if not self._files:
+            raise ArgumentError("the writer is closed: it was committed, aborted or left")
+        if os.fstat(self._files[FEATURES_FILE]).st_nlink == 0:
+            raise CacheDirectoryError(f"the cache directory {self.path} has vanished while it was being built")
+
+    def _check_twins(self, record: Record) -> None:
+        """A chunk's samples and targets are stored once, so that all its views must agree on them."""
+        for view in range(self.spec.views):
+            twin = self._records.get((record.chunk, view))
+            if twin is not None and twin.sample_ids != record.sample_ids:
+                raise ArgumentError(f"chunk {record.chunk} has other sample ids under view {view}")
+            if twin is not None and twin.targets_crc32 != record.targets_crc32:
+                raise ArgumentError(f"chunk {record.chunk} has other targets under view {view}")
+
+    def _fixed_nbytes(self, form: TargetForm | None) -> int:
+        """Bytes that do not depend on what is still to be written: all targets, and the manifest."""
+        manifest = (self.path / BUILDING_FILE).stat().st_size + _MANIFEST_MARGIN
+        return manifest + (0 if form is None else form.nbytes * self.spec.samples)
+
+    def _write(self, record: Record, form: TargetForm, payload: bytes, target_bytes: bytes) -> None:
+        line = write_line(record)
+        self._check_budget(len(payload) + len(line))
+        try:
+            with directory_errors(
+                self.path, f"writing chunk {record.chunk}, view {record.view}", len(payload) + len(line)
+            ):
+                write_at(self._files[FEATURES_FILE], payload, record.offset)
+                target_offset = record.chunk * self.spec.chunk_size * form.nbytes
+                write_at(self._files[TARGETS_FILE], target_bytes, target_offset)
+                # The line comes last: what it does not vouch for was never written.
+                write_at(self._files[JOURNAL_FILE], line, self._journal_end)
+        except BaseException:
+            with suppress(OSError):
+                os.ftruncate(self._files[FEATURES_FILE], self._end)
+                os.ftruncate(self._files[JOURNAL_FILE], self._journal_end)
+            raise
+        self._records[record.chunk, record.view] = record
+        self._end += len(payload)
+        self._journal_end += len(line)
+
+    def _check_budget(self, needed: int) -> None:
+        if self.budget_bytes is None:
+            return
+        used = self.nbytes
+        if used + needed <= self.budget_bytes:
+            return
+        written = len(self._records)
+        per_record = (self._end + self._journal_end + needed) / (written + 1)
+        per_sample = per_record * len(self.spec.records) / self.spec.samples
+        total = int(per_sample * self.spec.samples) + self._fixed_nbytes(self._form)
+        fitting = max(0, int((self.budget_bytes - self._fixed_nbytes(self._form)) / per_sample))
+        raise BudgetError(
+            f"the next record needs {needed:,} bytes, but {max(0, self.budget_bytes - used):,} are left of the budget "
+            f"of {self.budget_bytes:,} bytes; the whole cache needs about {total:,} bytes, and at this rate the "
+            f"largest that fits has {fitting:,} of {self.spec.samples:,} samples; raise the budget or choose a "
+            "stronger codec"
+        )
+
+    def _write_building_file(self) -> None:
+        Manifest(self.fingerprint, self.spec, self._form, {}).write(self.path / BUILDING_FILE)
+
+    def _make_visible(self) -> None:
+        root = self.path.parent
+        fsync_directory(self.path)
+        # An older cache of the same name steps aside first; a crash in between leaves the finished build to
+        # resume.
+        aside = root / f"discard-{self._final.name}"
+        if aside.exists():
+            remove_tree(aside)
+        if self._final.exists():
+            self._final.rename(aside)
+        self.path.rename(self._final)
+        (self._final / BUILDING_FILE).unlink()
+        fsync_directory(root)
+        if aside.exists():
+            remove_tree(aside)

@@ -1,0 +1,224 @@
+"""Before a cache is built: what to store of each view, at which rung, at what cost, measured on a few chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .augment import Grid, derive
+from .cache import CacheSpec
+from .codecs import Codec, Exact, Ladder, RungMeasure, choose, measure_rungs
+from .costs import Decision, decide, seconds_of
+from .cuts import Cut
+from .errors import CodecError
+from .loading import Order
+from .samples import Samples
+from .sensitivity import channel_distance
+from .sources import PrefixSource, Renditions
+from .views import Views
+
+__all__ = ["Calibration", "calibrate"]
+
+SAMPLE_BYTES = 256 * 2**20
+"""Memory for the calibration sample's features; at most four chunks, at least one."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured and chosen for one freeze.
+
+    Attributes:
+        spec: what the cache will hold (its `view_channels` say how many views, and what of each).
+        decision: read or recompute, with the reason.
+        rungs: every rung's harm and bytes.
+        rung: the chosen one.
+        sensitivity: [C] of the channels, or None where no view can be derived.
+        predicted_bytes: of the whole cache.
+        prefix_seconds, read_seconds: of one epoch, in front of the suffix.
+    """
+
+    spec: CacheSpec
+    decision: Decision
+    rungs: tuple[RungMeasure, ...]
+    rung: RungMeasure
+    sensitivity: Tensor | None
+    predicted_bytes: int
+    prefix_seconds: float
+    read_seconds: float
+
+    @property
+    def codec(self) -> Codec:
+        return self.spec.codec
+
+
+def feature_spec(
+    cut: Cut,
+    features: Tensor,
+    order: Order,
+    codec: Codec,
+    view_channels: tuple[tuple[int, ...] | None, ...] = (None,),
+) -> CacheSpec:
+    """What a cache of such features holds; shape and memory format are those that the prefix really gives."""
+    return CacheSpec(
+        samples=order.samples,
+        chunk_size=order.chunk_size,
+        shape=tuple(features.shape[1:]),
+        dtype=features.dtype,
+        channel_axis=features.dim() - 1 if cut.layout == "tokens" else 1,
+        channels_last=features.dim() == 4
+        and not features.is_contiguous()
+        and features.is_contiguous(memory_format=torch.channels_last),
+        codec=codec,
+        view_channels=view_channels,
+    )
+
+
+def calibrate(
+    *,
+    source: PrefixSource,
+    suffix: Callable[[Tensor], Tensor],
+    cut: Cut,
+    samples: Samples,
+    order: Order,
+    renditions: Renditions,
+    event: int,
+    views: Views,
+    ladder: Ladder,
+    floor: int,
+    tolerance: float,
+    epochs_left: int | None,
+    mode: str,
+    image_size: tuple[int, int] | None,
+) -> Calibration:
+    """Measure on a sample of chunks, choose rung and channels, and decide between reading and recomputing.
+
+    Args:
+        event: the epoch that begins frozen; the stored views' random decisions belong to it.
+        floor: the rung of the previous, shallower cache: compression does not weaken as more layers freeze, unless
+            the tolerance demands it.
+        tolerance: harm that a rung may do (see `hoarfrost.codecs.measure_rungs`).
+    """
+    base = renditions.view(event, 0, views.base)
+    first, _ = source.features(0, base)
+    probe = max(1, min(4, order.chunks, SAMPLE_BYTES // max(1, first.numel() * first.element_size())))
+    features = torch.cat([first, *(source.features(chunk, base)[0] for chunk in range(1, probe))])
+    spec = feature_spec(cut, features, order, Exact())
+
+    rungs = measure_rungs(
+        lambda part: suffix(part.to(source.device)),
+        features,
+        ladder,
+        channel_axis=spec.channel_axis,
+        tolerance=tolerance,
+        chunk_size=order.chunk_size,
+        channels_last=spec.channels_last,
+    )
+    rung = pick(rungs, tolerance, floor)
+    codec = rung.codec
+
+    wanted = views.count if samples.pipeline.is_random else 1
+    sensitivity = None
+    if wanted > 1 and _derivable(cut, samples, image_size):
+        sensitivity = _sensitivity(
+            features, source, samples, order, renditions, event, views, probe, image_size
+        )
+    channel_bytes = rung.bytes_per_sample * order.samples / spec.channels
+    kept: tuple[int, ...] | None = None
+    if sensitivity is not None:
+        chosen = views.channels.choose(sensitivity, torch.full_like(sensitivity, channel_bytes))
+        # A view with nothing of its own would be no record at all; the most sensitive channel stands for it.
+        chosen = chosen if len(chosen) else sensitivity.argmax()[None]
+        kept = None if len(chosen) == len(sensitivity) else tuple(chosen.tolist())
+
+    prefix_seconds = order.chunks * seconds_of(lambda: source.features(0, base), device=source.device)
+    physical = spec.physical(first)
+    payload = codec.encode(physical, spec.codec_axis)
+    read_seconds = order.chunks * seconds_of(
+        lambda: codec.decode(payload, tuple(physical.shape), physical.dtype, spec.codec_axis)
+    )
+    write_seconds = order.chunks * seconds_of(lambda: codec.encode(physical, spec.codec_axis), 1)
+    decision = decide(
+        epochs_left=epochs_left,
+        views=wanted,
+        recompute_seconds=prefix_seconds,
+        read_seconds=read_seconds,
+        view_seconds=prefix_seconds + write_seconds,
+        mode=mode,
+    )
+    view_channels = (None, *[kept] * (max(decision.views, 1) - 1))
+    share = 1.0 if kept is None else len(kept) / spec.channels
+    stored = 1 + share * (len(view_channels) - 1)
+    return Calibration(
+        spec=feature_spec(cut, features, order, codec, view_channels),
+        decision=decision,
+        rungs=tuple(rungs),
+        rung=rung,
+        sensitivity=sensitivity,
+        predicted_bytes=round(rung.bytes_per_sample * order.samples * stored),
+        prefix_seconds=prefix_seconds,
+        read_seconds=read_seconds,
+    )
+
+
+def pick(rungs: Sequence[RungMeasure], tolerance: float, floor: int) -> RungMeasure:
+    """The strongest rung that keeps to the tolerance; a ladder of one rung is taken at its word.
+
+    Where no rung of a longer ladder does, the gentlest is taken that was not refused.
+
+    Raises:
+        CodecError: every rung refused the features.
+    """
+    chosen = rungs[0] if len(rungs) == 1 else choose(rungs, tolerance, floor)
+    if chosen is None:
+        chosen = min(rungs, key=lambda rung: (rung.harm, rung.index))
+    if chosen.refused is not None:
+        raise CodecError(f"no rung of the ladder takes these features: {chosen.refused}")
+    return chosen
+
+
+def _derivable(cut: Cut, samples: Samples, image_size: tuple[int, int] | None) -> bool:
+    paired = any(step.kind == "paired" for step in samples.pipeline.steps)
+    return paired and cut.layout == "NCHW" and image_size is not None
+
+
+def _sensitivity(
+    features: Tensor,
+    source: PrefixSource,
+    samples: Samples,
+    order: Order,
+    renditions: Renditions,
+    event: int,
+    views: Views,
+    probe: int,
+    image_size: tuple[int, int] | None,
+) -> Tensor:
+    """How far each channel of the second view is from what the base view gives for it, [C]."""
+    if image_size is None:
+        raise RuntimeError("sensitivity needs images with a size")
+    ids = torch.cat([order.members(chunk) for chunk in range(probe)])
+    draws = renditions.view(event, 0, views.base), renditions.view(event, 1)
+    exact = torch.cat([source.features(chunk, draws[1])[0] for chunk in range(probe)])
+    place = samples.pipeline.placement
+    grid = Grid(image_size, (features.shape[-2], features.shape[-1]))
+    derived = derive(features, place(draws[0], ids, image_size), place(draws[1], ids, image_size), grid)
+    return channel_distance(exact, derived, views.metric)
+
+
+def suffix_in_eval(suffix: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The suffix as a function for measuring: in eval, without gradients, its flags put back after each call."""
+
+    def call(features: Tensor) -> Tensor:
+        flags = {module: module.training for module in suffix.modules()}
+        suffix.eval()
+        try:
+            with torch.no_grad():
+                output: Tensor = suffix(features)
+                return output
+        finally:
+            for module, flag in flags.items():
+                module.training = flag
+
+    return call

@@ -1,0 +1,47 @@
+"""One zstd frame with a content checksum: what every codec's bytes are wrapped in."""
+
+from __future__ import annotations
+
+import threading
+
+import zstandard
+
+from hoarfrost.errors import CodecError
+
+__all__ = ["LEVEL", "squeeze", "unsqueeze"]
+
+# Level 2 was slower and no smaller on quantised features; negative levels lost a third of the ratio.
+LEVEL = 1
+
+# zstd's contexts must not be shared by threads; a new one for each call would be allocated and cleared each time.
+_THREAD = threading.local()
+
+
+def squeeze(body: bytes | memoryview) -> bytes:
+    """`body` as one zstd frame that carries its size and an xxh64 checksum."""
+    if not hasattr(_THREAD, "compressor"):
+        _THREAD.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True)
+    return bytes(_THREAD.compressor.compress(body))
+
+
+def unsqueeze(payload: bytes, size: int) -> bytearray:
+    """The `size` bytes that `squeeze` was given, in memory that may be written to.
+
+    Raises:
+        CodecError: the frame is damaged, cut short, followed by other bytes, or holds another number of
+            bytes.
+    """
+    if not hasattr(_THREAD, "decompressor"):
+        _THREAD.decompressor = zstandard.ZstdDecompressor()
+    try:
+        # The size is looked at before anything is allocated: a damaged header may claim any number of bytes.
+        found = zstandard.get_frame_parameters(payload).content_size
+        if found != size:
+            raise CodecError(f"the zstd frame holds {found} bytes, but these features take {size}")
+        body = _THREAD.decompressor.decompress(payload, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise CodecError(f"the zstd frame of {len(payload)} bytes is damaged or cut short: {error}") from error
+    # A frame that has lost its content size flag decodes to what it likes; the length is the last word.
+    if len(body) != size:
+        raise CodecError(f"the zstd frame holds {len(body)} bytes, but these features take {size}")
+    return bytearray(body)

@@ -1,0 +1,105 @@
+"""The codecs from gentle to strong; the rung is climbed as more layers freeze."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hoarfrost.codecs.base import Codec, codec_from_config
+from hoarfrost.codecs.bfloat16 import BFloat16
+from hoarfrost.codecs.exact import Exact
+from hoarfrost.codecs.half import Half
+from hoarfrost.codecs.linear import Linear
+from hoarfrost.errors import ArgumentError
+
+__all__ = ["Ladder"]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """At least one codec, from gentle to strong. Which rung is taken is measured: see `measure_rungs`,
+    `choose`.
+
+    Raises:
+        ArgumentError: no rung, or a rung that is no codec.
+    """
+
+    rungs: tuple[Codec, ...]
+
+    def __init__(self, rungs: Sequence[Codec]) -> None:
+        rungs = tuple(rungs)
+        if not rungs:
+            raise ArgumentError("a ladder needs at least one codec")
+        for rung in rungs:
+            if not isinstance(rung, Codec):
+                raise ArgumentError(f"a ladder's rungs are codecs, not {rung!r}; Ladder.of takes names and bits too")
+        object.__setattr__(self, "rungs", rungs)
+
+    def __len__(self) -> int:
+        return len(self.rungs)
+
+    def __iter__(self) -> Iterator[Codec]:
+        return iter(self.rungs)
+
+    def __getitem__(self, index: int) -> Codec:
+        return self.rungs[index]
+
+    @classmethod
+    def named(cls, name: str) -> Ladder:
+        """One of the ladders that users type.
+
+        `auto`: Linear 8, 6, 5, 4, 3, 2 bits. `gentle`: Linear 8 bits. `exact`, `half`, `bfloat16`: these
+        alone.
+
+        Raises:
+            ArgumentError: the name is unknown; the known ones are listed.
+        """
+        if name not in _NAMED:
+            raise ArgumentError(f"unknown ladder {name!r}; known ladders: {', '.join(sorted(_NAMED))}")
+        return cls(_NAMED[name])
+
+    @classmethod
+    def of(cls, value: Ladder | Codec | str | int | Sequence[Codec | int]) -> Ladder:
+        """A ladder from what a user may hand over: a ladder, its name, a codec, bits, or a sequence of the
+        latter two.
+
+        Raises:
+            ArgumentError: anything else.
+            CodecError: bits beyond 1 to 8.
+        """
+        if isinstance(value, Ladder):
+            return value
+        if isinstance(value, str):
+            return cls.named(value)
+        if isinstance(value, Codec | int) and not isinstance(value, bool):
+            return cls([_rung(value)])
+        if isinstance(value, Sequence):
+            return cls([_rung(item) for item in value])
+        raise ArgumentError(f"a ladder is made of a name, a codec, bits (1 to 8) or a sequence of these, not {value!r}")
+
+    def to_config(self) -> list[dict[str, Any]]:
+        """JSON values from which `from_config` makes an equal ladder."""
+        return [rung.to_config() for rung in self.rungs]
+
+    @classmethod
+    def from_config(cls, config: Sequence[Mapping[str, Any]]) -> Ladder:
+        """The inverse of `to_config`; raises `CodecError` for unknown codecs."""
+        return cls([codec_from_config(rung) for rung in config])
+
+
+def _rung(value: object) -> Codec:
+    if isinstance(value, Codec):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Linear(value)
+    raise ArgumentError(f"a rung is a codec or a number of bits (1 to 8), not {value!r}")
+
+
+_NAMED: dict[str, tuple[Codec, ...]] = {
+    "auto": tuple(Linear(bits) for bits in (8, 6, 5, 4, 3, 2)),
+    "bfloat16": (BFloat16(),),
+    "exact": (Exact(),),
+    "gentle": (Linear(8),),
+    "half": (Half(),),
+}

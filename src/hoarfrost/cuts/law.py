@@ -1,0 +1,135 @@
+"""The law of division, tried out: the two parts together compute what the model computes, bit for bit."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import InvalidCutError
+from .liveness import preserved_randomness
+from .nested import leaves, tensors_in
+from .plan import Plan
+from .prefix import Prefix
+from .shadow import shadow
+from .suffix import Suffix
+from .survey import take_rows
+
+__all__ = ["check_law"]
+
+SEED = 0
+
+
+def check_law(plan: Plan, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Divide a shadow of the model and compare it with the model on these inputs, in eval and in train.
+
+    Compared are outputs, the buffers afterwards, and the gradients of the parameters behind the cut (but for those
+    that act on both sides). The model's buffers, gradients and flags and the random states stay as they are.
+
+    Raises:
+        InvalidCutError: something differs; the message says what, in which mode, and by how much.
+    """
+    where = f"cut '{plan.cut.label}'"
+    inputs = take_rows(inputs, max(inputs[0].shape[0], 2))
+    with preserved_randomness(inputs):
+        for training in (False, True):
+            mode = "train" if training else "eval"
+            whole = Whole(model, training)
+            parts = Parts(plan, model, training)
+            expected = whole.run(inputs, parts.names)
+            got = parts.run(inputs, parts.names)
+            difference = _difference(expected, got)
+            if difference and training and _difference(expected, Whole(model, training).run(inputs, parts.names)):
+                # The device itself does not repeat its bits: closeness is all that can be asked.
+                difference = _difference(expected, got, tolerance=1e-3)
+            if difference:
+                raise InvalidCutError(f"{where}: in {mode} mode {difference}")
+
+
+Results = dict[str, Any]
+
+
+class Whole:
+    """The undivided model, on copies of its buffers."""
+
+    def __init__(self, model: nn.Module, training: bool) -> None:
+        self.body, _ = shadow(model, copy_buffers=True)
+        self.body.train(training)
+        self.training = training
+
+    def run(self, inputs: tuple[Any, ...], names: list[str]) -> Results:
+        _seed()
+        with torch.set_grad_enabled(self.training):
+            output = self.body(*take_rows(inputs, inputs[0].shape[0]))
+        return _results(output, dict(self.body.named_parameters(remove_duplicate=False)), self.body, names)
+
+
+class Parts:
+    """Prefix and suffix of a shadow of the model."""
+
+    def __init__(self, plan: Plan, model: nn.Module, training: bool) -> None:
+        self.body, _ = shadow(model, copy_buffers=True)
+        self.prefix = Prefix(plan, self.body).train(training)
+        self.suffix = Suffix(plan, self.body).train(training)
+        self.training = training
+        self.names = [n for n, p in self.suffix.named_parameters() if p.requires_grad and not plan.sides[n][0]]
+
+    def run(self, inputs: tuple[Any, ...], names: list[str]) -> Results:
+        _seed()
+        with torch.set_grad_enabled(self.training):
+            features = self.prefix(*take_rows(inputs, inputs[0].shape[0])).detach()
+            kept = features.clone()
+            output = self.suffix(features)
+        if not _same(features, kept):
+            raise InvalidCutError(f"cut '{self.prefix.cut.label}': the suffix writes into the features")
+        return _results(output, dict(self.body.named_parameters(remove_duplicate=False)), self.body, names)
+
+
+def _results(output: Any, parameters: dict[str, nn.Parameter], body: nn.Module, names: list[str]) -> Results:
+    found: Results = {f"output {number}": leaf for number, leaf in enumerate(leaves(output))}
+    found |= {f"buffer '{name}'": buffer for name, buffer in body.named_buffers()}
+    tensors = [t for t in tensors_in(output) if t.requires_grad]
+    if tensors and names:
+        # Weights that differ from entry to entry: a plain sum has no gradient through a softmax.
+        loss = torch.stack([(t * _weights(t)).sum().double() for t in tensors]).sum()
+        wanted = [parameters[name] for name in names]
+        grads = torch.autograd.grad(loss, wanted, allow_unused=True)
+        found |= {f"gradient of '{name}'": grad for name, grad in zip(names, grads, strict=True)}
+    return found
+
+
+def _weights(tensor: Tensor) -> Tensor:
+    steps = torch.arange(tensor.numel(), device=tensor.device, dtype=torch.float64)
+    return steps.cos().reshape(tensor.shape).to(tensor.dtype)
+
+
+def _difference(expected: Results, got: Results, tolerance: float = 0.0) -> str | None:
+    if expected.keys() != got.keys():
+        return f"there are {len(got)} results, the model has {len(expected)}"
+    for name, value in expected.items():
+        other = got[name]
+        if isinstance(value, Tensor) and isinstance(other, Tensor):
+            if value.shape != other.shape or value.dtype != other.dtype:
+                return f"{name} is {list(other.shape)} {other.dtype}, the model's {list(value.shape)} {value.dtype}"
+            if not _same(value, other, tolerance):
+                by = (value.double() - other.double()).abs().max().item()
+                return f"{name} differs from the model's by up to {by:.3g}"
+        elif isinstance(value, Tensor) or isinstance(other, Tensor):
+            return f"{name} is {type(other).__name__}, the model's {type(value).__name__}"
+    return None
+
+
+def _same(a: Tensor, b: Tensor, tolerance: float = 0.0) -> bool:
+    if tolerance and a.is_floating_point():
+        scale = a.double().abs().max().item() if a.numel() else 0.0
+        return torch.allclose(a.double(), b.double(), rtol=tolerance, atol=tolerance * scale, equal_nan=True)
+    return torch.equal(a, b) or bool(torch.all((a == b) | (a.isnan() & b.isnan())))
+
+
+def _seed() -> None:
+    torch.manual_seed(SEED)
+    random.seed(SEED)
+    np.random.seed(SEED)

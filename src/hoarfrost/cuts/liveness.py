@@ -1,0 +1,314 @@
+"""One forward pass, watched: when each value is made, read and written, and which modules are running.
+
+Every storage belongs to a class: constant, derived from parameters alone, drawn at random, or derived from the data.
+A value is one tensor object, so that two names for the same memory are told apart: what a module returns is handed
+on as a fresh alias, and whoever reads the older object afterwards is seen to do so.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from .nested import map_leaves, tensors_in
+
+__all__ = ["NEVER_ENDS", "SHAPE_ONLY", "Origin", "Trace", "Value", "Visit", "preserved_randomness", "trace"]
+
+NEVER_ENDS = 1 << 60
+
+# These take a tensor for its shape, dtype and device alone.
+SHAPE_ONLY = frozenset(
+    f"{stem}{kind}" for stem in ("zeros", "ones", "empty", "full", "rand", "randn") for kind in ("_like",)
+) | {"new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided"}
+DECISIONS = frozenset({"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "unique_dim", "_unique2"})
+
+
+class Origin(IntEnum):
+    """What a storage's contents come from, from the weakest to the strongest."""
+
+    CONSTANT = 0
+    PARAMETERS = 1
+    RANDOM = 2
+    DATA = 3
+
+
+@dataclass
+class Value:
+    """One tensor object: when it was made and by which module, when and by which modules it was read."""
+
+    made: int
+    maker: str
+    shape: tuple[int, ...]
+    storage: int
+    reads: list[tuple[int, str]] = field(default_factory=list)
+
+    def reader_after(self, time: int) -> str | None:
+        """The module that reads it first after `time`, if one does."""
+        return next((reader for t, reader in self.reads if t > time), None)
+
+
+@dataclass
+class Storage:
+    """A piece of memory: its origin, and when it was made, first reached by data, and written."""
+
+    made: int
+    origin: Origin = Origin.CONSTANT
+    reached: int = NEVER_ENDS
+    roots: frozenset[int] = frozenset()
+    writes: list[int] = field(default_factory=list)
+    given: bool = False
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One call of one module, with what it gave."""
+
+    name: str
+    call: int
+    start: int
+    end: int
+    operators: int
+    flops: int
+    output: Any
+    parents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A Python value taken from a tensor, or random numbers drawn: when, of which origin, in which modules."""
+
+    time: int
+    origin: Origin
+    stack: tuple[str, ...]
+
+
+@dataclass
+class Trace:
+    """All that was seen in one forward pass of `rows` samples."""
+
+    rows: int
+    training: bool
+    inputs: tuple[Any, ...]
+    visits: list[Visit] = field(default_factory=list)
+    values: dict[int, Value] = field(default_factory=dict)
+    storages: dict[int, Storage] = field(default_factory=dict)
+    uses: dict[str, tuple[int, int]] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
+    draws: list[Decision] = field(default_factory=list)
+    flops: int = 0
+    output: Any = None
+
+    def origin(self, tensor: Tensor) -> Origin:
+        """What the tensor's contents come from."""
+        storage = self.storages.get(storage_key(tensor))
+        return storage.origin if storage else Origin.CONSTANT
+
+
+def storage_key(tensor: Tensor) -> int:
+    """One integer for each piece of memory."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes each operator into a trace."""
+
+    def __init__(self, record: Trace, names: dict[int, list[str]]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.record = record
+        self.names = names
+        self.time = 0
+        self.operators = 0
+        self.stack: list[str] = []
+        self.paused = False
+        self.kept: list[Tensor] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if not self.paused:
+            self.time += 1
+            self.operators += 1
+            self._operator(func, args, kwargs, out)
+        return out
+
+    def _operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        packet = func._overloadpacket
+        if packet in flop_registry:
+            self.record.flops += flop_registry[packet](*args, **kwargs, out_val=out)
+        outputs = tensors_in(out)
+        name = packet.__name__
+        is_random = torch.Tag.nondeterministic_seeded in func.tags
+        inputs = [] if name in SHAPE_ONLY else tensors_in((args, list(kwargs.values())))
+        storages = [self.read(tensor) for tensor in inputs]
+        origin = max((s.origin for s in storages), default=Origin.CONSTANT)
+        if name in DECISIONS and origin >= Origin.RANDOM:
+            self.record.decisions.append(Decision(self.time, origin, tuple(self.stack)))
+        if is_random and origin < Origin.DATA:
+            self.record.draws.append(Decision(self.time, Origin.RANDOM, tuple(self.stack)))
+            origin = Origin.RANDOM
+        roots: frozenset[int] = frozenset().union(*(s.roots for s in storages))
+        if origin >= Origin.RANDOM:
+            self.use(roots)
+        for tensor in _written(func, args, kwargs):
+            self._write(self.storage(tensor), origin, roots)
+        for tensor in outputs:
+            storage = self.storage(tensor)
+            if not storage.given:
+                self._raise(storage, origin)
+                storage.roots |= roots
+            self.value(tensor)
+
+    def _write(self, storage: Storage, origin: Origin, roots: frozenset[int]) -> None:
+        storage.writes.append(self.time)
+        self._raise(storage, origin)
+        storage.roots |= roots
+
+    def _raise(self, storage: Storage, origin: Origin) -> None:
+        storage.origin = max(storage.origin, origin)
+        if storage.origin >= Origin.RANDOM:
+            storage.reached = min(storage.reached, self.time)
+
+    def storage(self, tensor: Tensor) -> Storage:
+        return self.record.storages.setdefault(storage_key(tensor), Storage(self.time))
+
+    def value(self, tensor: Tensor) -> Value:
+        found = self.record.values.get(id(tensor))
+        if found is None:
+            self.kept.append(tensor)  # an id is the tensor's own only while it lives
+            maker = self.stack[-1] if self.stack else ""
+            found = Value(self.time, maker, tuple(tensor.shape), storage_key(tensor))
+            self.record.values[id(tensor)] = found
+        return found
+
+    def read(self, tensor: Tensor) -> Storage:
+        reader = self.stack[-1] if self.stack else ""
+        storage = self.storage(tensor)
+        self.value(tensor).reads.append((self.time, reader))
+        return storage
+
+    def use(self, roots: frozenset[int]) -> None:
+        for root in roots:
+            for name in self.names[root]:
+                first, _ = self.record.uses.get(name, (self.time, self.time))
+                self.record.uses[name] = (first, self.time)
+
+    def given(self, tensor: Tensor, origin: Origin, *, root: bool = False) -> None:
+        """A tensor that is there before the first operator: a parameter, a buffer, an input."""
+        key = storage_key(tensor)
+        reached = 0 if origin is Origin.DATA else NEVER_ENDS
+        roots = frozenset({key}) if root else frozenset()
+        self.record.storages[key] = Storage(0, origin, reached, roots, given=True)
+        self.value(tensor)
+
+    def alias(self, leaf: Any) -> Any:
+        """A fresh object for a module's output, so that readers of the older one can be told apart."""
+        if not isinstance(leaf, Tensor):
+            return leaf
+        self.read(leaf)
+        fresh = torch.ops.aten.alias(leaf)
+        self.value(fresh)
+        return fresh
+
+
+def trace(
+    body: nn.Module, names: dict[nn.Module, str], inputs: tuple[Any, ...], rows: int, *, training: bool
+) -> Trace:
+    """Run `body` once without gradients and record it.
+
+    Args:
+        body: a shadow of the model with copied buffers; its hooks are spent afterwards.
+        names: the path of each of its modules.
+        inputs: positional arguments with `rows` samples.
+    """
+    record = Trace(rows, training, inputs)
+    roots: dict[int, list[str]] = {}
+    tensors = [*body.named_parameters(remove_duplicate=False), *body.named_buffers(remove_duplicate=False)]
+    for name, tensor in tensors:
+        roots.setdefault(storage_key(tensor), []).append(name)
+    recorder = Recorder(record, roots)
+    for _, tensor in tensors:
+        recorder.given(tensor, Origin.PARAMETERS, root=True)
+    for tensor in tensors_in(inputs):
+        recorder.given(tensor, Origin.DATA)
+    calls: Counter[str] = Counter()
+    starts: list[tuple[int, int]] = []
+
+    def enter(module: nn.Module, _: Any) -> None:
+        name = names[module]
+        recorder.time += 1
+        starts.append((recorder.time, calls[name]))
+        calls[name] += 1
+        recorder.stack.append(name)
+
+    def leave(module: nn.Module, _: Any, output: Any) -> Any:
+        name = recorder.stack.pop()
+        start, call = starts.pop()
+        recorder.time += 1
+        recorder.paused = True
+        fresh = map_leaves(recorder.alias, output)
+        recorder.paused = False
+        parents = tuple(recorder.stack)
+        record.visits.append(Visit(name, call, start, recorder.time, recorder.operators, record.flops, fresh, parents))
+        return fresh
+
+    handles = [h for m in names if m is not body for h in (_first(m, enter), m.register_forward_hook(leave))]
+    body.train(training)
+    try:
+        with torch.no_grad(), preserved_randomness(inputs), _slow_attention(), recorder:
+            record.output = body(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for tensor in tensors_in(record.output):
+        recorder.value(tensor).reads.append((NEVER_ENDS, ""))
+        recorder.time = NEVER_ENDS
+        recorder.use(recorder.storage(tensor).roots if record.origin(tensor) < Origin.RANDOM else frozenset())
+    return record
+
+
+def _first(module: nn.Module, hook: Callable[..., Any]) -> Any:
+    return module.register_forward_pre_hook(hook, prepend=True)
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = args[position] if position < len(args) else kwargs.get(argument.name)
+            yield from tensors_in(value)
+
+
+@contextmanager
+def _slow_attention() -> Iterator[None]:
+    """The fused attention of torch.nn hides its products from the FLOP count and its parameters' readers."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def preserved_randomness(inputs: Any) -> Iterator[None]:
+    """Leave the random states of torch (CPU and the inputs' devices), Python and NumPy as they were."""
+    devices = {t.device for t in tensors_in(inputs) if t.device.type == "cuda"}
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[d.index or 0 for d in devices]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

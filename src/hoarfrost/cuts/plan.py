@@ -1,0 +1,114 @@
+"""What belongs to which side of a cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..errors import InvalidCutError
+from .cut import Cut
+from .liveness import Origin, Trace, Visit, storage_key
+from .nested import tensors_in
+from .outline import Outline
+from .survey import Survey
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A surveyed model and a cut. All names are the model's, so a plan serves any model of the same make."""
+
+    seen: Survey
+    cut: Cut
+
+    @cached_property
+    def times(self) -> tuple[int, ...]:
+        """For each trace, when the cut is reached."""
+        return self.seen.ends(self.cut.name, self.cut.call)
+
+    @cached_property
+    def finished(self) -> frozenset[str]:
+        """Modules whose calls all end in front of the cut, in every trace."""
+        over: dict[str, bool] = {}
+        for ends, time in zip(self.seen.last_ends, self.times, strict=True):
+            for name, end in ends.items():
+                over[name] = over.get(name, True) and end <= time
+        return frozenset(name for name, is_over in over.items() if is_over)
+
+    @cached_property
+    def front_modules(self) -> tuple[str, ...]:
+        """Modules in use only in front of the cut: the finished ones, and what is never called but lies in them."""
+        first_names = {module: name for name, module in reversed(list(self.seen.model.named_modules()))}
+        called = {visit.name for trace in self.seen.traces for visit in trace.visits}
+        front = {"": False}
+        names = [name for name, _ in self.seen.model.named_modules() if name]
+        for name in names:
+            parent = first_names[self.seen.model.get_submodule(name.rpartition(".")[0])]
+            front[name] = name in self.finished if name in called else front[parent]
+        for name in reversed(names):
+            children = [first_names[child] for child in self.seen.model.get_submodule(name).children()]
+            if name not in called and children:
+                front[name] = all(front[child] for child in children)
+        return tuple(name for name in names if front[name])
+
+    @cached_property
+    def sides(self) -> dict[str, tuple[bool, bool]]:
+        """For each parameter and buffer, whether the prefix and whether the suffix has it.
+
+        One that never acts on the data goes with the module that owns it.
+        """
+        model = self.seen.model
+        front = {model.get_submodule(name) for name in self.front_modules}
+        sides = {}
+        for kind in (model.named_parameters, model.named_buffers):
+            for name, _ in kind(remove_duplicate=False):
+                owned = model.get_submodule(name.rpartition(".")[0]) in front
+                used = self.seen.used(name, self.times)
+                sides[name] = used if any(used) else (owned, not owned)
+        return sides
+
+    @cached_property
+    def replayed(self) -> dict[str, dict[bool, list[Outline]]]:
+        """For each finished module that gives tensors from the data alone, its outputs' outlines: mode -> calls.
+
+        What depends on parameters alone and is finished in front may be read behind: that is computed again.
+        """
+        outlines: dict[str, dict[bool, list[Outline]]] = {}
+        for name in self.finished | {self.cut.name}:
+            visits = [[v for v in trace.visits if v.name == name] for trace in self.seen.traces]
+            pairs = zip(self.seen.traces, visits, strict=True)
+            if name == self.cut.name or all(_from_data(trace, visit) for trace, vs in pairs for visit in vs):
+                outlines[name] = {False: self._outlines(*visits[:2]), True: self._outlines(*visits[2:])}
+        return outlines
+
+    def _outlines(self, small: list[Visit], large: list[Visit]) -> list[Outline]:
+        rows = (self.seen.traces[0].rows, self.seen.traces[1].rows)
+        try:
+            return [Outline.between(rows, a.output, b.output) for a, b in zip(small, large, strict=True)]
+        except ValueError as error:
+            name = small[0].name if small else large[0].name
+            raise InvalidCutError(
+                f"cut '{self.cut.label}': what '{name}' gives cannot be foretold for any batch size: {error}"
+            ) from error
+
+    @cached_property
+    def inputs(self) -> Outline:
+        """The outline of the model's own arguments."""
+        small, large = self.seen.traces[:2]
+        return Outline.between((small.rows, large.rows), small.inputs, large.inputs)
+
+    @cached_property
+    def draws_in_front(self) -> bool:
+        """Whether code that the suffix runs again draws random numbers in front of the cut."""
+        return any(
+            draw.time <= time and not any(name in self.replayed for name in draw.stack)
+            for trace, time in zip(self.seen.traces, self.times, strict=True)
+            for draw in trace.draws
+        )
+
+
+def _from_data(trace: Trace, visit: Visit) -> bool:
+    tensors = tensors_in(visit.output)
+    storages = [trace.storages[storage_key(tensor)] for tensor in tensors]
+    return bool(tensors) and all(s.origin is Origin.DATA and s.reached <= visit.end for s in storages)

@@ -1,0 +1,122 @@
+"""The model seen four times: in eval and in train, with two samples and with three.
+
+Two batch sizes tell which dimensions are the batch and which are not; two modes, because layers such as dropout make
+and read other tensors in train.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from ..errors import ArgumentError, CutError
+from .liveness import Trace, trace
+from .nested import tensors_in
+from .shadow import shadow
+
+__all__ = ["Survey", "as_arguments", "survey", "take_rows"]
+
+ROWS = (2, 3)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The traces: eval with two and three samples, then train with two and three."""
+
+    model: nn.Module
+    traces: tuple[Trace, Trace, Trace, Trace]
+
+    @cached_property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """By name; a tied parameter under each of its names."""
+        return dict(self.model.named_parameters(remove_duplicate=False))
+
+    @cached_property
+    def last_ends(self) -> tuple[dict[str, int], ...]:
+        """For each trace, when each module's last call ended."""
+        return tuple({visit.name: visit.end for visit in t.visits} for t in self.traces)
+
+    def ends(self, name: str, call: int) -> tuple[int, ...]:
+        """For each trace, when that call ended."""
+        key = (name, call)
+        return tuple(next(v.end for v in t.visits if (v.name, v.call) == key) for t in self.traces)
+
+    def used(self, name: str, times: tuple[int, ...]) -> tuple[bool, bool]:
+        """Whether the parameter or buffer acts on data before and after these times, one for each trace."""
+        spans = [(t.uses[name], time) for t, time in zip(self.traces, times, strict=True) if name in t.uses]
+        return any(first <= time for (first, _), time in spans), any(last > time for (_, last), time in spans)
+
+
+def survey(model: nn.Module, example: Tensor | tuple[Any, ...]) -> Survey:
+    """Trace the model on a few samples of the example; nothing of the model changes.
+
+    Raises:
+        ArgumentError: the model or the example is of the wrong kind.
+        CutError: the model's own forward fails; its error is chained.
+    """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model: a torch.nn.Module is needed, not {type(model).__name__}")
+    unready = [name for name, p in model.named_parameters() if isinstance(p, UninitializedParameter)]
+    if unready:
+        raise ArgumentError(f"model: {unready[0]} is not initialised yet; run the model once first")
+    arguments = as_arguments(example)
+    traces = [_watch(model, arguments, rows, training=mode) for mode in (False, True) for rows in ROWS]
+    if not tensors_in(traces[0].output):
+        raise CutError(f"the model's output holds no tensor: it is a {type(traces[0].output).__name__}")
+    return Survey(model, (traces[0], traces[1], traces[2], traces[3]))
+
+
+def as_arguments(example: Any) -> tuple[Any, ...]:
+    """The positional arguments of the model's forward.
+
+    Raises:
+        ArgumentError: the example is no tensor or tuple with a batch of at least one sample.
+    """
+    arguments = example if isinstance(example, tuple) else (example,)
+    first = arguments[0] if arguments else None
+    if not isinstance(first, Tensor):
+        kind = f"a tuple that begins with {type(first).__name__}" if isinstance(example, tuple) else repr(type(example))
+        raise ArgumentError(
+            f"example: a batch of inputs [N, ...] is needed, or a tuple of positional arguments that begins with "
+            f"one, not {kind}"
+        )
+    if first.ndim == 0 or first.shape[0] == 0:
+        raise ArgumentError(f"example: at least one sample is needed, its shape is {list(first.shape)}")
+    return arguments
+
+
+def take_rows(arguments: tuple[Any, ...], rows: int) -> tuple[Any, ...]:
+    """The same arguments with `rows` samples: copies, repeated from the start where there are too few."""
+    samples = arguments[0].shape[0]
+
+    def take(argument: Any) -> Any:
+        if not isinstance(argument, Tensor) or argument.ndim == 0 or argument.shape[0] != samples:
+            return argument.clone() if isinstance(argument, Tensor) else argument
+        taken = argument.detach()[torch.arange(rows, device=argument.device) % samples]
+        if argument.ndim == 4 and argument.is_contiguous(memory_format=torch.channels_last):
+            taken = taken.contiguous(memory_format=torch.channels_last)
+        return taken
+
+    return tuple(take(argument) for argument in arguments)
+
+
+def _watch(model: nn.Module, arguments: tuple[Any, ...], rows: int, *, training: bool) -> Trace:
+    body, clones = shadow(model, copy_buffers=True)
+    names = {clones[module]: name for name, module in model.named_modules()}
+    inputs = take_rows(arguments, rows)
+    try:
+        return trace(body, names, inputs, rows, training=training)
+    except CutError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(f"{list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in tensors_in(inputs))
+        mode = "train" if training else "eval"
+        raise CutError(
+            f"the model's own forward fails in {mode} mode on {rows} samples of the example ({shapes}): "
+            f"{type(error).__name__}: {error}"
+        ) from error

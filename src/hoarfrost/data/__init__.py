@@ -1,0 +1,18 @@
+"""Data sets to start from: the one that ships with the package, Fashion-MNIST, and folders of images."""
+
+from hoarfrost.data.arrays import ImageArray
+from hoarfrost.data.fashion import FASHION_CLASSES, embedded, fashion_mnist
+from hoarfrost.data.folders import image_folder
+from hoarfrost.data.sources import DATA_NAMES, Data, default_transforms, open_data
+
+__all__ = [
+    "DATA_NAMES",
+    "FASHION_CLASSES",
+    "Data",
+    "ImageArray",
+    "default_transforms",
+    "embedded",
+    "fashion_mnist",
+    "image_folder",
+    "open_data",
+]

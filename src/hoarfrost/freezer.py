@@ -1,0 +1,447 @@
+"""The object that a training loop talks to."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from .cache import Cache
+from .codecs import Codec, Ladder
+from .costs import Clock, training_flops
+from .cuts import Cut, divide, find_cuts
+from .errors import ArgumentError, CacheDirectoryError, CheckpointError, NoCutError
+from .feeding import Division, Feeder
+from .freezing import Frozen, freeze
+from .loading import Order, batch_bounds
+from .policies import Policy, TrainState, resolve_policy
+from .policies.base import announced_change, checked_depth, describe, prepared
+from .samples import Samples
+from .views import Views
+
+__all__ = ["Freezer"]
+
+MODES = ("auto", "cache", "recompute")
+
+EXAMPLES = 8
+"""Images that cuts are found and verified on."""
+
+
+class HasParamGroups(Protocol):
+    """What Hoarfrost needs of an optimizer."""
+
+    param_groups: list[dict[str, Any]]
+    state: Any
+
+
+class Freezer:
+    """Freezes front layers as they settle, stores what they produce, and feeds the rest from the store.
+
+    ```python
+    freezer = hoarfrost.Freezer(model, train_set, batch_size=128, epochs=30, optimizer=optimizer, cache_dir="cache")
+    for epoch in range(30):
+        for inputs, targets in freezer.batches(epoch):      # images at first, stored features later
+            loss = criterion(freezer(inputs), targets)      # only what still trains runs
+            loss.backward(); optimizer.step(); optimizer.zero_grad()
+        freezer.end_epoch({"val_loss": evaluate(model)})    # may freeze more, may build a cache
+    ```
+
+    `model` stays the user's: evaluate, save and export it as ever.
+
+    Args:
+        model: any module whose forward takes one batch of images [B, ...].
+        dataset: map-style, giving (image, target); its images are read until a cache stands, and not again.
+        batch_size: samples a batch; a larger number than the data set has gives one batch an epoch.
+        epochs: how many there will be. The default policy needs it, and the cost model uses it.
+        transform: the augmentation. None: the data set's own `transform` is taken over until `close`.
+        policy: "schedule", "none", a mapping {epoch: cut}, a `hoarfrost.Policy`, or a function TrainState -> depth.
+        optimizer: frozen parameters leave it and their state is freed; the others' state is untouched.
+        cache_dir: where features are stored. None: a temporary directory, removed by `close`.
+        disk_budget: bytes that the stored features may take.
+        views: stored renditions of each sample, a number or `hoarfrost.Views`.
+        ladder: codecs from gentle to strong: "auto" (the strongest that does no measured harm), another name, a
+            codec, or a number of bits; see `hoarfrost.codecs.Ladder`.
+        mode: "auto" measures and takes the cheaper; "cache" and "recompute" force it.
+        seed: of orders and renditions.
+        device: where the model is; None: where its parameters are.
+        window: chunks of 64 samples that are mixed by the shuffle.
+        tolerance: harm that the ladder's rung may do: mean KL divergence of the outputs, in nats.
+        workers: processes that read and render images ahead.
+        channels_last: hand images to the model in that memory format (faster convolutions on most devices).
+
+    Raises:
+        ArgumentError: an argument of the wrong kind or out of range.
+        NoCutError: the model has no place where it can be divided, and the policy is not "none".
+        DatasetError, UnstableDataError, ImageShapeError: the data cannot be trained on as they are.
+        PolicyError, UnknownCutError: the policy asks for what the model does not have.
+        CacheDirectoryError: `cache_dir` is a file or cannot be written.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: Dataset[Any],
+        *,
+        batch_size: int,
+        epochs: int | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        policy: str | Policy | Mapping[int, str | int] = "schedule",
+        optimizer: HasParamGroups | None = None,
+        cache_dir: str | Path | None = None,
+        disk_budget: int | None = None,
+        views: int | Views = 2,
+        ladder: str | int | Codec | Ladder | Sequence[int | Codec] = "auto",
+        mode: str = "auto",
+        seed: int = 0,
+        device: str | torch.device | None = None,
+        window: int = 16,
+        tolerance: float = 1e-3,
+        workers: int = 0,
+        channels_last: bool = False,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise ArgumentError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ArgumentError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+        if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1):
+            raise ArgumentError(f"epochs must be a whole number of at least 1, or None, not {epochs!r}")
+        if mode not in MODES:
+            raise ArgumentError(f"mode must be one of {', '.join(map(repr, MODES))}, not {mode!r}")
+        if disk_budget is not None and disk_budget < 0:
+            raise ArgumentError(f"disk_budget is a number of bytes, at least 0, not {disk_budget!r}")
+        if window < 1:
+            raise ArgumentError(f"window must be at least 1 chunk, not {window!r}")
+        self.model = model
+        self.epochs = epochs
+        self.policy = resolve_policy(policy)
+        self.optimizer = optimizer
+        self.seed = seed
+        self.device = torch.device(device) if device is not None else device_of(model)
+        self.channels_last = channels_last
+        self.history: list[dict[str, Any]] = []
+        """One record an event, as written to metrics.jsonl (docs/design/rooms.md, Records)."""
+        self.listener: Callable[[dict[str, Any]], None] | None = None
+        """Called with each record as it is made."""
+        self._samples = Samples(dataset, transform, workers)
+        try:
+            self.batch_size = usable_batch_size(batch_size, len(self._samples))
+            self._example = self._render_example()
+            self.cuts: tuple[Cut, ...] = tuple(find_cuts(model, self._example))
+            if not self.cuts and policy != "none":
+                raise NoCutError(
+                    f"{type(model).__name__} has no place where it can be divided: in no module of it is the output "
+                    'the only tensor that the rest needs. Train it as it is, or with policy="none"'
+                )
+            prepared(self.policy, self.cuts, epochs)
+            self._temporary = cache_dir is None
+            self._cache_dir = (
+                Path(tempfile.mkdtemp(prefix="hoarfrost-"))
+                if cache_dir is None
+                else prepare_directory(Path(cache_dir))
+            )
+        except BaseException:
+            self._samples.close()
+            raise
+
+        self.depth = 0
+        """How much is frozen: everything in front of `cuts[depth - 1]`; 0 is nothing."""
+        self._frozen: Frozen | None = None
+        self._division: Division | None = None
+        self._feeder = Feeder(
+            self._samples,
+            Order(len(self._samples), seed, window=window),
+            batch_size=self.batch_size,
+            views=Views.of(views),
+            ladder=Ladder.of(ladder),
+            tolerance=tolerance,
+            mode=mode,
+            cache_dir=self._cache_dir,
+            disk_budget=disk_budget,
+            seed=seed,
+            device=self.device,
+            channels_last=channels_last,
+            image_size=size_of(self._example),
+            say=self._record,
+        )
+        self._metrics: list[Mapping[str, float]] = []
+        self._epoch = 0
+        self._asked = -1
+        self._clock = Clock()
+        self._ask(0)
+
+    # ------------------------------------------------------------------ what a loop calls
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The epoch's batches, on the device: images [B, C, H, W] or features [B, ...], and targets [B, ...].
+
+        Every sample comes once. The order depends on the seed and the epoch only.
+
+        Args:
+            epoch: from 0.
+            start: batches to skip, to resume in the middle of an epoch.
+        """
+        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
+            raise ArgumentError(f"epoch must be a whole number from 0 on, not {epoch!r}")
+        self._epoch = epoch
+        self._ask(epoch)
+        self._settle(epoch)
+        with self._clock.training(live=self._division is None):
+            if self._division is None:
+                yield from self._live_batches(epoch, start)
+            else:
+                yield from self._feeder.batches(epoch, start)
+
+    def __call__(self, inputs: Tensor) -> Any:
+        """The model's output for what `batches` gave: the whole model on images, the suffix on features."""
+        division = self._division
+        if division is None:
+            return self.model(inputs)
+        if inputs.shape[1:] != division.cut.shape:
+            raise ArgumentError(
+                f"the freezer is at cut {division.cut.label!r} and takes features [B, "
+                f"{', '.join(map(str, division.cut.shape))}] from batches(), not {list(inputs.shape)}; "
+                "to evaluate on images call the model itself"
+            )
+        # The loop sets train and eval on the model; the suffix follows, module by module.
+        for mine, theirs in division.twins:
+            mine.training = theirs.training
+        return division.suffix(inputs)
+
+    def end_epoch(self, metrics: Mapping[str, float] | None = None) -> None:
+        """Close the epoch: record it, ask the policy, freeze and store if it says so.
+
+        Args:
+            metrics: what the policy and the records should see, such as {"val_loss": ...}.
+        """
+        seconds = self._clock.epoch_seconds
+        self._record(
+            {
+                "event": "epoch",
+                "epoch": self._epoch,
+                "depth": self.depth,
+                "cut": self.cut.label if self.cut else None,
+                "source": self.source,
+                "seconds": seconds,
+                "images_per_second": len(self._samples) / seconds if seconds else None,
+                "cache_bytes": self.cache.nbytes if self.cache else 0,
+                "saved_seconds": self._clock.saved_seconds(),
+                **(metrics or {}),
+            }
+        )
+        self._metrics.append(dict(metrics or {}))
+        self._epoch += 1
+        if self.epochs is None or self._epoch < self.epochs:
+            self._ask(self._epoch)
+            self._settle(self._epoch)
+
+    @property
+    def cache(self) -> Cache | None:
+        """The stored features that are being read, or None."""
+        return self._feeder.cache
+
+    @property
+    def cut(self) -> Cut | None:
+        """Where the model is divided now, or None."""
+        return self.cuts[self.depth - 1] if self.depth else None
+
+    @property
+    def source(self) -> str:
+        """What `batches` gives now: "images", "cache", or "recompute" (features of fresh renditions)."""
+        return "images" if not self.depth else "cache" if self.cache is not None else "recompute"
+
+    @property
+    def training_seconds(self) -> float:
+        """Wall seconds of all epochs, calibrations and builds so far; evaluation is the loop's own."""
+        return self._clock.total_seconds
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """How many batches `batches` gives."""
+        return len(batch_bounds(len(self._samples), self.batch_size))
+
+    def step_flops(self) -> int:
+        """FLOPs of one training step as it runs now, per sample: forward and backward of what still trains,
+        and the forward of the prefix where it is recomputed."""
+        few = self._example[:2]
+        if self._division is None:
+            return training_flops(self.model, few)
+        with torch.no_grad():
+            features = self._division.prefix(few)
+        recomputed = self._division.cut.prefix_flops if self.cache is None else 0
+        return training_flops(self._division.suffix, features) + recomputed
+
+    def describe(self) -> list[str]:
+        """What Hoarfrost will do with each step of the transform, one line a step."""
+        return self._samples.pipeline.describe()
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON: depth, cut, policy state, epoch and history; enough to go on from `load_state_dict`."""
+        remembered = getattr(self.policy, "state_dict", None)
+        return {
+            "version": 1,
+            "depth": self.depth,
+            "cut": self.cut.label if self.cut else None,
+            "event": self._division.event if self._division else None,
+            "epoch": self._epoch,
+            "rung": self._feeder.rung,
+            "seed": self.seed,
+            "samples": len(self._samples),
+            "fingerprint": self.cache.fingerprint.digest if self.cache else None,
+            "metrics": [dict(metrics) for metrics in self._metrics],
+            "history": list(self.history),
+            "clock": self._clock.state_dict(),
+            "policy": remembered() if remembered is not None else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`. Order: model weights first, then this (it freezes), then the optimizer's state.
+
+        The cache is opened again where its fingerprint fits, and built again where it is gone.
+
+        Raises:
+            CheckpointError: the state belongs to another model, data set or seed.
+        """
+        for field, mine in (("seed", self.seed), ("samples", len(self._samples))):
+            if state[field] != mine:
+                raise CheckpointError(
+                    f"the checkpoint was made with {field} {state[field]}, this run has {mine}"
+                )
+        depth = int(state["depth"])
+        label = self.cuts[depth - 1].label if 0 < depth <= len(self.cuts) else None
+        if depth and label != state["cut"]:
+            raise CheckpointError(
+                f"the checkpoint is frozen up to cut {state['cut']!r} (depth {depth}), where this model has {label!r}"
+            )
+        if depth < self.depth:
+            raise CheckpointError(
+                f"the checkpoint has depth {depth}, but depth {self.depth} is frozen already"
+            )
+        if depth and (depth > self.depth or self._division is None or self._division.event != state["event"]):
+            self._freeze(depth, int(state["event"]))
+        self._feeder.rung = int(state["rung"])
+        self._epoch = self._asked = int(state["epoch"])
+        self._metrics = list(state["metrics"])
+        for record in state["history"]:
+            self._record(record)
+        self._clock.load_state_dict(state["clock"])
+        if state["policy"] is not None:
+            self.policy.load_state_dict(state["policy"])  # type: ignore[attr-defined]
+        if self._division is not None and state["fingerprint"] is not None:
+            self._feeder.reopen(self._division, state["fingerprint"])
+
+    def close(self) -> None:
+        """Give the data set its transform back; remove the temporary cache. The model stays frozen as it is."""
+        self._samples.close()
+        if self._temporary:
+            shutil.rmtree(self._cache_dir, ignore_errors=True)
+
+    def __enter__(self) -> Freezer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ freezing
+
+    def _ask(self, epoch: int) -> None:
+        """Ask the policy once for each epoch, and freeze what it names."""
+        if epoch <= self._asked:
+            return
+        self._asked = epoch
+        depth = checked_depth(self.policy, self._state(epoch))
+        if depth > self.depth:
+            self._freeze(depth, epoch)
+
+    def _state(self, epoch: int) -> TrainState:
+        return TrainState(epoch, self.epochs, self.depth, self.cuts, tuple(self._metrics))
+
+    def _freeze(self, depth: int, epoch: int) -> None:
+        """The surgery: divide, make the prefix inert. What feeds the suffix follows in `_settle`."""
+        cut = self.cuts[depth - 1]
+        prefix, suffix = divide(self.model, cut, self._example)
+        self._frozen = freeze(self.model, prefix, self.optimizer)
+        originals = dict(self.model.named_modules(remove_duplicate=False))
+        twins = [(twin, originals[name]) for name, twin in suffix.named_modules() if name in originals]
+        self._division = Division(cut, prefix, suffix, epoch, tuple(twins))
+        self.depth = depth
+        self._feeder.reset()
+
+    def _settle(self, epoch: int) -> None:
+        """See to it that the features of the current depth can be had: stored, or computed."""
+        if self._division is None or self._feeder.ready:
+            return
+        change = announced_change(self.policy, self._state(epoch))
+        until = change if change is not None else self.epochs
+        with self._clock.building():
+            self._feeder.settle(
+                self._division, None if until is None else until - epoch, describe(self.policy)
+            )
+
+    def _live_batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        ids = self._feeder.order.shuffled(epoch)
+        groups = [ids[begin:end] for begin, end in batch_bounds(len(ids), self.batch_size)][start:]
+        for images, targets in self._samples.stream(groups, self._feeder.renditions.live(epoch)):
+            yield self._placed(images), targets.to(self.device)
+
+    def _placed(self, images: Tensor) -> Tensor:
+        images = images.to(self.device)
+        if self.channels_last and images.dim() == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def _render_example(self) -> Tensor:
+        """A few images as the model will get them, [B, ...]: enough for batch statistics, few enough to be quick."""
+        ids = torch.arange(min(EXAMPLES, len(self._samples), max(2, self.batch_size)))
+        draw = self._samples.pipeline.draw(len(self._samples), self.seed)
+        return self._placed(self._samples.images(ids, draw)[0])
+
+    def _record(self, record: dict[str, Any]) -> None:
+        self.history.append(record)
+        if self.listener is not None:
+            self.listener(record)
+
+
+def usable_batch_size(batch_size: int, samples: int) -> int:
+    """The batch size, or all samples where it is larger than the data set."""
+    if batch_size <= samples:
+        return batch_size
+    warnings.warn(
+        f"hoarfrost: batch_size {batch_size} is larger than the data set; each epoch is one batch of its "
+        f"{samples} samples",
+        stacklevel=3,
+    )
+    return samples
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's first parameter is."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def size_of(images: Tensor) -> tuple[int, int] | None:
+    """Height and width of a batch [B, C, H, W], in pixels; None for what is no image."""
+    return (images.shape[-2], images.shape[-1]) if images.dim() == 4 else None
+
+
+def prepare_directory(directory: Path) -> Path:
+    """Make the cache directory, and see that it can be written to.
+
+    Raises:
+        CacheDirectoryError: it is a file, or cannot be made or written.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise CacheDirectoryError(f"cache_dir {directory} is a file; name a directory")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise CacheDirectoryError(f"cache_dir {directory} cannot be written: {error.strerror}") from error
+    return directory

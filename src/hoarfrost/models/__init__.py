@@ -1,0 +1,14 @@
+"""Models by name, and the two that the demo trains."""
+
+from hoarfrost.models.cifar import CifarResNet, cifar_resnet
+from hoarfrost.models.lite import EfficientNetLite0, efficientnet_lite0
+from hoarfrost.models.resolve import model_names, resolve_model
+
+__all__ = [
+    "CifarResNet",
+    "EfficientNetLite0",
+    "cifar_resnet",
+    "efficientnet_lite0",
+    "model_names",
+    "resolve_model",
+]

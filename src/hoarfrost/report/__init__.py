@@ -1,0 +1,16 @@
+"""From a run's records to one page of HTML, and numbers as people read them."""
+
+from hoarfrost.report.format import format_bytes, format_count, format_percent, format_seconds
+from hoarfrost.report.page import Table, write_report
+from hoarfrost.report.records import Run, read_records
+
+__all__ = [
+    "Run",
+    "Table",
+    "format_bytes",
+    "format_count",
+    "format_percent",
+    "format_seconds",
+    "read_records",
+    "write_report",
+]

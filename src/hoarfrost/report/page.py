@@ -1,0 +1,221 @@
+"""Put runs, tables and notes on one page that needs nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hoarfrost.errors import ArgumentError
+from hoarfrost.report import figures
+from hoarfrost.report.format import format_bytes, format_count, format_percent, format_seconds
+from hoarfrost.report.records import Record, Run, number
+from hoarfrost.report.style import SERIES
+
+__all__ = ["Table", "write_report"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report: its cells are ready to print.
+
+    Args:
+        title: stands above it.
+        header: names of the columns.
+        rows: as many cells as the header each.
+        emphasis: number of the row to set off, from 0.
+        note: a line below, say on how it was measured.
+
+    Raises:
+        ArgumentError: a row's length differs from the header's, or there is no row `emphasis`.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    emphasis: int | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for order, row in enumerate(self.rows):
+            if len(row) != len(self.header):
+                raise ArgumentError(
+                    f"table {self.title!r}: row {order} has {len(row)} cells, the header {len(self.header)}"
+                )
+        if self.emphasis is not None and not 0 <= self.emphasis < len(self.rows):
+            raise ArgumentError(f"table {self.title!r} has {len(self.rows)} rows, none of number {self.emphasis}")
+
+    @property
+    def numeric(self) -> list[bool]:
+        """For each column whether its cells are numbers, to be set flush right."""
+        columns = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.header)
+        return [_numeric(column) for column in columns]
+
+
+def write_report(
+    path: str | Path,
+    *,
+    title: str,
+    runs: Sequence[Run],
+    tables: Sequence[Table] = (),
+    notes: str | Sequence[str] = (),
+) -> Path:
+    """Write one HTML file with tables and pictures: no network, no scripts, light and dark, printable.
+
+    Args:
+        path: the file; its folder is made, and the file replaced in one step.
+        title: heading of the page.
+        runs: one for `hoarfrost train`, several to compare. Accuracies in records are shares between 0 and 1.
+        tables: shown first.
+        notes: paragraphs at the end.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ArgumentError: no runs and no tables, or two runs of one name.
+    """
+    names = [run.name for run in runs]
+    if not runs and not tables:
+        raise ArgumentError("a report needs at least one run or table")
+    if len(set(names)) < len(names):
+        raise ArgumentError(f"runs in a report need names of their own, got {', '.join(names)}")
+    environment = Environment(
+        loader=PackageLoader("hoarfrost", "report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    html = environment.get_template("report.html.jinja").render(
+        title=title,
+        facts=_facts(runs[0]) if len(runs) == 1 else [],
+        origin=_origin(runs),
+        legend=[(run.name, order % len(SERIES), order // len(SERIES) % 3) for order, run in enumerate(runs)],
+        tables=tables,
+        pictures=_pictures(runs, _emphasised(tables)),
+        bands=_safe(figures.bands(runs)),
+        details=[_detail(run) for run in runs if run.freezes or run.heals],
+        notes=[notes] if isinstance(notes, str) else list(notes),
+    )
+    return _replace(Path(path), html)
+
+
+def _pictures(runs: Sequence[Run], strong: frozenset[str]) -> list[tuple[str, Markup, str]]:
+    """Title, picture and caption of those that have something to show."""
+    frozen = any(run.freezes for run in runs)
+    diamonds = " Diamonds: layers were frozen before this epoch." if frozen else ""
+    stalks = " Stalks: a cache was built before it." if frozen else ""
+    candidates = [
+        (
+            "Test accuracy over time",
+            figures.accuracy_over_time(runs, strong),
+            "Time counts training and the building of caches, not evaluation. Early epochs may lie below." + diamonds,
+        ),
+        (
+            "Test accuracy by epoch",
+            figures.accuracy_by_epoch(runs, strong),
+            "The same epochs, whatever they cost." + diamonds,
+        ),
+        ("Time of an epoch", figures.seconds_by_epoch(runs, strong), "Training only." + stalks),
+    ]
+    return [(title, Markup(svg), caption) for title, svg, caption in candidates if svg is not None]
+
+
+def _emphasised(tables: Iterable[Table]) -> frozenset[str]:
+    """Names in the emphasised rows: runs of these names are drawn stronger."""
+    return frozenset(t.rows[t.emphasis][0] for t in tables if t.emphasis is not None and t.header)
+
+
+def _detail(run: Run) -> dict[str, Any]:
+    """What one run has to show of its own."""
+    return {
+        "name": run.name,
+        "freezes": [_freeze_row(record) for record in run.freezes],
+        "sensitivity": _safe(figures.sensitivities(run)),
+        "rungs": _safe(figures.rungs(run)),
+        "heals": [
+            (str(record.get("chunk", "")), str(record.get("view", "")), str(record.get("reason", "")))
+            for record in run.heals
+        ],
+    }
+
+
+def _freeze_row(record: Record) -> dict[str, str]:
+    stored, dense = number(record, "cache_bytes"), number(record, "dense_bytes")
+    ratio = f" ({dense / stored:.1f}x below fp32)" if stored and dense else ""
+    return {
+        "epoch": str(int(record["epoch"]) + 1),
+        "cut": str(record.get("cut", "")),
+        "choice": {"cache": "read", "recompute": "recompute"}.get(str(record.get("choice")), ""),
+        "read": format_seconds(number(record, "read_seconds")),
+        "prefix": format_seconds(number(record, "prefix_seconds")),
+        "build": format_seconds(number(record, "build_seconds")),
+        "stored": format_bytes(stored) + ratio,
+        "decision": str(record.get("decision") or ""),
+    }
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """The few numbers that a reader of a single run looks for first."""
+    if not run.epochs:
+        return []
+    last, end = run.epochs[-1], run.end
+    accuracy = number(end, "test_accuracy")
+    stored = number(last, "cache_bytes")
+    saved = number(last, "saved_seconds")
+    flops = sum(number(record, "train_flops") or 0 for record in run.epochs)
+    facts = [
+        (
+            "accuracy on the test set",
+            format_percent(number(last, "test_accuracy") if accuracy is None else accuracy),
+        ),
+        ("on augmented test images", format_percent(number(end, "augmented_accuracy"))),
+        ("training time", format_seconds(number(end, "seconds") or run.elapsed_seconds[-1])),
+        ("saved by the cache", format_seconds(saved) if saved else "–"),
+        ("stored features", format_bytes(stored) if stored else "–"),
+        ("training FLOPs", format_count(flops) if flops else "–"),
+    ]
+    return [(name, value) for name, value in facts if value != "–"]
+
+
+def _origin(runs: Iterable[Run]) -> list[tuple[str, str]]:
+    """What the runs share, as far as they do: model, data, machine."""
+    starts = [run.start for run in runs if run.start]
+    if not starts:
+        return []
+    keys = ["model", "data", "samples", "epochs", "seed", "policy", "mode", "hardware", "versions"]
+    shared = [(key, starts[0].get(key)) for key in keys if all(s.get(key) == starts[0].get(key) for s in starts)]
+    return [(key, _text(value)) for key, value in shared if value not in (None, "", {}, [])]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(_text(inner) for inner in value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and value >= 10_000 else str(value)
+
+
+def _safe(svg: str | None) -> Markup | None:
+    # Matplotlib has escaped what is written in the picture.
+    return None if svg is None else Markup(svg)
+
+
+def _numeric(column: Iterable[str]) -> bool:
+    cells = [cell for cell in column if cell.strip() not in ("", "–", "-")]
+    return bool(cells) and all(re.match(r"^[-+−±<>≤≥~]?\s?[\d.,]*\d", cell) is not None for cell in cells)
+
+
+def _replace(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+    return path

@@ -1,0 +1,133 @@
+"""What a run wrote (`metrics.jsonl`), read back and put in order."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hoarfrost.errors import ArgumentError
+
+__all__ = ["Record", "Run", "read_records"]
+
+Record = dict[str, Any]
+
+
+def read_records(path: str | Path) -> list[Record]:
+    """The records of a `metrics.jsonl`, in order.
+
+    A run that was killed may leave a torn last line: it is left out.
+
+    Raises:
+        ArgumentError: the file is missing, or a line other than the last is not a record.
+    """
+    source = Path(path)
+    try:
+        lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise ArgumentError(f"the records {source} cannot be read: {error.strerror}") from error
+    records: list[Record] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise ArgumentError(f"{source}, line {number} is not JSON: {error}") from error
+        if not isinstance(record, dict) or "event" not in record:
+            raise ArgumentError(f"{source}, line {number} is not a record with an 'event'")
+        records.append(record)
+    return records
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run to report on: its name and its records, as `read_records` gives them.
+
+    A resumed run repeats epochs; of each epoch, and of the freeze before it, the last record counts.
+    """
+
+    name: str
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def start(self) -> Record:
+        """The first `start` record, or an empty one."""
+        return next(iter(self._of("start")), {})
+
+    @property
+    def end(self) -> Record:
+        """The last `end` record, or an empty one while the run goes on."""
+        return next(reversed(self._of("end")), {})
+
+    @property
+    def epochs(self) -> list[Record]:
+        """One `epoch` record for each epoch, by number."""
+        return self._last("epoch")
+
+    @property
+    def freezes(self) -> list[Record]:
+        """One `freeze` record for each epoch that began with a freeze, by number."""
+        return self._last("freeze")
+
+    @property
+    def heals(self) -> list[Record]:
+        """The `heal` records."""
+        return self._of("heal")
+
+    @property
+    def elapsed_seconds(self) -> list[float]:
+        """Seconds from the start to the end of each epoch: its training, and the caches built until then."""
+        elapsed, total = [], 0.0
+        built = {record["epoch"]: number(record, "build_seconds") or 0.0 for record in self.freezes}
+        for record in self.epochs:
+            total += (number(record, "seconds") or 0.0) + built.get(record["epoch"], 0.0)
+            elapsed.append(total)
+        return elapsed
+
+    @property
+    def depths(self) -> int:
+        """How many depths there are to freeze: the number of cuts, or the deepest that was reached."""
+        return max(len(self.start.get("cuts") or ()), *(record.get("depth") or 0 for record in self.epochs), 1)
+
+    def _of(self, event: str) -> list[Record]:
+        return [record for record in self.records if record.get("event") == event]
+
+    def _last(self, event: str) -> list[Record]:
+        latest = {record["epoch"]: record for record in self._of(event) if number(record, "epoch") is not None}
+        return [latest[epoch] for epoch in sorted(latest)]
+
+
+def number(record: Record, key: str) -> float | None:
+    """A finite number of a record, or None where it is missing, null, NaN or infinite."""
+    value = record.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def stored_channels(freeze: Record) -> set[int]:
+    """The channels that further views store exactly: those a record names, all where it names none.
+
+    Empty where there is no further view: nothing is stored, or the base view alone.
+    """
+    if freeze.get("choice") == "recompute" or (number(freeze, "views") or 2) < 2:
+        return set()
+    named = freeze.get("stored_channels")
+    if isinstance(named, list) and named and isinstance(named[-1], list):
+        named = named[-1]
+    if isinstance(named, list) and all(isinstance(channel, int) for channel in named):
+        return set(named)
+    return set(range(len(freeze.get("sensitivity") or [])))
+
+
+def codec_label(codec: Any) -> str:
+    """A codec's record as text: its name, or its configuration on one line (`linear bits=4`)."""
+    if isinstance(codec, dict):
+        rest = [f"{key}={value}" for key, value in codec.items() if key != "name"]
+        return " ".join([str(codec.get("name", "codec")), *rest])
+    return str(codec)

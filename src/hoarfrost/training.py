@@ -1,0 +1,316 @@
+"""The reference loop: what a careful user would write around a Freezer, with checkpoints and exact resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from .checkpoints import load_tree, random_state, restore_random_state, save_tensors, save_tree
+from .errors import ArgumentError, CheckpointError
+from .freezer import Freezer
+from .samples import Samples
+
+__all__ = ["Examination", "RunFiles", "cosine", "fit", "interruptible"]
+
+KEPT_BYTES = 256 * 2**20
+"""Rendered test images are kept in memory up to this size."""
+
+
+def cosine(warmup: float = 0.15) -> Callable[[float], float]:
+    """The share of the peak rate at a share of the training: a linear rise, then half a cosine down to zero."""
+
+    def rate(done: float) -> float:
+        if done < warmup:
+            return done / warmup
+        return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+    return rate
+
+
+class Examination:
+    """Loss and accuracy of a model on a data set, always on the same renditions.
+
+    Args:
+        transform: a random one gives one fixed rendition of each sample, drawn from `seed`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        transform: Callable[[Any], Any] | None,
+        *,
+        seed: int = 99,
+        batch_size: int = 256,
+        channels_last: bool = False,
+        workers: int = 0,
+    ) -> None:
+        self._samples = Samples(dataset, transform, workers)
+        self._draw = self._samples.pipeline.draw(len(self._samples), seed)
+        self._groups = list(torch.split(torch.arange(len(self._samples)), batch_size))
+        self._channels_last = channels_last
+        self._kept: list[tuple[Tensor, Tensor]] | None = None
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        """{"loss", "accuracy"}: mean cross-entropy in nats, and the share of right answers from 0 to 1.
+
+        The model is in eval meanwhile; its modules' flags are put back.
+        """
+        flags = {module: module.training for module in model.modules()}
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        model.eval()
+        loss, right = 0.0, 0
+        try:
+            with torch.no_grad():
+                for images, targets in self._batches():
+                    images, targets = images.to(device), targets.to(device)
+                    if self._channels_last:
+                        images = images.contiguous(memory_format=torch.channels_last)
+                    logits = model(images)
+                    loss += float(F.cross_entropy(logits, targets, reduction="sum"))
+                    right += int((logits.argmax(1) == targets).sum())
+        finally:
+            for module, flag in flags.items():
+                module.training = flag
+        return {"loss": loss / len(self._samples), "accuracy": right / len(self._samples)}
+
+    def close(self) -> None:
+        """Give the data set its transform back."""
+        self._samples.close()
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept, size = [], 0
+        for images, targets in self._samples.stream(self._groups, self._draw):
+            size += images.nbytes
+            if size <= KEPT_BYTES:
+                kept.append((images, targets))
+            yield images, targets
+        if size <= KEPT_BYTES:
+            self._kept = kept
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run leaves in its folder."""
+
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C (or SIGTERM) into a question that the loop asks between two steps.
+
+    A second one interrupts at once. Outside the main thread nothing is caught.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def fit(
+    freezer: Freezer,
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    rate: Callable[[float], float] | None = None,
+    criterion: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    evaluate_every: int = 1,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    on_step: Callable[[int, int], None] | None = None,
+    accelerator: Accelerator | None = None,
+) -> bool:
+    """Train `freezer.model` for `epochs` epochs, or on from its checkpoint.
+
+    A run that was killed and resumed ends with the weights of one that was not: the checkpoint holds weights,
+    optimizer, rate, random state, freeze depth, and the place within the epoch.
+
+    Args:
+        rate: share of the peak learning rate at a share of the training; None: `cosine()`.
+        evaluate: its values go into the records as `test_...`.
+        evaluate_every: epochs from one evaluation to the next; the last epoch is always evaluated.
+        checkpoint: written at the end of each epoch, and where `stop` breaks the epoch off.
+        stop: asked after every step; True leaves a checkpoint and returns.
+        on_step: called with the number of steps done in this epoch, and of those there are.
+
+    Returns:
+        True if all epochs ran, False if `stop` broke them off.
+
+    Raises:
+        CheckpointError: resume without a checkpoint, or with another run's.
+    """
+    accelerator = accelerator or Accelerator(cpu=freezer.device.type == "cpu")
+    if accelerator.num_processes > 1:
+        raise ArgumentError("this release trains in one process; start it without a distributed launcher")
+    steps = freezer.batches_per_epoch
+    shape = rate or cosine()
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: shape(done / (epochs * steps)))
+    epoch, step, tally = 0, 0, Tally()
+    if resume:
+        epoch, step, tally = _resume(checkpoint, freezer, optimizer, schedule, epochs)
+
+    def save() -> None:
+        if checkpoint is not None:
+            save_tree(
+                checkpoint,
+                {
+                    "epochs": epochs,
+                    "epoch": epoch,
+                    "step": step,
+                    "tally": [tally.loss, tally.right, tally.seen],
+                    "model": freezer.model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": {key: value for key, value in schedule.state_dict().items() if key != "lr_lambdas"},
+                    "freezer": freezer.state_dict(),
+                    "random": random_state(),
+                },
+            )
+
+    flops: dict[tuple[int, str], int] = {}
+    while epoch < epochs:
+        freezer.model.train()
+        for inputs, targets in freezer.batches(epoch, step):
+            output = freezer(inputs)
+            loss = criterion(output, targets)
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            optimizer.step()
+            schedule.step()
+            step += 1
+            tally.add(loss, output, targets)
+            if on_step is not None:
+                on_step(step, steps)
+            if stop():
+                save()
+                return False
+        state = freezer.depth, freezer.source
+        if state not in flops:
+            flops[state] = freezer.step_flops()
+        metrics = {**tally.metrics(), "train_flops": flops[state] * tally.seen}
+        if evaluate is not None and ((epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs):
+            metrics |= {f"test_{name}": value for name, value in evaluate(freezer.model).items()}
+        freezer.end_epoch(metrics)
+        epoch, step, tally = epoch + 1, 0, Tally()
+        save()
+    return True
+
+
+class Tally:
+    """Loss and right answers of an epoch so far; read from the device only when asked."""
+
+    def __init__(self, loss: float = 0.0, right: float = 0.0, seen: int = 0) -> None:
+        self._loss: Tensor | float = loss
+        self._right: Tensor | float = right
+        self.seen = seen
+
+    def add(self, loss: Tensor, output: Any, targets: Tensor) -> None:
+        count = len(targets)
+        self._loss = self._loss + loss.detach().double() * count
+        if isinstance(output, Tensor) and output.dim() == 2 and targets.dim() == 1:
+            self._right = self._right + (output.detach().argmax(1) == targets).sum()
+        self.seen += count
+
+    @property
+    def loss(self) -> float:
+        return float(self._loss)
+
+    @property
+    def right(self) -> float:
+        return float(self._right)
+
+    def metrics(self) -> dict[str, float]:
+        return {"loss": self.loss / max(1, self.seen), "accuracy": self.right / max(1, self.seen)}
+
+
+def _resume(
+    checkpoint: Path | None, freezer: Freezer, optimizer: torch.optim.Optimizer, schedule: Any, epochs: int
+) -> tuple[int, int, Tally]:
+    """Put everything back: weights, then the surgery, then what depends on the parameter groups."""
+    if checkpoint is None:
+        raise CheckpointError("resume needs to know the checkpoint's path")
+    saved = load_tree(checkpoint)
+    if saved["epochs"] != epochs:
+        raise CheckpointError(
+            f"the checkpoint {checkpoint} belongs to a run of {saved['epochs']} epochs, this one has {epochs}: "
+            "the learning rate would not fit"
+        )
+    freezer.model.load_state_dict(saved["model"])
+    freezer.load_state_dict(saved["freezer"])
+    optimizer.load_state_dict(saved["optimizer"])
+    schedule.load_state_dict(saved["schedule"])
+    restore_random_state(saved["random"])
+    return saved["epoch"], saved["step"], Tally(*saved["tally"])
+
+
+class Journal:
+    """metrics.jsonl: one record a line, flushed at once."""
+
+    def __init__(self, path: Path, keep: list[dict[str, Any]] | None = None) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w")
+        for record in keep or []:
+            self.write(record)
+
+    def write(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record, default=float) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def save_model(path: Path, model: nn.Module) -> None:
+    """The model's own state_dict under its own names, as safetensors, atomically."""
+    save_tensors(path, model.state_dict(), {"format": "pt"})

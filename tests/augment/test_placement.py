@@ -1,0 +1,221 @@
+"""Placements compose as the images do, and features derived from them are shifted and mirrored images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision import transforms as v1
+
+from hoarfrost.augment import (
+    Grid,
+    HorizontalFlip,
+    PaddedCrop,
+    Paired,
+    Pipeline,
+    Placement,
+    VerticalFlip,
+    derive,
+)
+from hoarfrost.errors import ArgumentError
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def random_placement(n: int, reach: int, seed: int) -> Placement:
+    sign = 1 - 2 * torch.randint(0, 2, (n, 2), generator=generator(seed))
+    return Placement(sign, torch.randint(-reach, reach + 1, (n, 2), generator=generator(seed + 1)))
+
+
+def looked_up(images: torch.Tensor, placement: Placement, fill: float = 0.0) -> torch.Tensor:
+    """The slow reference: each output pixel u is the image's pixel sign * u + shift, or the fill outside."""
+    n, _, height, width = images.shape
+    out = torch.full_like(images, fill)
+    for i in range(n):
+        (sy, sx), (by, bx) = placement.sign[i].tolist(), placement.shift[i].tolist()
+        for y in range(height):
+            for x in range(width):
+                v, u = sy * y + by, sx * x + bx
+                if 0 <= v < height and 0 <= u < width:
+                    out[i, :, y, x] = images[i, :, v, u]
+    return out
+
+
+CHAINS = [
+    pytest.param([HorizontalFlip()], id="flip"),
+    pytest.param([PaddedCrop(10, 3)], id="crop"),
+    pytest.param([HorizontalFlip(), PaddedCrop(10, 3)], id="flip, crop"),
+    pytest.param([PaddedCrop(10, 3), HorizontalFlip(), VerticalFlip()], id="crop, flips"),
+    pytest.param([PaddedCrop(10, 2), HorizontalFlip(), PaddedCrop(10, 3), VerticalFlip()], id="crops, flips"),
+]
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_chain_of_steps_is_its_placement(chain: list[Paired]) -> None:
+    images = torch.rand(12, 2, 10, 10, generator=generator()) + 1
+    moved, placement, sizes = images, Placement.identity(12), torch.tensor([[10, 10]]).expand(12, 2)
+    for seed, step in enumerate(chain):
+        params = step.sample(12, generator(seed))
+        moved = step.on_images(moved, params)
+        here, sizes = step.place(params, sizes)
+        placement = placement.then(here)
+    shown = moved != 0  # a second crop may have cut away what the placement alone would still find
+    assert torch.equal(moved[shown], looked_up(images, placement)[shown])
+    if sum(isinstance(step, PaddedCrop) for step in chain) < 2:
+        assert torch.equal(moved, looked_up(images, placement))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 8), st.integers(2, 9), st.integers(2, 9), st.integers(0, 2**20))
+def test_derive_is_the_lookup_for_the_identity_prefix(n: int, height: int, width: int, seed: int) -> None:
+    images = torch.randn(n, 3, height, width, generator=generator(seed))
+    target = random_placement(n, 6, seed)
+    derived = derive(images, Placement.identity(n), target, Grid((height, width), (height, width)))
+    assert torch.equal(derived, looked_up(images, target))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**20))
+def test_derive_between_views_agrees_where_the_source_shows_the_pixel(seed: int) -> None:
+    images = torch.rand(4, 1, 9, 9, generator=generator(seed)) + 1
+    source, target = random_placement(4, 4, seed), random_placement(4, 4, seed + 7)
+    grid = Grid((9, 9), (9, 9))
+    derived = derive(looked_up(images, source), source, target, grid)
+    known = derived != 0
+    assert torch.equal(derived[known], looked_up(images, target)[known])
+    everywhere = derive(looked_up(torch.ones_like(images), source), source, target, grid) != 0
+    assert torch.equal(known, everywhere)
+
+
+def test_composition_is_undone_by_relative_to() -> None:
+    first, second = random_placement(50, 9, 0), random_placement(50, 9, 3)
+    back = first.then(second).relative_to(first)
+    assert torch.equal(back.sign, second.sign)
+    assert torch.equal(back.shift, second.shift)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "tokens"])
+def test_derive_to_itself_is_the_identity(layout: str) -> None:
+    shape = (5, 3, 7, 7) if layout == "NCHW" else (5, 50, 3)
+    features = torch.randn(*shape, generator=generator())
+    place = random_placement(5, 8, 0)
+    grid = Grid((28, 28), (7, 7), layout, 0 if layout == "NCHW" else 1)
+    same = derive(features, place, place, grid)
+    assert torch.equal(same, features)
+    assert same.data_ptr() != features.data_ptr(), "the caller may write into what it gets"
+
+
+@pytest.mark.parametrize("border", ["zeros", "replicate"])
+def test_all_layouts_agree(border: str) -> None:
+    features = torch.randn(6, 4, 7, 5, generator=generator())
+    source, target, grid = random_placement(6, 9, 0), random_placement(6, 9, 5), Grid((28, 20), (7, 5))
+    plain = derive(features, source, target, grid, border)  # type: ignore[arg-type]
+    last = derive(features.contiguous(memory_format=torch.channels_last), source, target, grid, border)  # type: ignore[arg-type]
+    assert plain.is_contiguous()
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(plain, last)
+    tokens = torch.cat([torch.full((6, 2, 4), 9.0), features.flatten(2).transpose(1, 2)], dim=1)
+    token_grid = Grid((28, 20), (7, 5), "tokens", prefix_tokens=2)
+    moved = derive(tokens, source, target, token_grid, border)  # type: ignore[arg-type]
+    assert torch.equal(moved[:, :2], tokens[:, :2])
+    assert torch.equal(moved[:, 2:].transpose(1, 2).unflatten(2, (7, 5)), plain)
+
+
+def test_replicate_takes_the_nearest_known_cell() -> None:
+    features = torch.arange(4.0).view(1, 1, 1, 4)
+    shifted = Placement(torch.ones(1, 2, dtype=torch.int64), torch.tensor([[0, 2]]))
+    grid = Grid((1, 4), (1, 4))
+    identity = Placement.identity(1)
+    assert derive(features, identity, shifted, grid, "zeros").flatten().tolist() == [2, 3, 0, 0]
+    assert derive(features, identity, shifted, grid, "replicate").flatten().tolist() == [2, 3, 3, 3]
+
+
+@pytest.mark.parametrize(("shift", "cells"), [(4, 1), (5, 1), (7, 2), (-4, -1), (1, 0)])
+def test_shifts_round_to_the_nearest_cell(shift: int, cells: int) -> None:
+    features = torch.arange(1.0, 8.0).view(1, 1, 1, 7)
+    target = Placement(torch.ones(1, 2, dtype=torch.int64), torch.tensor([[0, shift]]))
+    derived = derive(features, Placement.identity(1), target, Grid((4, 28), (1, 7))).flatten().tolist()
+    assert derived == [c + 1 + cells if 0 <= c + cells < 7 else 0 for c in range(7)]
+
+
+@pytest.mark.parametrize("sizes", [(28, 7), (30, 8), (5, 3)], ids=str)
+def test_a_flip_mirrors_any_grid(sizes: tuple[int, int]) -> None:
+    image, feature = sizes
+    features = torch.randn(3, 2, feature, feature, generator=generator())
+    flip = HorizontalFlip(1.0)
+    moved = flip.on_features(features, flip.sample(3), Grid((image, image), (feature, feature)))
+    assert torch.equal(moved, features.flip(-1))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [v1.CenterCrop(8)],
+        [v1.Pad((1, 2, 3, 4)), v1.CenterCrop((9, 8))],
+        [v1.CenterCrop(15), v1.CenterCrop(14)],
+    ],
+    ids=["crop", "pad, crop", "larger crop"],
+)
+def test_deterministic_geometry_is_placed(steps: list[object]) -> None:
+    images = torch.rand(2, 1, 11, 12, generator=generator()) + 1
+    pipeline = Pipeline.from_transform(v1.Compose([*steps, v1.RandomHorizontalFlip(1.0)]))
+    draw = pipeline.draw(2, 0)
+    placement = pipeline.placement(draw, [0, 1], (11, 12))
+    rendered = pipeline.render(images, [0, 1], draw)
+    (sy, sx), (by, bx) = placement.sign[0].tolist(), placement.shift[0].tolist()
+    for y in range(rendered.shape[2]):
+        for x in range(rendered.shape[3]):
+            v, u = sy * y + by, sx * x + bx
+            inside = 0 <= v < 11 and 0 <= u < 12
+            assert rendered[0, 0, y, x] == (images[0, 0, v, u] if inside else 0)
+
+
+def test_a_resize_scales_what_lies_in_front_of_it() -> None:
+    pipeline = Pipeline.from_transform(
+        v1.Compose([v1.RandomHorizontalFlip(1.0), v1.RandomCrop(8, 2), v1.Resize((16, 24))])
+    )
+    draw = pipeline.draw(20, 0)
+    placement = pipeline.placement(draw, range(20), (8, 8))
+    plain = Pipeline.from_transform(v1.Compose([v1.RandomHorizontalFlip(1.0), v1.RandomCrop(8, 2)]))
+    before = plain.placement(draw=plain.draw(20, 0), ids=range(20), image_size=(8, 8))
+    assert torch.equal(placement.shift[:, 0], 2 * before.shift[:, 0])
+    assert torch.equal(placement.shift[:, 1], 3 * (before.shift[:, 1] + 1) - 1), "the mirrored axis"
+
+
+@pytest.mark.parametrize("size", [(40, 60), (60, 40), (33, 33)], ids=str)
+def test_resized_sizes_are_torchvisions(size: tuple[int, int]) -> None:
+    for resize in (v1.Resize(25), v1.Resize(25, max_size=30), v1.Resize((10, 20))):
+        pipeline = Pipeline.from_transform(v1.Compose([resize, v1.RandomHorizontalFlip(1.0)]))
+        width = resize(torch.zeros(1, *size)).shape[2]
+        placement = pipeline.placement(pipeline.draw(1, 0), [0], size)
+        assert placement.shift[0, 1] == width - 1
+
+
+def test_placements_are_indexed_by_rows() -> None:
+    place = random_placement(6, 5, 0)
+    assert len(place[2:4]) == 2
+    assert torch.equal(place[torch.tensor([5, 0])].shift, place.shift[[5, 0]])
+    assert torch.equal(place[[1]].sign, place.sign[1:2])
+
+
+def test_errors_name_what_does_not_fit() -> None:
+    features, one = torch.zeros(2, 3, 7, 7), Placement.identity(2)
+    with pytest.raises(ArgumentError, match="2 features, but 2 source and 1 target placements"):
+        derive(features, one, Placement.identity(1), Grid((28, 28), (7, 7)))
+    with pytest.raises(ArgumentError, match=r"features must be \[N, C, 8, 8\] for this grid, got \[2, 3, 7, 7\]"):
+        derive(features, one, one, Grid((28, 28), (8, 8)))
+    with pytest.raises(ArgumentError, match=r"must be \[N, 50, D\] .* supported are feature maps"):
+        derive(features, one, one, Grid((28, 28), (7, 7), "tokens", 1))
+    with pytest.raises(ArgumentError, match='border must be "zeros" or "replicate", got \'wrap\''):
+        derive(features, one, one, Grid((28, 28), (7, 7)), "wrap")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"feature_size must be \(height, width\), both at least 1, got \(0, 7\)"):
+        Grid((28, 28), (0, 7))
+    with pytest.raises(ArgumentError, match='layout must be "NCHW" or "tokens", got \'NHWC\''):
+        Grid((28, 28), (7, 7), "NHWC")
+    with pytest.raises(ArgumentError, match=r"prefix_tokens=1 with layout 'NCHW'; only tokens have them"):
+        Grid((28, 28), (7, 7), prefix_tokens=1)
+    with pytest.raises(ArgumentError, match=r"must both have the shape \[n, 2\]"):
+        Placement(torch.ones(2, 3), torch.ones(2, 3))
