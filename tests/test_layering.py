@@ -14,7 +14,7 @@ ROOT = Path(hoarfrost.__file__).parent
 LEVELS = {
     "errors": 0,
     "cuts": 1,
-    "freezing": 1,
+    "freezing": 2,
     "augment": 1,
     "codecs": 1,
     "policies": 2,

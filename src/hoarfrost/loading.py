@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -237,6 +237,9 @@ class _Window:
     @classmethod
     def gather(cls, blocks: list[Block], chunks: list[int], order: Order) -> _Window:
         packed = [block.features for block in blocks]
+        if any(p.scale is None for p in packed):
+            # Derived views are floats already; beside them quantised ones become floats here.
+            packed = [p if p.scale is None else replace(p, values=p.dense(), scale=None, low=None) for p in packed]
         sizes = torch.tensor([len(p.values) for p in packed])
         scales = [p.scale for p in packed if p.scale is not None]
         lows = [p.low for p in packed if p.low is not None]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from hoarfrost.augment import Draw, Grid, Paired, Pipeline, Placement, derive, image_size
+from hoarfrost.augment import Border, Draw, Grid, Paired, Pipeline, Placement, derive, image_size
 from hoarfrost.errors import ArgumentError, NonFiniteError
 
 __all__ = ["Metric", "Selection", "channel_distance", "channel_harm", "sensitivity"]
@@ -34,7 +34,7 @@ def sensitivity(
     loss: Callable[[Tensor], Tensor] | None = None,
     channel_axis: int = 1,
     grid: Grid | None = None,
-    border: Literal["zeros", "replicate"] = "zeros",
+    border: Border = "zeros",
     seed: int = 0,
     generator: Generator | None = None,
     batch_size: int = 64,
@@ -55,7 +55,7 @@ def sensitivity(
         channel_axis: 1 for feature maps, 2 for tokens.
         grid: how features lie over the image; needed where it cannot be told from their shape (prefix
             tokens).
-        border: what cells get that the stand-in does not know.
+        border: what cells get that the stand-in does not know; see `derive`.
         seed: of the random decisions.
         generator: draws them instead of the seed; not for a pipeline.
         batch_size: images run through the prefix at once.
@@ -69,13 +69,9 @@ def sensitivity(
         NonFiniteError: NaN or infinity in features.
     """
     if metric not in (*_DISTANCES, "harm"):
-        raise ArgumentError(
-            f'sensitivity: metric must be "cosine", "relative", "energy" or "harm", got {metric!r}'
-        )
+        raise ArgumentError(f'sensitivity: metric must be "cosine", "relative", "energy" or "harm", got {metric!r}')
     if metric == "harm" and suffix is None:
-        raise ArgumentError(
-            'sensitivity: metric "harm" needs the suffix whose outputs are harmed; give suffix=...'
-        )
+        raise ArgumentError('sensitivity: metric "harm" needs the suffix whose outputs are harmed; give suffix=...')
     if len(images) == 0:
         raise ArgumentError("sensitivity: no images; a calibration sample has at least one")
     if generator is None:
@@ -110,13 +106,10 @@ def channel_distance(exact: Tensor, derived: Tensor, metric: str = "cosine", cha
     """
     if exact.shape != derived.shape:
         raise ArgumentError(
-            f"channel_distance: exact {list(exact.shape)} and derived {list(derived.shape)} "
-            "must have one shape"
+            f"channel_distance: exact {list(exact.shape)} and derived {list(derived.shape)} must have one shape"
         )
     if metric not in _DISTANCES:
-        raise ArgumentError(
-            f'channel_distance: metric must be "cosine", "relative" or "energy", got {metric!r}'
-        )
+        raise ArgumentError(f'channel_distance: metric must be "cosine", "relative" or "energy", got {metric!r}')
     _check_finite(exact, "exact", channel_axis)
     _check_finite(derived, "derived", channel_axis)
     axes = [axis for axis in range(exact.ndim) if axis != channel_axis % exact.ndim]
@@ -131,9 +124,7 @@ def channel_distance(exact: Tensor, derived: Tensor, metric: str = "cosine", cha
         # 1 - cos from the difference of the unit vectors keeps small distances, which 1 - <e, d> would cancel
         # away.
         lengths = (exact_energy * derived_energy).sqrt()
-        distance = (difference - (exact_energy.sqrt() - derived_energy.sqrt()).square()).clamp(min=0) / (
-            2 * lengths
-        )
+        distance = (difference - (exact_energy.sqrt() - derived_energy.sqrt()).square()).clamp(min=0) / (2 * lengths)
     dead_exact, dead_derived = exact_energy == 0, derived_energy == 0
     distance = torch.where(dead_exact | dead_derived, torch.ones_like(distance), distance)
     return torch.where(dead_exact & dead_derived, torch.zeros_like(distance), distance).float().cpu()
@@ -190,9 +181,7 @@ def channel_harm(
             for remaining in reversed(range(rounds)):
                 goal = loss(outputs) if loss is not None else _own_divergence(outputs, generator)
                 (gradient,) = torch.autograd.grad(goal, leaf, retain_graph=remaining > 0)
-                change = (
-                    _total(gradient.float() * (d - e).float(), axes) if axes else gradient.double() * (d - e)
-                )
+                change = _total(gradient.float() * (d - e).float(), axes) if axes else gradient.double() * (d - e)
                 harm += change.square().sum(0).cpu()
     return (harm / (rounds * len(exact))).float()
 
@@ -216,14 +205,11 @@ class Selection:
 
     def __post_init__(self) -> None:
         given = {
-            name: value
-            for name in ("share", "threshold", "budget_bytes")
-            if (value := getattr(self, name)) is not None
+            name: value for name in ("share", "threshold", "budget_bytes") if (value := getattr(self, name)) is not None
         }
         if len(given) != 1:
             raise ArgumentError(
-                "Selection: give exactly one of share, threshold and budget_bytes, "
-                f"got {given or 'none of them'}"
+                f"Selection: give exactly one of share, threshold and budget_bytes, got {given or 'none of them'}"
             )
         if self.share is not None and not 0 <= self.share <= 1:
             raise ArgumentError(f"Selection: share must be from 0 to 1, got {self.share!r}")
@@ -232,9 +218,7 @@ class Selection:
         if self.budget_bytes is not None and self.budget_bytes < 0:
             raise ArgumentError(f"Selection: budget_bytes must be 0 or more, got {self.budget_bytes!r}")
 
-    def choose(
-        self, sensitivity: Tensor, bytes_per_channel: float | Sequence[float] | Tensor | None = None
-    ) -> Tensor:
+    def choose(self, sensitivity: Tensor, bytes_per_channel: float | Sequence[float] | Tensor | None = None) -> Tensor:
         """The channels to store: sorted int64 indices.
 
         Args:
@@ -261,8 +245,7 @@ class Selection:
         sizes = torch.as_tensor(bytes_per_channel, dtype=torch.float64)
         if sizes.ndim and sizes.shape != order.shape:
             raise ArgumentError(
-                f"Selection.choose: bytes_per_channel must be one number or {len(order)}, "
-                f"got {list(sizes.shape)}"
+                f"Selection.choose: bytes_per_channel must be one number or {len(order)}, got {list(sizes.shape)}"
             )
         spent = sizes.expand(len(order))[order].cumsum(0)
         return int((spent <= float(self.budget_bytes or 0)).sum())
@@ -273,7 +256,7 @@ def _both(
     images: Tensor | Sequence[Any],
     augmentation: Paired | Pipeline | Sequence[Paired],
     grid: Grid | None,
-    border: Literal["zeros", "replicate"],
+    border: Border,
     seed: int,
     generator: Generator,
     batch_size: int,
@@ -284,8 +267,7 @@ def _both(
     steps = [augmentation] if isinstance(augmentation, Paired) else list(augmentation)
     if not isinstance(images, Tensor):
         raise ArgumentError(
-            "sensitivity: images must be a tensor [n, C, H, W] for a paired augmentation, "
-            f"got {type(images).__name__}"
+            f"sensitivity: images must be a tensor [n, C, H, W] for a paired augmentation, got {type(images).__name__}"
         )
     derived, moved = _features(prefix, images, batch_size), images
     for step in steps:
@@ -301,7 +283,7 @@ def _both_views(
     items: Tensor | Sequence[Any],
     pipeline: Pipeline,
     grid: Grid | None,
-    border: Literal["zeros", "replicate"],
+    border: Border,
     seed: int,
     batch_size: int,
 ) -> tuple[Tensor, Tensor]:
@@ -355,8 +337,7 @@ def _check_finite(features: Tensor, name: str, channel_axis: int) -> None:
         return
     bad = (~features.isfinite()).nonzero()[0].tolist()
     raise NonFiniteError(
-        f"the {name} features hold NaN or infinity: sample {bad[0]}, "
-        f"channel {bad[channel_axis % features.ndim]}"
+        f"the {name} features hold NaN or infinity: sample {bad[0]}, channel {bad[channel_axis % features.ndim]}"
     )
 
 

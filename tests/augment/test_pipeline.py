@@ -21,7 +21,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import functional as v1f
 from torchvision.transforms import v2
 
-from hoarfrost.augment import HorizontalFlip, PaddedCrop, Pipeline, deterministic, image_size
+from hoarfrost.augment import Draw, HorizontalFlip, PaddedCrop, Pipeline, deterministic, image_size
 from hoarfrost.errors import ArgumentError, DataError, ImageShapeError
 
 N = 12
@@ -159,6 +159,31 @@ def test_without_a_transform() -> None:
     pixels = torch.randint(0, 256, (N, 3, 4, 4), dtype=torch.uint8)
     assert pipeline.render(list(pixels), range(N), draw).dtype == torch.uint8
     assert pipeline.render(list(np.zeros((N, 6))), range(N), draw).shape == (N, 6)
+
+
+@pytest.mark.parametrize("name", ["v1, filled with a colour", "v1, crop and flip of PIL", "v1, on tensors"])
+def test_blank_is_what_the_borders_show(name: str) -> None:
+    transform = TRANSFORMS[name]
+    pipeline = Pipeline.from_transform(transform)
+    blank = pipeline.blank(pictures()[0])
+    assert blank is not None
+    crop = next(step.paired for step in pipeline.steps if isinstance(step.paired, PaddedCrop))
+    draw = pipeline.draw(N, 0)
+    assert blank.shape == pipeline.render(pictures(), range(N), draw)[:1].shape
+    # Samples whose window lies at the padded image's top left corner show the fill there.
+    corner = torch.zeros(1, 2, dtype=torch.int64)
+    decisions = tuple(
+        corner if step.paired is crop else rows[:1] * 0 if rows is not None else None
+        for step, rows in zip(pipeline.steps, draw.decisions, strict=True)
+    )
+    shown = pipeline.render(pictures()[:1], [0], Draw(0, 1, decisions))
+    assert torch.equal(shown[0, :, 0, 0], blank[0, :, 5, 5])
+    assert (blank == blank[:, :, :1, :1]).all()
+
+
+@pytest.mark.parametrize("transform", [None, v1.RandomCrop(8), v1.RandomCrop(8, 2, padding_mode="edge")], ids=str)
+def test_without_a_fill_there_is_no_blank(transform: Any) -> None:
+    assert Pipeline.from_transform(transform).blank(pictures()[0]) is None
 
 
 def random_states() -> tuple[Any, ...]:

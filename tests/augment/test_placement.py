@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -108,18 +110,18 @@ def test_derive_to_itself_is_the_identity(layout: str) -> None:
     assert same.data_ptr() != features.data_ptr(), "the caller may write into what it gets"
 
 
-@pytest.mark.parametrize("border", ["zeros", "replicate"])
-def test_all_layouts_agree(border: str) -> None:
+@pytest.mark.parametrize("border", ["zeros", "replicate", torch.arange(4.0)], ids=["zeros", "replicate", "values"])
+def test_all_layouts_agree(border: Any) -> None:
     features = torch.randn(6, 4, 7, 5, generator=generator())
     source, target, grid = random_placement(6, 9, 0), random_placement(6, 9, 5), Grid((28, 20), (7, 5))
-    plain = derive(features, source, target, grid, border)  # type: ignore[arg-type]
-    last = derive(features.contiguous(memory_format=torch.channels_last), source, target, grid, border)  # type: ignore[arg-type]
+    plain = derive(features, source, target, grid, border)
+    last = derive(features.contiguous(memory_format=torch.channels_last), source, target, grid, border)
     assert plain.is_contiguous()
     assert last.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(plain, last)
     tokens = torch.cat([torch.full((6, 2, 4), 9.0), features.flatten(2).transpose(1, 2)], dim=1)
     token_grid = Grid((28, 20), (7, 5), "tokens", prefix_tokens=2)
-    moved = derive(tokens, source, target, token_grid, border)  # type: ignore[arg-type]
+    moved = derive(tokens, source, target, token_grid, border)
     assert torch.equal(moved[:, :2], tokens[:, :2])
     assert torch.equal(moved[:, 2:].transpose(1, 2).unflatten(2, (7, 5)), plain)
 
@@ -131,6 +133,16 @@ def test_replicate_takes_the_nearest_known_cell() -> None:
     identity = Placement.identity(1)
     assert derive(features, identity, shifted, grid, "zeros").flatten().tolist() == [2, 3, 0, 0]
     assert derive(features, identity, shifted, grid, "replicate").flatten().tolist() == [2, 3, 3, 3]
+
+
+def test_a_border_can_be_a_value_for_each_channel() -> None:
+    features = torch.ones(2, 3, 5, 5)
+    crop, values = PaddedCrop(5, 2), torch.tensor([4.0, 5.0, 6.0])
+    params = crop.sample(2, generator())
+    moved = crop.on_features(features, params, Grid((5, 5), (5, 5)), values)
+    unknown = crop.on_images(features, params) == 0
+    assert unknown.any()
+    assert torch.equal(moved, torch.where(unknown, values.view(1, 3, 1, 1), features))
 
 
 @pytest.mark.parametrize(("shift", "cells"), [(4, 1), (5, 1), (7, 2), (-4, -1), (1, 0)])
@@ -209,8 +221,10 @@ def test_errors_name_what_does_not_fit() -> None:
         derive(features, one, one, Grid((28, 28), (8, 8)))
     with pytest.raises(ArgumentError, match=r"must be \[N, 50, D\] .* supported are feature maps"):
         derive(features, one, one, Grid((28, 28), (7, 7), "tokens", 1))
-    with pytest.raises(ArgumentError, match='border must be "zeros" or "replicate", got \'wrap\''):
+    with pytest.raises(ArgumentError, match=r'border must be "zeros", "replicate" or a tensor \[C\], got .wrap.'):
         derive(features, one, one, Grid((28, 28), (7, 7)), "wrap")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"border must hold one value a channel, \[3\], got \[2\]"):
+        derive(features, one, one, Grid((28, 28), (7, 7)), torch.zeros(2))
     with pytest.raises(ArgumentError, match=r"feature_size must be \(height, width\), both at least 1, got \(0, 7\)"):
         Grid((28, 28), (0, 7))
     with pytest.raises(ArgumentError, match='layout must be "NCHW" or "tokens", got \'NHWC\''):

@@ -2,7 +2,7 @@
 
 from hoarfrost.augment.batching import image_size
 from hoarfrost.augment.crops import PaddedCrop
-from hoarfrost.augment.derivation import Grid, derive
+from hoarfrost.augment.derivation import Border, Grid, derive
 from hoarfrost.augment.deterministic import deterministic
 from hoarfrost.augment.flips import HorizontalFlip, VerticalFlip
 from hoarfrost.augment.paired import Paired
@@ -11,6 +11,7 @@ from hoarfrost.augment.placement import Placement
 from hoarfrost.augment.steps import Step
 
 __all__ = [
+    "Border",
     "Draw",
     "Grid",
     "HorizontalFlip",

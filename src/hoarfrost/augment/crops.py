@@ -55,31 +55,26 @@ class PaddedCrop(Paired):
         pad_if_needed: bool = False,
     ) -> None:
         sides = (size,) if isinstance(size, int) else tuple(int(side) for side in size)
-        pads = (
-            (padding or 0,)
-            if isinstance(padding, int) or padding is None
-            else tuple(int(pad) for pad in padding)
-        )
+        pads = (padding or 0,) if isinstance(padding, int) or padding is None else tuple(int(pad) for pad in padding)
         if len(sides) not in (1, 2) or min(sides) < 1:
-            raise ArgumentError(
-                f"PaddedCrop: size must be one number or (height, width), at least 1, got {size!r}"
-            )
+            raise ArgumentError(f"PaddedCrop: size must be one number or (height, width), at least 1, got {size!r}")
         if len(pads) not in (1, 2, 4) or min(pads) < 0:
             raise ArgumentError(f"PaddedCrop: padding must be 1, 2 or 4 numbers, 0 or more, got {padding!r}")
         if padding_mode not in _MODES:
-            raise ArgumentError(
-                f"PaddedCrop: padding_mode must be one of {', '.join(_MODES)}, got {padding_mode!r}"
-            )
+            raise ArgumentError(f"PaddedCrop: padding_mode must be one of {', '.join(_MODES)}, got {padding_mode!r}")
         if pad_if_needed and padding_mode != "constant":
-            raise ArgumentError(
-                f'PaddedCrop: pad_if_needed needs padding_mode "constant", got {padding_mode!r}'
-            )
+            raise ArgumentError(f'PaddedCrop: pad_if_needed needs padding_mode "constant", got {padding_mode!r}')
         scalar = fill is None or isinstance(fill, (int, float))
         object.__setattr__(self, "size", sides * (2 // len(sides)))
         object.__setattr__(self, "padding", pads * (4 // len(pads)))
         object.__setattr__(self, "fill", (fill or 0) if scalar else tuple(fill))  # type: ignore[arg-type]
         object.__setattr__(self, "padding_mode", padding_mode)
         object.__setattr__(self, "pad_if_needed", pad_if_needed)
+
+    @property
+    def fills(self) -> bool:
+        """Whether its windows can show pixels that are nothing but the fill."""
+        return self.padding_mode == "constant" and (self.pad_if_needed or any(self.padding))
 
     @property
     def is_random(self) -> bool:
@@ -158,16 +153,22 @@ class PaddedCrop(Paired):
             rows = _reflected(height, before[0], after[0], self.padding_mode).to(images.device)
             columns = _reflected(width, before[1], after[1], self.padding_mode).to(images.device)
             return images.index_select(2, rows).index_select(3, columns)
-        # The cast goes through float and cuts off, as both PIL and torch do with a fill such as 123.675.
-        fill = torch.tensor(self.fill, dtype=torch.float64, device=images.device).to(images.dtype)
-        if fill.ndim and len(fill) not in (1, channels):
-            raise ArgumentError(
-                f"PaddedCrop: fill has {len(fill)} values, the images have {channels} channels"
-            )
         padded = images.new_empty(n, channels, height + before[0] + after[0], width + before[1] + after[1])
-        padded[:] = fill.view(-1, 1, 1)
+        padded[:] = self._fill(images)
         padded[:, :, before[0] : before[0] + height, before[1] : before[1] + width] = images
         return padded
+
+    def blank(self, images: Tensor) -> Tensor:
+        """Images like the given [n, C, H, W] that hold nothing but the fill."""
+        return torch.zeros_like(images) + self._fill(images)
+
+    def _fill(self, images: Tensor) -> Tensor:
+        """[1 or C, 1, 1] of the images' dtype."""
+        # The cast goes through float and cuts off, as both PIL and torch do with a fill such as 123.675.
+        fill = torch.tensor(self.fill, dtype=torch.float64).to(images.dtype).to(images.device)
+        if fill.ndim and len(fill) not in (1, images.shape[1]):
+            raise ArgumentError(f"PaddedCrop: fill has {len(fill)} values, the images have {images.shape[1]} channels")
+        return fill.view(-1, 1, 1)
 
 
 def _reflected(length: int, before: int, after: int, mode: str) -> Tensor:

@@ -11,10 +11,9 @@ from torch import Tensor
 from hoarfrost.augment.placement import Placement
 from hoarfrost.errors import ArgumentError
 
-__all__ = ["BORDERS", "Border", "Grid", "derive", "move_cells"]
+__all__ = ["Border", "Grid", "derive", "move_cells"]
 
-Border = Literal["zeros", "replicate"]
-BORDERS = ("zeros", "replicate")
+Border = Literal["zeros", "replicate"] | Tensor
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,7 @@ class Grid:
         return (self.image_size[0] / self.feature_size[0], self.image_size[1] / self.feature_size[1])
 
 
-def derive(
-    features: Tensor, source: Placement, target: Placement, grid: Grid, border: Border = "zeros"
-) -> Tensor:
+def derive(features: Tensor, source: Placement, target: Placement, grid: Grid, border: Border = "zeros") -> Tensor:
     """Features of the views `target`, approximated from those of other views of the same samples.
 
     Flips become mirrored cells, shifts are divided by the stride and rounded to the nearest cell, and cells
@@ -72,7 +69,11 @@ def derive(
         source: where the stored views lie, n rows.
         target: where the wanted views lie, n rows.
         grid: how the cells lie over the image; both views have this grid.
-        border: what unknown cells get: "zeros", or "replicate" (the nearest known cell).
+        border: what unknown cells get: "zeros", "replicate" (the nearest known cell), or a tensor [C], such
+        as
+            the features of an image that is nothing but padding (`Pipeline.blank`). Which is best depends
+            on the depth: in a small network on Fashion-MNIST the third had two to six times less harm than
+            zeros at strides 1 and 2, and zeros had the least at stride 4.
 
     Returns:
         New features of the same shape, dtype and memory format.
@@ -82,15 +83,11 @@ def derive(
     """
     n = features.shape[0]
     if len(source) != n or len(target) != n:
-        raise ArgumentError(
-            f"derive: {n} features, but {len(source)} source and {len(target)} target placements"
-        )
+        raise ArgumentError(f"derive: {n} features, but {len(source)} source and {len(target)} target placements")
     return move_cells(features, target.relative_to(source), grid, grid.feature_size, border)
 
 
-def move_cells(
-    features: Tensor, move: Placement, grid: Grid, feature_size: tuple[int, int], border: Border
-) -> Tensor:
+def move_cells(features: Tensor, move: Placement, grid: Grid, feature_size: tuple[int, int], border: Border) -> Tensor:
     """Features of the size `feature_size`, lying in the given ones as `move` says (see `derive`)."""
     _check(features, grid, border)
     if feature_size == grid.feature_size and bool((move.sign == 1).all()) and not bool(move.shift.any()):
@@ -99,18 +96,18 @@ def move_cells(
     columns, columns_known = _cells(move.sign[:, 1], move.shift[:, 1], grid, 1, feature_size[1])
     index = (rows[:, :, None] * grid.feature_size[1] + columns[:, None, :]).flatten(1).to(features.device)
     unknown: Tensor | None = None
-    if border == "zeros":
+    if isinstance(border, Tensor) or border == "zeros":
         unknown = ~(rows_known[:, :, None] & columns_known[:, None, :]).flatten(1)
         unknown = unknown.to(features.device) if bool(unknown.any()) else None
     if grid.layout == "tokens":
-        return _move_tokens(features, index, unknown, grid.prefix_tokens)
+        return _move_tokens(features, index, unknown, grid.prefix_tokens, border)
     n, channels = features.shape[:2]
     if features.is_contiguous(memory_format=torch.channels_last) and not features.is_contiguous():
-        cells = _move_tokens(features.permute(0, 2, 3, 1).flatten(1, 2), index, unknown, 0)
+        cells = _move_tokens(features.permute(0, 2, 3, 1).flatten(1, 2), index, unknown, 0, border)
         return cells.view(n, *feature_size, channels).permute(0, 3, 1, 2)
     moved = features.flatten(2).gather(2, index[:, None, :].expand(n, channels, -1))
     if unknown is not None:
-        moved.masked_fill_(unknown[:, None, :], 0)
+        _fill(moved, unknown[:, None, :], border, (-1, 1))
     return moved.view(n, channels, *feature_size)
 
 
@@ -125,7 +122,7 @@ def _cells(sign: Tensor, shift: Tensor, grid: Grid, axis: int, length: int) -> t
     return cells.clamp(0, size - 1), (cells >= 0) & (cells < size)
 
 
-def _move_tokens(tokens: Tensor, index: Tensor, unknown: Tensor | None, prefix_tokens: int) -> Tensor:
+def _move_tokens(tokens: Tensor, index: Tensor, unknown: Tensor | None, prefix_tokens: int, border: Border) -> Tensor:
     """[n, T, D] with the tokens behind the prefix picked by index [n, P]: whole rows are copied."""
     n, count, width = tokens.shape
     starts = torch.arange(n, device=tokens.device)[:, None] * count
@@ -134,13 +131,25 @@ def _move_tokens(tokens: Tensor, index: Tensor, unknown: Tensor | None, prefix_t
         index = torch.cat([torch.arange(prefix_tokens, device=tokens.device).expand(n, -1), index], dim=1)
     moved = rows.index_select(0, (starts + index).flatten()).view(n, -1, width)
     if unknown is not None:
-        moved[:, prefix_tokens:].masked_fill_(unknown[:, :, None], 0)
+        _fill(moved[:, prefix_tokens:], unknown[:, :, None], border, (-1,))
     return moved
 
 
-def _check(features: Tensor, grid: Grid, border: str) -> None:
-    if border not in BORDERS:
-        raise ArgumentError(f'derive: border must be "zeros" or "replicate", got {border!r}')
+def _fill(moved: Tensor, unknown: Tensor, border: Border, shape: tuple[int, ...]) -> None:
+    """Write the border into the unknown cells; shape is that of one value a channel beside `moved`."""
+    if isinstance(border, Tensor):
+        moved.copy_(torch.where(unknown, border.to(moved).view(shape), moved))
+    else:
+        moved.masked_fill_(unknown, 0)
+
+
+def _check(features: Tensor, grid: Grid, border: Border) -> None:
+    channels = features.shape[1 if grid.layout == "NCHW" else -1] if features.ndim > 1 else 0
+    if isinstance(border, Tensor):
+        if border.shape != (channels,):
+            raise ArgumentError(f"derive: border must hold one value a channel, [{channels}], got {list(border.shape)}")
+    elif border not in ("zeros", "replicate"):
+        raise ArgumentError(f'derive: border must be "zeros", "replicate" or a tensor [C], got {border!r}')
     height, width = grid.feature_size
     if grid.layout == "NCHW":
         fits = features.ndim == 4 and tuple(features.shape[2:]) == (height, width)

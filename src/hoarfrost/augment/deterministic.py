@@ -115,9 +115,7 @@ def batched_form(transform: Any, kind: str) -> Batched | None:
         return (lambda batch: Batch(batch.tensor, "tensor")) if kind == "pil" else None
     if exact is v2.ToImage or transform is v2_functional.to_image:
         return lambda batch: Batch(batch.tensor, "image")
-    if exact in _PIXELWISE and (
-        kind in _TENSORS or (kind == "pil" and exact in (v1.CenterCrop, v2.CenterCrop))
-    ):
+    if exact in _PIXELWISE and (kind in _TENSORS or (kind == "pil" and exact in (v1.CenterCrop, v2.CenterCrop))):
         return functools.partial(_run, transform)
     return None
 

@@ -56,7 +56,7 @@ class Paired(ABC):
             features: [n, C, h, w] or [n, T, D], as the grid says.
             params: [n, k], from `sample`.
             grid: how the features lie over the images that went into the prefix.
-            border: what cells get that the images did not show: "zeros" or "replicate".
+            border: what cells get that the images did not show: see `derive`.
 
         Raises:
             ArgumentError: features that do not fit the grid, or another number of params.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hoarfrost.augment.batching import Batch, as_tensor, check_alike, kind_of, stack, unstack
 from hoarfrost.augment.configuration import describe_object
+from hoarfrost.augment.crops import PaddedCrop
 from hoarfrost.augment.deterministic import batched_form
 from hoarfrost.augment.geometry import advance
 from hoarfrost.augment.placement import Placement, as_sizes
@@ -85,11 +86,7 @@ class Pipeline:
 
     def to_config(self) -> dict[str, Any]:
         """JSON for a fingerprint: the steps' types, parameters and code, the same in every process."""
-        return {
-            "steps": [
-                {"kind": step.kind, "transform": describe_object(step.transform)} for step in self.steps
-            ]
-        }
+        return {"steps": [{"kind": step.kind, "transform": describe_object(step.transform)} for step in self.steps]}
 
     def draw(self, samples: int, seed: int) -> Draw:
         """The random decisions for samples 0 to samples - 1: a function of samples, seed and steps.
@@ -105,15 +102,14 @@ class Pipeline:
             if step.paired is not None:
                 decisions.append(step.paired.sample(samples, generator))
             elif step.kind == "image-only":
-                decisions.append(
-                    torch.randint(0, 1 << 62, (samples, 1), generator=generator, dtype=torch.int64)
-                )
+                decisions.append(torch.randint(0, 1 << 62, (samples, 1), generator=generator, dtype=torch.int64))
             else:
                 decisions.append(None)
         return Draw(int(seed), samples, tuple(decisions))
 
     def still(self, samples: int) -> Draw:
-        """The rendition that changes least: no flips, crops from the middle; image-only steps are drawn from seed 0.
+        """The rendition that changes least: no flips, crops from the middle; image-only steps are drawn
+        from seed 0.
 
         Raises:
             ArgumentError: a negative number of samples.
@@ -161,15 +157,37 @@ class Pipeline:
             images[i : i + together] = part
         return images
 
-    def _run(self, items: list[Any], rows: Tensor, draw: Draw) -> Batch | list[Any]:
-        held: Batch | list[Any] = items
-        for step, decisions in zip(self.steps, draw.decisions, strict=True):
+    def _run(
+        self, held: Batch | list[Any], rows: Tensor, draw: Draw, first: int = 0, last: int | None = None
+    ) -> Batch | list[Any]:
+        """What the steps from first to before last make of what is held."""
+        for step, decisions in list(zip(self.steps, draw.decisions, strict=True))[first:last]:
             held = _apply(step, held, decisions[rows] if decisions is not None else None)
         return held
 
-    def placement(
-        self, draw: Draw, ids: Sequence[int] | Tensor, image_size: Sequence[int] | Tensor
-    ) -> Placement:
+    def blank(self, item: Any) -> Tensor | None:
+        """What the last padded crop fills with, as the model sees it: the fill behind all later steps.
+
+        A prefix's features of it are what the unknown cells of `derive` show (its `border`).
+
+        Args:
+            item: any raw image of the data set; its type and size count, its pixels do not.
+
+        Returns:
+            [1, C, H, W], or None where no crop fills with a constant.
+        """
+        crops = [i for i, step in enumerate(self.steps) if isinstance(step.paired, PaddedCrop) and step.paired.fills]
+        if not crops:
+            return None
+        draw, row, behind = self.draw(1, 0), torch.zeros(1, dtype=torch.int64), crops[-1] + 1
+        batch = _batch(self._run([item], row, draw, last=behind))
+        crop = self.steps[crops[-1]].paired
+        if batch is None or not isinstance(crop, PaddedCrop):
+            return None
+        filled = batch.with_tensor(crop.blank(batch.tensor))
+        return as_tensor(self._run(filled, row, draw, first=behind), [0])
+
+    def placement(self, draw: Draw, ids: Sequence[int] | Tensor, image_size: Sequence[int] | Tensor) -> Placement:
         """Where the renditions' pixels lie in the raw images (behind a Resize: in the resized ones).
 
         Only paired steps, CenterCrop, Pad and Resize are seen. Where an image-only step moves pixels too,
@@ -211,10 +229,7 @@ class Pipeline:
 def _apply(step: Step, held: Batch | list[Any], decisions: Tensor | None) -> Batch | list[Any]:
     if step.kind == "image-only" and decisions is not None:
         with forked_random_states():
-            return [
-                _seeded(step.transform, item, int(row))
-                for item, row in zip(_items(held), decisions, strict=True)
-            ]
+            return [_seeded(step.transform, item, int(row)) for item, row in zip(_items(held), decisions, strict=True)]
     kind = held.kind if isinstance(held, Batch) else kind_of(held[0])
     if step.paired is not None and decisions is not None:
         batch = _batch(held)

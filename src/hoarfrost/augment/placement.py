@@ -80,6 +80,5 @@ def as_sizes(image_size: Sequence[int] | Tensor, n: int) -> Tensor:
     if sizes.shape == (n, 2):
         return sizes
     raise ArgumentError(
-        f"image_size must be (height, width), or one such pair for each of the {n} samples, "
-        f"got {image_size!r}"
+        f"image_size must be (height, width), or one such pair for each of the {n} samples, got {image_size!r}"
     )

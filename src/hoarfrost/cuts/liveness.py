@@ -163,23 +163,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if origin >= Origin.RANDOM:
             self.use(roots)
         for tensor in _written(func, args, kwargs):
-            self._write(self.storage(tensor), origin, roots)
+            storage = self.storage(tensor)
+            storage.writes.append(self.time)
+            self._fill(storage, origin, roots)
         for tensor in outputs:
             storage = self.storage(tensor)
             if not storage.given:
-                self._raise(storage, origin)
-                storage.roots |= roots
+                self._fill(storage, origin, roots)
             self.value(tensor)
 
-    def _write(self, storage: Storage, origin: Origin, roots: frozenset[int]) -> None:
-        storage.writes.append(self.time)
-        self._raise(storage, origin)
-        storage.roots |= roots
-
-    def _raise(self, storage: Storage, origin: Origin) -> None:
+    def _fill(self, storage: Storage, origin: Origin, roots: frozenset[int]) -> None:
         storage.origin = max(storage.origin, origin)
         if storage.origin >= Origin.RANDOM:
             storage.reached = min(storage.reached, self.time)
+        if not storage.given:
+            # Once parameters have acted on the data they have been used; what reads the result does not use them.
+            storage.roots = storage.roots | roots if storage.origin < Origin.RANDOM else frozenset()
 
     def storage(self, tensor: Tensor) -> Storage:
         return self.record.storages.setdefault(storage_key(tensor), Storage(self.time))

@@ -1,0 +1,34 @@
+"""Bytes that earlier versions wrote are read for ever."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import zstandard
+
+from hoarfrost.codecs import codec_from_config
+
+GOLDEN = Path(__file__).parent / "golden"
+NAMES = ["exact", "half", "bfloat16", *(f"linear-{bits}" for bits in range(1, 9))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_bytes_decode_to_their_known_values(name: str) -> None:
+    golden = json.loads((GOLDEN / f"{name}.json").read_text())
+    codec = codec_from_config(golden["codec"])
+    payload, shape = bytes.fromhex(golden["payload"]), golden["shape"]
+    decoded = codec.decode(payload, shape, getattr(torch, golden["dtype"]), golden["channel_axis"])
+    assert decoded.tolist() == golden["decoded"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_body_inside_the_frame_is_written_as_ever(name: str) -> None:
+    golden = json.loads((GOLDEN / f"{name}.json").read_text())
+    features = (torch.arange(30).view(2, 3, 5) % 7 - torch.arange(3).view(1, 3, 1)).float() / 4
+    payload = codec_from_config(golden["codec"]).encode(features)
+    unframe = zstandard.ZstdDecompressor().decompress
+    assert unframe(payload) == unframe(bytes.fromhex(golden["payload"]))
+    assert zstandard.get_frame_parameters(payload).has_checksum
