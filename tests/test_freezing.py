@@ -60,7 +60,9 @@ def test_thaw_is_the_inverse_of_freeze(make: Callable[[Any], torch.optim.Optimiz
     model = network()
     model[0][0].bias.requires_grad_(False)
     model[1][1].eval()
-    optimizer = make([{"params": list(model[1].parameters()) + list(model[0].parameters())}, {"params": model[3].parameters()}])
+    optimizer = make(
+        [{"params": list(model[1].parameters()) + list(model[0].parameters())}, {"params": model[3].parameters()}]
+    )
     prefixes = [front(model, label) for label in labels]
     step(model, optimizer)
     states, before = [], []

@@ -25,6 +25,9 @@ __all__ = ["Calibration", "calibrate"]
 SAMPLE_BYTES = 256 * 2**20
 """Memory for the calibration sample's features; at most four chunks, at least one."""
 
+WHOLE_FROM = 0.75
+"""A view of which more than this share is sensitive is stored whole: deriving the rest would save too little."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -122,16 +125,14 @@ def calibrate(
     wanted = views.count if samples.pipeline.is_random else 1
     sensitivity = None
     if wanted > 1 and _derivable(cut, samples, image_size):
-        sensitivity = _sensitivity(
-            features, source, samples, order, renditions, event, views, probe, image_size
-        )
+        sensitivity = _sensitivity(features, source, samples, order, renditions, event, views, probe, image_size)
     channel_bytes = rung.bytes_per_sample * order.samples / spec.channels
     kept: tuple[int, ...] | None = None
     if sensitivity is not None:
         chosen = views.channels.choose(sensitivity, torch.full_like(sensitivity, channel_bytes))
         # A view with nothing of its own would be no record at all; the most sensitive channel stands for it.
         chosen = chosen if len(chosen) else sensitivity.argmax()[None]
-        kept = None if len(chosen) == len(sensitivity) else tuple(chosen.tolist())
+        kept = None if len(chosen) > WHOLE_FROM * len(sensitivity) else tuple(chosen.tolist())
 
     prefix_seconds = order.chunks * seconds_of(lambda: source.features(0, base), device=source.device)
     physical = spec.physical(first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -105,25 +106,29 @@ def decide(
         mode: "auto", or the choice the user forces.
     """
     gain = recompute_seconds - read_seconds
+
+    def pays_after(count: int) -> float:
+        return count * view_seconds / gain if gain > 0 else math.inf
+
     views = max(1, views if epochs_left is None else min(views, epochs_left))
-    break_even = views * view_seconds / gain if gain > 0 else None
+    if mode == "auto" and epochs_left is not None:
+        # One view keeps nearly all of the benefit of several (docs: views): better one than none.
+        views = next((count for count in range(views, 0, -1) if pays_after(count) < epochs_left), views)
+    break_even = pays_after(views)
     measured = f"an epoch costs {read_seconds:.2f} s to read, {recompute_seconds:.2f} s to recompute"
-    build = f"{views} view{'s' * (views > 1)} cost{'s' * (views == 1)} {views * view_seconds:.1f} s to store"
+    build = f"{views} view{'s cost' if views > 1 else ' costs'} {views * view_seconds:.1f} s to store"
+    known = break_even if math.isfinite(break_even) else None
     if mode == "cache":
-        return Decision("cache", views, f"stored, as asked: {measured}; {build}", break_even)
+        return Decision("cache", views, f"stored, as asked: {measured}; {build}", known)
     if mode == "recompute":
-        return Decision("recompute", 0, f"recomputed, as asked: {measured}", break_even)
-    if break_even is None:
+        return Decision("recompute", 0, f"recomputed, as asked: {measured}", known)
+    if known is None:
         return Decision("recompute", 0, f"recomputed: {measured}", None)
-    left = (
-        "an unknown number of epochs"
-        if epochs_left is None
-        else f"{epochs_left} epoch{'s' * (epochs_left != 1)}"
-    )
+    left = "an unknown number of epochs" if epochs_left is None else f"{epochs_left} epoch{'s' * (epochs_left != 1)}"
     tail = f"{measured}; {build}, even after {break_even:.1f} epochs, {left} to go at this depth"
     if epochs_left is not None and epochs_left <= break_even:
-        return Decision("recompute", 0, f"recomputed: {tail}", break_even)
-    return Decision("cache", views, f"stored: {tail}", break_even)
+        return Decision("recompute", 0, f"recomputed: {tail}", known)
+    return Decision("cache", views, f"stored: {tail}", known)
 
 
 @dataclass

@@ -210,9 +210,7 @@ class Feeder:
             for n in range(len(spec.view_channels) - 1, 0, -1)
             if n == 1 or needed * n / len(spec.view_channels) <= budget
         )
-        note = (
-            f"{count} of {len(spec.view_channels)} views, to stay within the disk budget of {budget:,} bytes"
-        )
+        note = f"{count} of {len(spec.view_channels)} views, to stay within the disk budget of {budget:,} bytes"
         return replace(spec, view_channels=spec.view_channels[:count]), note
 
     def _stored(self, division: Division, spec: CacheSpec) -> Cache:

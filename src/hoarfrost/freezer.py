@@ -142,9 +142,7 @@ class Freezer:
             prepared(self.policy, self.cuts, epochs)
             self._temporary = cache_dir is None
             self._cache_dir = (
-                Path(tempfile.mkdtemp(prefix="hoarfrost-"))
-                if cache_dir is None
-                else prepare_directory(Path(cache_dir))
+                Path(tempfile.mkdtemp(prefix="hoarfrost-")) if cache_dir is None else prepare_directory(Path(cache_dir))
             )
         except BaseException:
             self._samples.close()
@@ -310,9 +308,7 @@ class Freezer:
         """
         for field, mine in (("seed", self.seed), ("samples", len(self._samples))):
             if state[field] != mine:
-                raise CheckpointError(
-                    f"the checkpoint was made with {field} {state[field]}, this run has {mine}"
-                )
+                raise CheckpointError(f"the checkpoint was made with {field} {state[field]}, this run has {mine}")
         depth = int(state["depth"])
         label = self.cuts[depth - 1].label if 0 < depth <= len(self.cuts) else None
         if depth and label != state["cut"]:
@@ -320,9 +316,7 @@ class Freezer:
                 f"the checkpoint is frozen up to cut {state['cut']!r} (depth {depth}), where this model has {label!r}"
             )
         if depth < self.depth:
-            raise CheckpointError(
-                f"the checkpoint has depth {depth}, but depth {self.depth} is frozen already"
-            )
+            raise CheckpointError(f"the checkpoint has depth {depth}, but depth {self.depth} is frozen already")
         if depth and (depth > self.depth or self._division is None or self._division.event != state["event"]):
             self._freeze(depth, int(state["event"]))
         self._feeder.rung = int(state["rung"])
@@ -380,9 +374,7 @@ class Freezer:
         change = announced_change(self.policy, self._state(epoch))
         until = change if change is not None else self.epochs
         with self._clock.building():
-            self._feeder.settle(
-                self._division, None if until is None else until - epoch, describe(self.policy)
-            )
+            self._feeder.settle(self._division, None if until is None else until - epoch, describe(self.policy))
 
     def _live_batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         ids = self._feeder.order.shuffled(epoch)

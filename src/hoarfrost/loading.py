@@ -165,7 +165,9 @@ def feature_batches(
         upcoming = 0
         for number, (begin, end) in enumerate(bounds):
             while available < end - begin:
-                window = _Window.gather(loader.collect(windows[upcoming][0], pending.pop(0)), windows[upcoming][0], order)
+                window = _Window.gather(
+                    loader.collect(windows[upcoming][0], pending.pop(0)), windows[upcoming][0], order
+                )
                 held.append((window, windows[upcoming][1]))
                 available += len(windows[upcoming][1])
                 upcoming += 1
@@ -192,9 +194,7 @@ class _Loader:
     def __init__(self, source: ChunkSource, epoch: int, threads: int) -> None:
         self._source = source
         self._epoch = epoch
-        self._pool = (
-            ThreadPoolExecutor(threads, "hoarfrost-read") if source.concurrent and threads > 0 else None
-        )
+        self._pool = ThreadPoolExecutor(threads, "hoarfrost-read") if source.concurrent and threads > 0 else None
 
     def __enter__(self) -> _Loader:
         return self

@@ -35,9 +35,7 @@ class Samples:
         UnstableDataError: reading one index twice gives different images.
     """
 
-    def __init__(
-        self, dataset: Dataset[Any], transform: Callable[[Any], Any] | None = None, workers: int = 0
-    ) -> None:
+    def __init__(self, dataset: Dataset[Any], transform: Callable[[Any], Any] | None = None, workers: int = 0) -> None:
         if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
             raise DatasetError(
                 f"{type(dataset).__name__} has no length: features are stored by sample number, "
@@ -45,9 +43,7 @@ class Samples:
             )
         if len(dataset) < 2:
             count = len(dataset)
-            raise DatasetError(
-                f"the data set has {count} sample{'s' * (count != 1)}; training needs at least 2"
-            )
+            raise DatasetError(f"the data set has {count} sample{'s' * (count != 1)}; training needs at least 2")
         self._restore: Callable[[], None] = lambda: None
         self.dataset = dataset
         if transform is None:
@@ -105,9 +101,7 @@ class Samples:
         if not self.workers:
             yield from (self.images(ids, draw) for ids in groups)
             return
-        loader = DataLoader(
-            _Groups(self, groups, draw), batch_size=None, num_workers=self.workers, shuffle=False
-        )
+        loader = DataLoader(_Groups(self, groups, draw), batch_size=None, num_workers=self.workers, shuffle=False)
         yield from ((images, targets) for images, targets in loader)
 
     def _take_over(self, dataset: Any) -> Any:
@@ -150,9 +144,7 @@ def _detach_transform(dataset: Any) -> tuple[Any, Callable[[], None]]:
     if transform is None:
         return None, lambda: None
     if not callable(transform):
-        raise ArgumentError(
-            f"the data set's transform attribute is a {type(transform).__name__}, not a function"
-        )
+        raise ArgumentError(f"the data set's transform attribute is a {type(transform).__name__}, not a function")
     dataset.transform = None
     # Some torchvision data sets call a joint transform that holds the same function once more.
     joint = getattr(dataset, "transforms", None)

@@ -53,8 +53,7 @@ def sensitivity(
         suffix: what follows the prefix; needed for "harm" alone.
         loss: for "harm", the suffix's outputs of a batch -> a scalar, instead of the output's own divergence.
         channel_axis: 1 for feature maps, 2 for tokens.
-        grid: how features lie over the image; needed where it cannot be told from their shape (prefix
-            tokens).
+        grid: how features lie over the image; needed where their shape cannot tell it (prefix tokens).
         border: what cells get that the stand-in does not know; see `derive`.
         seed: of the random decisions.
         generator: draws them instead of the seed; not for a pipeline.
@@ -64,8 +63,7 @@ def sensitivity(
         [C] float32 on the CPU; 0 commutes, larger is more sensitive.
 
     Raises:
-        ArgumentError: an unknown metric, no images, "harm" without a suffix, features of an unsupported
-            layout.
+        ArgumentError: an unknown metric, no images, "harm" without a suffix, unsupported features.
         NonFiniteError: NaN or infinity in features.
     """
     if metric not in (*_DISTANCES, "harm"):
@@ -91,8 +89,8 @@ def channel_distance(exact: Tensor, derived: Tensor, metric: str = "cosine", cha
     - "relative": |d - e|^2 / |e|^2;
     - "energy": |d - e|^2 / n, in squared units of the features, for n samples.
 
-    For the first two a channel that is dead (zero) in both is 0, and one that is zero in only one of them is
-    1.
+    For the first two a channel that is dead (zero) in both is 0, and one that is zero in one of them alone
+    is 1.
 
     Args:
         exact, derived: [n, ...] of one shape, with C channels along channel_axis.
@@ -121,8 +119,7 @@ def channel_distance(exact: Tensor, derived: Tensor, metric: str = "cosine", cha
     if metric == "relative":
         distance = difference / exact_energy
     else:
-        # 1 - cos from the difference of the unit vectors keeps small distances, which 1 - <e, d> would cancel
-        # away.
+        # 2 |e| |d| (1 - cos) = |d - e|^2 - (|e| - |d|)^2, which keeps small distances that 1 - cos cancels away.
         lengths = (exact_energy * derived_energy).sqrt()
         distance = (difference - (exact_energy.sqrt() - derived_energy.sqrt()).square()).clamp(min=0) / (2 * lengths)
     dead_exact, dead_derived = exact_energy == 0, derived_energy == 0
@@ -315,8 +312,10 @@ def _grid(images: Tensor, features: Tensor, like: Grid | None) -> Grid:
 
 
 def _features(prefix: nn.Module, images: Tensor, batch_size: int) -> Tensor:
+    parameter = next(prefix.parameters(), None)
+    device = images.device if parameter is None else parameter.device
     with _evaluating(prefix), torch.no_grad():
-        return torch.cat([prefix(batch) for batch in torch.split(images, batch_size)])
+        return torch.cat([prefix(batch.to(device)) for batch in torch.split(images, batch_size)])
 
 
 def _own_divergence(outputs: Tensor, generator: Generator) -> Tensor:

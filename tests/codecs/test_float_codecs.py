@@ -34,7 +34,9 @@ def test_half_refuses_what_it_would_make_infinite() -> None:
 
 def test_bfloat16_refuses_what_float16_features_could_not_take_back() -> None:
     features = torch.full((1, 2, 1), 65504.0, dtype=torch.float16)
-    with pytest.raises(CodecError, match="channel 0 holds 65504, which torch.bfloat16 cannot give back as torch.float16"):
+    with pytest.raises(
+        CodecError, match="channel 0 holds 65504, which torch.bfloat16 cannot give back as torch.float16"
+    ):
         BFloat16().encode(features)
 
 

@@ -132,8 +132,6 @@ def measures_of(*harms: float) -> list[RungMeasure]:
     ],
     ids=["strongest", "at the floor", "harm need not rise", "below the floor", "far below", "none"],
 )
-def test_the_strongest_rung_within_tolerance_is_chosen(
-    harms: tuple[float, ...], floor: int, index: int | None
-) -> None:
+def test_the_strongest_rung_within_tolerance_is_chosen(harms: tuple[float, ...], floor: int, index: int | None) -> None:
     chosen = choose(measures_of(*harms), 1e-3, floor)
     assert (None if chosen is None else chosen.index) == index

@@ -26,11 +26,7 @@ def divided(name: str, label: str, samples: int = 4) -> tuple[nn.Module, Prefix,
     return model, *divide(model, find_cut(find_cuts(model, x), label), x), x
 
 
-CASES = [
-    (name, cut.label)
-    for name, net in NETS.items()
-    for cut in find_cuts(net.model(), net.batch())[:: net.every]
-]
+CASES = [(name, cut.label) for name, net in NETS.items() for cut in find_cuts(net.model(), net.batch())[:: net.every]]
 
 
 @pytest.mark.parametrize(("name", "label"), CASES, ids=["-".join(case) for case in CASES])
@@ -102,7 +98,9 @@ def test_channels_last_is_kept() -> None:
 # -- names and sharing
 
 
-@pytest.mark.parametrize(("name", "label"), [("residual", "3"), ("vit", "conv_proj"), ("vit", "encoder.layers"), ("recurrent", "block")])
+@pytest.mark.parametrize(
+    ("name", "label"), [("residual", "3"), ("vit", "conv_proj"), ("vit", "encoder.layers"), ("recurrent", "block")]
+)
 def test_states_together_are_the_models(name: str, label: str) -> None:
     model, prefix, suffix, _ = divided(name, label)
     together = {**prefix.state_dict(), **suffix.state_dict()}
@@ -214,7 +212,9 @@ def test_a_deep_copy_learns_alone() -> None:
 def test_a_cut_under_a_skip_is_refused_with_the_reason() -> None:
     model, x = residual(), torch.randn(2, 3, 16, 16)
     cut = replace(find_cuts(model, x)[0], name="3.0.conv")
-    with pytest.raises(InvalidCutError, match=r"cut '3.0.conv': besides .* \[2, 8, 16, 16\] made in '2' and read later in '3.0'"):
+    with pytest.raises(
+        InvalidCutError, match=r"cut '3.0.conv': besides .* \[2, 8, 16, 16\] made in '2' and read later in '3.0'"
+    ):
         divide(model, cut, x)
 
 
@@ -262,7 +262,9 @@ def test_what_no_trace_shows_is_caught_by_the_law() -> None:
 
 def test_features_of_another_shape_are_refused() -> None:
     _, _, suffix, _ = divided("residual", "3")
-    with pytest.raises(ArgumentError, match=r"features of \['N', 8, 16, 16\] are needed at cut '3', not of \[2, 8, 4, 4\]"):
+    with pytest.raises(
+        ArgumentError, match=r"features of \['N', 8, 16, 16\] are needed at cut '3', not of \[2, 8, 4, 4\]"
+    ):
         suffix(torch.zeros(2, 8, 4, 4))
 
 

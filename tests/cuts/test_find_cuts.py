@@ -263,7 +263,9 @@ def test_a_lazy_model_must_have_run() -> None:
 
 
 def test_the_models_own_error_is_chained_and_the_shape_is_told() -> None:
-    with pytest.raises(CutError, match=r"fails in eval mode on 2 samples of the example \(\[2, 5, 8, 8\] float32\)") as e:
+    with pytest.raises(
+        CutError, match=r"fails in eval mode on 2 samples of the example \(\[2, 5, 8, 8\] float32\)"
+    ) as e:
         find_cuts(Functional(), torch.zeros(3, 5, 8, 8))
     assert isinstance(e.value.__cause__, RuntimeError)
 
@@ -296,7 +298,9 @@ def test_no_cut_says_why() -> None:
             return self.left(x) * self.right(x)
 
     assert find_cuts(Wide(), torch.randn(2, 4)) == []
-    with pytest.raises(NoCutError, match=r"left: besides what it gives, 1 more cross it: a tensor \[2, 4\] made in .*'right'"):
+    with pytest.raises(
+        NoCutError, match=r"left: besides what it gives, 1 more cross it: a tensor \[2, 4\] made in .*'right'"
+    ):
         require_cuts(Wide(), torch.randn(2, 4))
 
 

@@ -32,8 +32,8 @@ class PaddedCrop(Paired):
         size: height and width of the window, or one number for both.
         padding: pixels on all sides, (left and right, top and bottom), or (left, top, right, bottom).
         fill: value of constant padding, one or one for each channel, in the images' own unit.
-        padding_mode: "constant", "edge", "reflect" or "symmetric". On features the border is `on_features`'s
-            own.
+        padding_mode: "constant", "edge", "reflect" or "symmetric". Features have a
+            border of their own, see `on_features`.
         pad_if_needed: pad further where the padded image is still smaller than the window.
 
     Raises:

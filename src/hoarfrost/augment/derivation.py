@@ -70,10 +70,8 @@ def derive(features: Tensor, source: Placement, target: Placement, grid: Grid, b
         target: where the wanted views lie, n rows.
         grid: how the cells lie over the image; both views have this grid.
         border: what unknown cells get: "zeros", "replicate" (the nearest known cell), or a tensor [C], such
-        as
-            the features of an image that is nothing but padding (`Pipeline.blank`). Which is best depends
-            on the depth: in a small network on Fashion-MNIST the third had two to six times less harm than
-            zeros at strides 1 and 2, and zeros had the least at stride 4.
+            as the features of an image that is nothing but padding (`Pipeline.blank`). Which is best depends
+            on the network and the depth: measure.
 
     Returns:
         New features of the same shape, dtype and memory format.
@@ -114,8 +112,7 @@ def move_cells(features: Tensor, move: Placement, grid: Grid, feature_size: tupl
 def _cells(sign: Tensor, shift: Tensor, grid: Grid, axis: int, length: int) -> tuple[Tensor, Tensor]:
     """Along one axis: the source cell that each of `length` cells shows, and whether it is in the grid."""
     size = grid.feature_size[axis]
-    # Cells are centred half a cell in, so a mirrored axis is off by one pixel before and one cell after
-    # scaling.
+    # A mirrored axis exchanges edges, not centres: one pixel more before scaling, one cell less after it.
     mirrored = (sign < 0).to(torch.float64)
     steps = ((shift.double() + mirrored) * size / grid.image_size[axis]).round() - mirrored
     cells = sign[:, None] * torch.arange(length, device=sign.device) + steps.to(torch.int64)[:, None]

@@ -58,9 +58,8 @@ class _Flip(Paired):
 class HorizontalFlip(_Flip):
     """Left and right exchanged with probability p, as torchvision's RandomHorizontalFlip.
 
-    Params: [n, 1], 1 where flipped. On features the grid is mirrored, which is exact as far as the prefix's
-        kernels
-    are symmetric.
+    Params: [n, 1], 1 where flipped. On features the grid is mirrored, which is exact as far as the
+    prefix's kernels are symmetric.
 
     Raises:
         ArgumentError: p outside 0 to 1.

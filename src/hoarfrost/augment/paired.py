@@ -19,8 +19,7 @@ class Paired(ABC):
     """A random augmentation on images and on features, whose decisions are data that is drawn beforehand.
 
     Law: for a prefix that is the identity, `on_features(x, params, grid)` equals `on_images(x, params)` (with
-        a
-    constant fill of 0 and the border "zeros"); for a convolution it does so where the algebra says so, away
+    a constant fill of 0 and the border "zeros"); for a convolution it does so where the algebra says so: away
     from the borders, for shifts by whole strides, for flips if the kernel is symmetric.
     """
 
@@ -63,8 +62,7 @@ class Paired(ABC):
         """
         check_rows(type(self).__name__, features, params)
         placement, sizes = self.place(params.cpu(), as_sizes(grid.image_size, len(params)))
-        # Sizes are the same for all samples, since the grid's are. The tolerance keeps 28 / (28 / 7) at 7
-        # cells.
+        # One size for all samples, since the grid has one. The tolerance keeps 28 / (28 / 7) at 7 cells.
         height, width = (
             (math.ceil(int(side) / stride - 1e-6) for side, stride in zip(sizes[0], grid.stride, strict=True))
             if len(params)

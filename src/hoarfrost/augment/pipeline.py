@@ -126,8 +126,7 @@ class Pipeline:
         or arrays behind the last step become floats as by ToTensor; tensors of any equal shape are stacked.
 
         Args:
-            items: B raw images: PIL, tensors [C, H, W] or arrays [H, W, C]; or tensors of another equal
-                shape.
+            items: B raw images: PIL, tensors [C, H, W] or arrays [H, W, C]; or tensors of any equal shape.
             ids: the B samples' numbers, rows of the draw.
             draw: from this pipeline's `draw`.
 

@@ -222,9 +222,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return fresh
 
 
-def trace(
-    body: nn.Module, names: dict[nn.Module, str], inputs: tuple[Any, ...], rows: int, *, training: bool
-) -> Trace:
+def trace(body: nn.Module, names: dict[nn.Module, str], inputs: tuple[Any, ...], rows: int, *, training: bool) -> Trace:
     """Run `body` once without gradients and record it.
 
     Args:

@@ -186,4 +186,3 @@ class Replay:
         if call == self.entry:
             return resumption.release(outlines[call])
         return resumption.ghosts(outlines[call], f"'{self.name}'", (self.name, call, training))
-

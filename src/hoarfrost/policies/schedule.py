@@ -63,9 +63,7 @@ class Schedule:
         """The next epoch that begins with a deeper freeze than the one before it."""
         depths = self.depths(state.cuts, state.epochs)
         now = self(state)
-        return min(
-            [epoch for epoch, depth in depths.items() if epoch > state.epoch and depth > now], default=None
-        )
+        return min([epoch for epoch, depth in depths.items() if epoch > state.epoch and depth > now], default=None)
 
     def depths(self, cuts: tuple[Cut, ...], epochs: int | None) -> dict[int, int]:
         """Epochs to depths, ascending in both."""
@@ -93,9 +91,7 @@ def depth_of(point: str | int, cuts: Sequence[Cut]) -> int:
     if isinstance(point, str):
         return find_cut(cuts, point).index + 1
     if not 0 <= point <= len(cuts):
-        raise PolicyError(
-            f"depth {point} does not exist: the model has {len(cuts)} cuts, depths go from 0 to that"
-        )
+        raise PolicyError(f"depth {point} does not exist: the model has {len(cuts)} cuts, depths go from 0 to that")
     return point
 
 

@@ -1,0 +1,158 @@
+"""The two stories: training from scratch, and fine-tuning; each arm from the same start, with the same data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torchvision.transforms import v2
+
+from ..console import RunDisplay, print_table
+from ..data import default_transforms, open_data
+from ..errors import ArgumentError
+from ..models import cifar_resnet, efficientnet_lite0
+from ..report import Table, format_seconds, write_report
+from ..run import describe_machine
+from ..training import Examination
+from ..views import Views
+from .arms import HEADER, Arm, Bench, Outcome
+
+__all__ = ["finetuning", "from_scratch", "run_demo"]
+
+CLEAN = Views(count=1, base="clean", feature_space=True)
+
+
+def from_scratch(
+    seed: int = 0, *, epochs: int = 20, samples: int = 10_000, curve: bool = True
+) -> tuple[Bench, list[Arm]]:
+    """A CIFAR-style ResNet on the embedded images: the bench and its arms, without the shortened rival."""
+    data = open_data("embedded")
+    train_transform, test_transform = default_transforms(data)
+    train = data.train.first(samples)  # type: ignore[attr-defined]
+    plain = Examination(data.test, test_transform)
+    bench = Bench(
+        make_model=lambda: cifar_resnet(len(data.classes), data.channels, (16, 32, 64)),
+        train_set=train,
+        train_transform=train_transform,
+        plain=plain,
+        augmented=Examination(data.test, train_transform),
+        batch_size=64,
+        lr=0.1,
+        weight_decay=5e-4,
+        warmup=0.15,
+        seed=seed,
+        start={"model": "cifar_resnet", "data": data.name, "samples": len(train), **describe_machine()},
+        curve=plain if curve else None,
+        evaluate_every=2,
+    )
+    points = {round(0.25 * epochs): "layer1", round(0.6 * epochs): "layer2"}
+    return bench, [
+        Arm("full training", epochs),
+        Arm("Hoarfrost", epochs, {"policy": points}),
+        Arm("conventional freezing", epochs, {"policy": points, "mode": "recompute"}),
+        Arm("augmented in feature space only", epochs, {"policy": points, "mode": "cache", "views": CLEAN}),
+    ]
+
+
+def finetuning(seed: int = 0, *, epochs: int = 6, samples: int = 2_000, curve: bool = True) -> tuple[Bench, list[Arm]]:
+    """EfficientNet-Lite0 with its ImageNet weights on 2,000 of the images, enlarged to 64 pixels."""
+    data = open_data("embedded")
+    train = data.train.first(samples)  # type: ignore[attr-defined]
+    to_tensor = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([127 / 255], [128 / 255])]
+    enlarge = v2.Resize((64, 64), antialias=True)
+    train_transform = v2.Compose([enlarge, v2.RandomHorizontalFlip(), v2.RandomCrop(64, padding=8), *to_tensor])
+    test_transform = v2.Compose([enlarge, *to_tensor])
+    bench = Bench(
+        make_model=lambda: efficientnet_lite0(len(data.classes), data.channels),
+        train_set=train,
+        train_transform=train_transform,
+        plain=Examination(data.test, test_transform, channels_last=True),
+        augmented=Examination(data.test, train_transform, channels_last=True),
+        batch_size=64,
+        lr=0.02,
+        weight_decay=1e-4,
+        warmup=0.1,
+        seed=seed,
+        start={"model": "efficientnet_lite0, ImageNet weights", "data": data.name, "samples": len(train)}
+        | describe_machine(),
+        curve=Examination(data.test.first(1_000), test_transform, channels_last=True) if curve else None,  # type: ignore[attr-defined]
+        channels_last=True,
+    )
+    longer = round(epochs * 10 / 6)
+    return bench, [
+        Arm("full fine-tuning", epochs),
+        Arm("Hoarfrost", longer, {"policy": {0: "blocks.9"}}),
+        Arm("linear probe", longer, {"policy": {0: "top"}}),
+    ]
+
+
+def run_demo(out: Path, *, seed: int = 0, story: str = "both", console: Console | None = None) -> None:
+    """Run the stories, print a table for each and write `report.html`.
+
+    Raises:
+        ArgumentError: an unknown story.
+    """
+    if story not in ("both", "scratch", "finetuning"):
+        raise ArgumentError(f"the stories are scratch, finetuning and both, not {story!r}")
+    console = console or Console()
+    began = time.perf_counter()
+    tables: list[Table] = []
+    outcomes: list[Outcome] = []
+    if story != "finetuning":
+        found = run_story("Training from scratch", *from_scratch(seed), out / "scratch", console, shortened=True)
+        outcomes += found
+        tables.append(comparison("Training from scratch", found))
+        print_table(console, tables[-1])
+    if story != "scratch":
+        found = run_story("Fine-tuning", *finetuning(seed), out / "finetuning", console)
+        outcomes += found
+        tables.append(comparison("Fine-tuning", found))
+        print_table(console, tables[-1])
+    report = write_report(
+        out / "report.html", title="Hoarfrost: the demo", runs=[o.run for o in outcomes], tables=tables
+    )
+    console.print(f"{format_seconds(time.perf_counter() - began)} in all; report {report}", highlight=False)
+
+
+def run_story(
+    title: str, bench: Bench, arms: Sequence[Arm], folder: Path, console: Console, *, shortened: bool = False
+) -> list[Outcome]:
+    """All arms, one after the other; then, if asked, full training cut to the time that Hoarfrost took."""
+    outcomes = []
+    console.rule(title)
+    with RunDisplay(console) as display:
+        for arm in arms:
+            console.print(f"[bold]{arm.name}[/]")
+            outcomes.append(bench.run(arm, folder, display.show, display.step))
+        if shortened:
+            full, ours = outcomes[0], outcomes[1]
+            fitting = max(1, round(ours.seconds / (full.seconds / full.arm.epochs)))
+            rival = Arm("full training, shortened", fitting)
+            console.print(f"[bold]{rival.name}[/] to the {format_seconds(ours.seconds)} that Hoarfrost took")
+            outcomes.insert(1, bench.run(rival, folder, display.show, display.step))
+    return outcomes
+
+
+def comparison(title: str, outcomes: Sequence[Outcome]) -> Table:
+    """One row an arm, ours set off; the note says what Hoarfrost gained."""
+    by_name = {outcome.arm.name: outcome for outcome in outcomes}
+    full, ours = outcomes[0], by_name["Hoarfrost"]
+    reached = ours.seconds_to(full.accuracy)
+    note = (
+        f"Hoarfrost against {full.arm.name}: {full.seconds / ours.seconds:.2f}x faster in all, "
+        f"{100 * (ours.accuracy - full.accuracy):+.2f} points on the plain and "
+        f"{100 * (ours.augmented_accuracy - full.augmented_accuracy):+.2f} on the augmented test set. "
+    )
+    if reached is not None:
+        note += (
+            f"It reached the accuracy at which {full.arm.name} ended after {full.seconds / reached:.1f}x less time. "
+        )
+    conventional = by_name.get("conventional freezing")
+    if conventional is not None:
+        note += f"Against conventional freezing: {conventional.seconds / ours.seconds:.2f}x faster. "
+    note += "Wall time is training, calibration and the building of caches; evaluation is left out for all alike."
+    rows = [outcome.row() for outcome in outcomes]
+    return Table(title, HEADER, rows, emphasis=list(by_name).index("Hoarfrost"), note=note)
