@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .augment import Grid, derive
+from .augment import Border, Grid, derive
 from .cache import CacheSpec
 from .codecs import Codec, Exact, Ladder, RungMeasure, choose, measure_rungs
 from .costs import Decision, decide, seconds_of
 from .cuts import Cut
 from .errors import CodecError
 from .loading import Order
-from .samples import Samples
+from .samples import Frame, Samples
 from .sensitivity import channel_distance
 from .sources import PrefixSource, Renditions
 from .views import Views
@@ -24,6 +24,8 @@ __all__ = ["Calibration", "calibrate"]
 
 SAMPLE_BYTES = 256 * 2**20
 """Memory for the calibration sample's features; at most four chunks, at least one."""
+
+BORDERS: tuple[Border, ...] = ("zeros", "replicate")
 
 WHOLE_FROM = 0.75
 """A view of which more than this share is sensitive is stored whole: deriving the rest would save too little."""
@@ -39,6 +41,7 @@ class Calibration:
         rungs: every rung's harm and bytes.
         rung: the chosen one.
         sensitivity: [C] of the channels, or None where no view can be derived.
+        border: what derived features show where the base view has none, the better of those measured.
         predicted_bytes: of the whole cache.
         prefix_seconds, read_seconds: of one epoch, in front of the suffix.
     """
@@ -48,6 +51,7 @@ class Calibration:
     rungs: tuple[RungMeasure, ...]
     rung: RungMeasure
     sensitivity: Tensor | None
+    border: Border
     predicted_bytes: int
     prefix_seconds: float
     read_seconds: float
@@ -94,7 +98,7 @@ def calibrate(
     tolerance: float,
     epochs_left: int | None,
     mode: str,
-    image_size: tuple[int, int] | None,
+    frame: Frame | None,
 ) -> Calibration:
     """Measure on a sample of chunks, choose rung and channels, and decide between reading and recomputing.
 
@@ -123,9 +127,9 @@ def calibrate(
     codec = rung.codec
 
     wanted = views.count if samples.pipeline.is_random else 1
-    sensitivity = None
-    if wanted > 1 and _derivable(cut, samples, image_size):
-        sensitivity = _sensitivity(features, source, samples, order, renditions, event, views, probe, image_size)
+    sensitivity, border = None, BORDERS[0]
+    if frame is not None and (wanted > 1 or views.feature_space) and _derivable(cut, samples):
+        sensitivity, border = _sensitivity(features, source, samples, order, renditions, event, views, frame)
     channel_bytes = rung.bytes_per_sample * order.samples / spec.channels
     kept: tuple[int, ...] | None = None
     if sensitivity is not None:
@@ -158,6 +162,7 @@ def calibrate(
         rungs=tuple(rungs),
         rung=rung,
         sensitivity=sensitivity,
+        border=border,
         predicted_bytes=round(rung.bytes_per_sample * order.samples * stored),
         prefix_seconds=prefix_seconds,
         read_seconds=read_seconds,
@@ -180,9 +185,8 @@ def pick(rungs: Sequence[RungMeasure], tolerance: float, floor: int) -> RungMeas
     return chosen
 
 
-def _derivable(cut: Cut, samples: Samples, image_size: tuple[int, int] | None) -> bool:
-    paired = any(step.kind == "paired" for step in samples.pipeline.steps)
-    return paired and cut.layout == "NCHW" and image_size is not None
+def _derivable(cut: Cut, samples: Samples) -> bool:
+    return cut.layout == "NCHW" and any(step.kind == "paired" for step in samples.pipeline.steps)
 
 
 def _sensitivity(
@@ -193,19 +197,21 @@ def _sensitivity(
     renditions: Renditions,
     event: int,
     views: Views,
-    probe: int,
-    image_size: tuple[int, int] | None,
-) -> Tensor:
-    """How far each channel of the second view is from what the base view gives for it, [C]."""
-    if image_size is None:
-        raise RuntimeError("sensitivity needs images with a size")
-    ids = torch.cat([order.members(chunk) for chunk in range(probe)])
+    frame: Frame,
+) -> tuple[Tensor, Border]:
+    """How far each channel of another view is from what the base view gives for it, [C], and the border for it."""
+    chunks = range(len(features) // order.chunk_size or 1)
+    ids = torch.cat([order.members(chunk) for chunk in chunks])
     draws = renditions.view(event, 0, views.base), renditions.view(event, 1)
-    exact = torch.cat([source.features(chunk, draws[1])[0] for chunk in range(probe)])
-    place = samples.pipeline.placement
-    grid = Grid(image_size, (features.shape[-2], features.shape[-1]))
-    derived = derive(features, place(draws[0], ids, image_size), place(draws[1], ids, image_size), grid)
-    return channel_distance(exact, derived, views.metric)
+    exact = torch.cat([source.features(chunk, draws[1])[0] for chunk in chunks])
+    base, other = (samples.pipeline.placement(draw, ids, frame.raw) for draw in draws)
+    grid = Grid(frame.rendered, (features.shape[-2], features.shape[-1]))
+    features = features[: len(ids)]
+    found = {
+        border: channel_distance(exact, derive(features, base, other, grid, border), views.metric) for border in BORDERS
+    }
+    best = min(BORDERS, key=lambda border: float(found[border].mean()))
+    return found[best], best
 
 
 def suffix_in_eval(suffix: nn.Module) -> Callable[[Tensor], Tensor]:

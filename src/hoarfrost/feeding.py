@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .augment import Border
 from .cache import Cache, CacheSpec, CacheWriter, Fingerprint, hash_tensors
 from .calibration import Calibration, calibrate, suffix_in_eval
 from .codecs import Ladder
 from .cuts import Cut
 from .errors import BudgetError, CacheDirectoryError, CorruptChunkError, StaleCacheError
 from .loading import Order, feature_batches
-from .samples import Samples
+from .samples import Frame, Samples
 from .sources import CacheSource, PrefixSource, Renditions
 from .views import Views
 
@@ -67,14 +68,14 @@ class Feeder:
         seed: int,
         device: torch.device,
         channels_last: bool,
-        image_size: tuple[int, int] | None,
+        frame: Frame | None,
         say: Callable[[dict[str, Any]], None],
     ) -> None:
         self._samples, self.order = samples, order
         self._batch_size = batch_size
         self._views, self._ladder, self._tolerance, self._mode = views, ladder, tolerance, mode
         self._cache_dir, self._disk_budget = cache_dir, disk_budget
-        self._device, self._channels_last, self._image_size = device, channels_last, image_size
+        self._device, self._channels_last, self._frame = device, channels_last, frame
         self._say = say
         self.renditions = Renditions(samples, seed)
         self.cache: Cache | None = None
@@ -120,7 +121,7 @@ class Feeder:
             tolerance=self._tolerance,
             epochs_left=epochs_left,
             mode=self._mode,
-            image_size=self._image_size,
+            frame=self._frame,
         )
         decision, choice, spec = calibration.decision.reason, calibration.decision.choice, calibration.spec
         previous, self.cache = self.cache, None
@@ -130,7 +131,7 @@ class Feeder:
             try:
                 spec, note = self._within_budget(calibration)
                 decision = "; ".join(filter(None, (decision, note)))
-                self.cache = self._stored(division, spec)
+                self.cache = self._stored(division, spec, calibration.border)
             except (BudgetError, CacheDirectoryError) as error:
                 choice, decision = (
                     "recompute",
@@ -178,7 +179,7 @@ class Feeder:
         """Go on with the cache of an earlier process; False if it is gone or was made from something else."""
         try:
             cache = Cache.open(self._cache_dir / digest[:16])
-            cache = Cache.open(cache.path, self._fingerprint(division, cache.spec))
+            cache = Cache.open(cache.path, self._fingerprint(division, cache.spec, _border_of(cache)))
         except (StaleCacheError, CorruptChunkError) as error:
             warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
             return False
@@ -213,9 +214,9 @@ class Feeder:
         note = f"{count} of {len(spec.view_channels)} views, to stay within the disk budget of {budget:,} bytes"
         return replace(spec, view_channels=spec.view_channels[:count]), note
 
-    def _stored(self, division: Division, spec: CacheSpec) -> Cache:
+    def _stored(self, division: Division, spec: CacheSpec, border: Border) -> Cache:
         """The cache of this division: an identical one that stands already, or a new one."""
-        fingerprint = self._fingerprint(division, spec)
+        fingerprint = self._fingerprint(division, spec, border)
         try:
             return Cache.open(self._cache_dir / fingerprint.key, fingerprint)
         except CacheDirectoryError:
@@ -250,7 +251,7 @@ class Feeder:
             for waiting in pending:
                 waiting.result()
 
-    def _fingerprint(self, division: Division, spec: CacheSpec) -> Fingerprint:
+    def _fingerprint(self, division: Division, spec: CacheSpec, border: Border) -> Fingerprint:
         return Fingerprint(
             {
                 "prefix": hash_tensors(division.prefix.state_dict()),
@@ -262,6 +263,7 @@ class Feeder:
                 "views": {
                     "event": division.event if self._samples.pipeline.is_random else 0,
                     "base": self._views.base,
+                    "border": border,
                     "channels": [None if c is None else list(c) for c in spec.view_channels],
                 },
                 "codec": spec.codec.to_config(),
@@ -290,7 +292,8 @@ class Feeder:
             stored_views=views,
             draws=[self.renditions.view(division.event, view, self._views.base) for view in range(views)],
             samples=self._samples,
-            image_size=self._image_size,
+            frame=self._frame,
+            border=_border_of(self.cache),
             healer=prefix,
             live_draw=self.renditions.live,
             on_heal=lambda chunk, view, reason: self._say(
@@ -308,3 +311,9 @@ class Feeder:
             device=self._device,
             channels_last=self._channels_last,
         )
+
+
+def _border_of(cache: Cache) -> Border:
+    """What the cache's derived views show where the base view has nothing."""
+    border: Border = cache.fingerprint.fields["views"]["border"]
+    return border

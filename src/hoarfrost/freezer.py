@@ -165,7 +165,7 @@ class Freezer:
             seed=seed,
             device=self.device,
             channels_last=channels_last,
-            image_size=size_of(self._example),
+            frame=self._samples.frame(self._example),
             say=self._record,
         )
         self._metrics: list[Mapping[str, float]] = []
@@ -415,11 +415,6 @@ def usable_batch_size(batch_size: int, samples: int) -> int:
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's first parameter is."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-def size_of(images: Tensor) -> tuple[int, int] | None:
-    """Height and width of a batch [B, C, H, W], in pixels; None for what is no image."""
-    return (images.shape[-2], images.shape[-1]) if images.dim() == 4 else None
 
 
 def prepare_directory(directory: Path) -> Path:

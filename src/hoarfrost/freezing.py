@@ -26,7 +26,7 @@ class Frozen:
     """What a freeze changed, so that it can be undone.
 
     Attributes:
-        prefix: the prefix that was frozen; `prefix.model` is the model.
+        prefix: the prefix that was frozen; `prefix.whole` is the model.
         optimizer: whose groups were edited, or None.
         parameter_names: parameters that this freeze made inert (not those that needed no gradient before).
         shared_parameters: those of the prefix that the suffix reads too. They are frozen with the rest: were they
@@ -75,9 +75,9 @@ def freeze(model: nn.Module, prefix: Prefix, optimizer: Any = None) -> Frozen:
     """
     if not isinstance(prefix, Prefix):
         raise ArgumentError(f"freeze: a Prefix from hoarfrost.divide is needed, not {type(prefix).__name__}")
-    if prefix.model is not model:
+    if prefix.whole is not model:
         raise ArgumentError(
-            f"freeze: this prefix was divided from another {type(prefix.model).__name__}, not from the model given"
+            f"freeze: this prefix was divided from another {type(prefix.whole).__name__}, not from the model given"
         )
     _check_optimizer(optimizer)
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -117,7 +117,7 @@ def thaw(frozen: Frozen) -> None:
     Raises:
         ArgumentError: it was thawed already, or another freeze on top of it is still in force.
     """
-    model = frozen.prefix.model
+    model = frozen.prefix.whole
     stack = [known for known in _in_force.get(model, []) if known() is not None]
     if not any(known() is frozen for known in stack):
         raise ArgumentError("thaw: this freeze is no longer in force")

@@ -17,7 +17,7 @@ from .data import Data, default_transforms, open_data
 from .errors import ArgumentError
 from .freezer import Freezer
 from .models import resolve_model
-from .report import Run, Table, write_report
+from .report import Run, write_report
 from .training import Examination, Journal, RunFiles, fit, interruptible, save_model
 
 __all__ = ["RunConfig", "describe_machine", "train"]

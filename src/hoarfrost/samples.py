@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, default_collate
 
-from .augment import Draw, Pipeline
+from .augment import Draw, Pipeline, image_size
 from .cache import hash_samples
-from .errors import ArgumentError, DatasetError, UnstableDataError
+from .errors import ArgumentError, DatasetError, HoarfrostError, UnstableDataError
 
-__all__ = ["Samples"]
+__all__ = ["Frame", "Samples"]
 
 PROBED = 16
 """Samples whose raw bytes stand for the data set's identity, and are read twice to see whether they stay the same."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Heights and widths in pixels: of the raw images, in which placements count, and of what the model gets."""
+
+    raw: tuple[int, int]
+    rendered: tuple[int, int]
 
 
 class Samples:
@@ -96,6 +105,12 @@ class Samples:
         items, targets = self.read(ids.tolist())
         return self.pipeline.render(items, ids, draw), targets
 
+    def frame(self, images: Tensor) -> Frame | None:
+        """The sizes behind rendered images [B, C, H, W]; None for what is no image, or for raw sizes that differ."""
+        if images.dim() != 4 or len(self._raw_sizes) != 1:
+            return None
+        return Frame(next(iter(self._raw_sizes)), (images.shape[-2], images.shape[-1]))
+
     def stream(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and targets of several groups of samples, in their order, read ahead by the workers."""
         if not self.workers:
@@ -135,7 +150,16 @@ class Samples:
                         "Let the data set give unaugmented images, and hand the augmentation over: "
                         "Freezer(model, dataset, transform=...)"
                     )
+        self._raw_sizes = {_raw_size(item) for item in first} - {None}
         return hash_samples([*first, targets])
+
+
+def _raw_size(item: Any) -> tuple[int, int] | None:
+    try:
+        height, width = image_size(item)
+    except (HoarfrostError, TypeError, ValueError):
+        return None
+    return int(height), int(width)
 
 
 def _detach_transform(dataset: Any) -> tuple[Any, Callable[[], None]]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .augment import Draw, Grid, derive
+from .augment import Border, Draw, Grid, derive
 from .cache import Cache, CacheSpec
 from .codecs import Packed
 from .loading import Block, Order, mix
-from .samples import Samples
+from .samples import Frame, Samples
 from .views import Views
 
 __all__ = ["CacheSource", "PrefixSource", "Renditions"]
@@ -102,7 +102,8 @@ class CacheSource:
     stored_views: int
     draws: list[Draw]
     samples: Samples
-    image_size: tuple[int, int] | None
+    frame: Frame | None
+    border: Border
     healer: PrefixSource
     live_draw: Callable[[int], Draw]
     on_heal: Callable[[int, int, str], None]
@@ -143,12 +144,13 @@ class CacheSource:
         """Features of the rendition `draw`, from the base view's, in feature space [n, ...]."""
         spec = self.cache.spec
         ids = self.order.members(chunk)
-        if self.image_size is None:
+        if self.frame is None:
             raise RuntimeError("features are derived only where images have a size")
         place = self.samples.pipeline.placement
         return derive(
             spec.logical(base.dense()),
-            place(self.draws[0], ids, self.image_size),
-            place(draw, ids, self.image_size),
-            Grid(self.image_size, (spec.shape[-2], spec.shape[-1])),
+            place(self.draws[0], ids, self.frame.raw),
+            place(draw, ids, self.frame.raw),
+            Grid(self.frame.rendered, (spec.shape[-2], spec.shape[-1])),
+            self.border,
         )

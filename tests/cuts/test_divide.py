@@ -139,7 +139,6 @@ def test_modes_are_independent() -> None:
     model.train()
     prefix.eval()
     suffix.train()
-    suffix[0].eval() if False else None
     assert model.training and all(module.training for module in model.modules())
     assert not any(module.training for module in prefix.modules())
     suffix.eval()
@@ -263,7 +262,7 @@ def test_what_no_trace_shows_is_caught_by_the_law() -> None:
 def test_features_of_another_shape_are_refused() -> None:
     _, _, suffix, _ = divided("residual", "3")
     with pytest.raises(
-        ArgumentError, match=r"features of \['N', 8, 16, 16\] are needed at cut '3', not of \[2, 8, 4, 4\]"
+        ArgumentError, match=r"features of \[N, 8, 16, 16\] are needed at cut '3', not of \[2, 8, 4, 4\]"
     ):
         suffix(torch.zeros(2, 8, 4, 4))
 

@@ -90,7 +90,6 @@ def test_a_model_with_cuts_has_a_recommended_one() -> None:
 
 
 def test_a_skip_leaves_no_cut_beneath_it() -> None:
-    assert [cut.label for cut in find_cuts(Skip(), torch.randn(2, 3, 8, 8))] == ["first"][:0] or True
     labels = [cut.label for cut in find_cuts(Skip(), torch.randn(2, 3, 8, 8))]
     assert labels == ["first"]
 

@@ -34,6 +34,9 @@ from hoarfrost.errors import CacheDirectoryError, CacheError, CodecError, Corrup
 
 __all__ = ["Cache"]
 
+# Healing one record takes a second; whoever holds the lock longer is building, not healing.
+HEAL_WAIT_SECONDS = 30.0
+
 
 class Cache:
     """The stored features of one frozen prefix, on disk. `open` and `create` make it.
@@ -158,7 +161,7 @@ class Cache:
         self.spec.check_record(chunk, view)
         if not self.path.is_dir():
             raise CacheDirectoryError(f"the cache directory {self.path} has vanished")
-        with CacheLock(self.path.parent, self.path.name, wait_seconds=30.0):
+        with CacheLock(self.path.parent, self.path.name, wait_seconds=HEAL_WAIT_SECONDS):
             self._load_journal()
             form = self._manifest.targets
             heal_record(self.path, self.spec, form, self._records, chunk, view, features, targets, sample_ids)

@@ -75,9 +75,9 @@ def join(prefix: Prefix, suffix: Suffix) -> nn.Module:
     Raises:
         ArgumentError: the two do not come from one division.
     """
-    if prefix.model is not suffix.model or prefix.cut != suffix.cut:
+    if prefix.whole is not suffix.whole or prefix.cut != suffix.cut:
         raise ArgumentError(
-            f"join: the prefix ends at '{prefix.cut.label}' of {type(prefix.model).__name__}, the suffix begins at "
-            f"'{suffix.cut.label}' of {'the same model' if prefix.model is suffix.model else 'another model'}"
+            f"join: the prefix ends at '{prefix.cut.label}' of {type(prefix.whole).__name__}, the suffix begins at "
+            f"'{suffix.cut.label}' of {'the same model' if prefix.whole is suffix.whole else 'another model'}"
         )
-    return prefix.model
+    return prefix.whole

@@ -251,12 +251,12 @@ def trace(body: nn.Module, names: dict[nn.Module, str], inputs: tuple[Any, ...],
         recorder.stack.append(name)
 
     def leave(module: nn.Module, _: Any, output: Any) -> Any:
-        name = recorder.stack.pop()
         start, call = starts.pop()
         recorder.time += 1
         recorder.paused = True
         fresh = map_leaves(recorder.alias, output)
         recorder.paused = False
+        name = recorder.stack.pop()
         parents = tuple(recorder.stack)
         record.visits.append(Visit(name, call, start, recorder.time, recorder.operators, record.flops, fresh, parents))
         return fresh
@@ -281,10 +281,14 @@ def _first(module: nn.Module, hook: Callable[..., Any]) -> Any:
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
-    for position, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            value = args[position] if position < len(args) else kwargs.get(argument.name)
-            yield from tensors_in(value)
+    schema = func._schema.arguments
+    given = {a.name: args[n] if n < len(args) else kwargs.get(a.name) for n, a in enumerate(schema)}
+    # Batch norms write their running statistics without declaring it.
+    trains = given.get("training") or given.get("train")
+    for argument in schema:
+        declared = argument.alias_info is not None and argument.alias_info.is_write
+        if declared or (trains and argument.name in ("running_mean", "running_var")):
+            yield from tensors_in(given[argument.name])
 
 
 @contextmanager

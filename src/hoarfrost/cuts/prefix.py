@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from ..errors import InvalidCutError
 from .cut import Cut
 from .nested import tensors_in
+from .part import Part
 from .plan import Plan
 from .shadow import shadow
 
 __all__ = ["Prefix"]
 
 
-class Prefix(nn.Module):
+class Prefix(Part):
     """Everything in front of a cut: the model's own forward, stopped there.
 
     `prefix(x) -> features` takes what the model takes, [N, ...], for any N, and gives the features
@@ -26,7 +27,7 @@ class Prefix(nn.Module):
 
     Attributes:
         cut: where the model was divided.
-        model: the model that was divided.
+        whole: the model that was divided.
         frozen: whether it is inert.
         parameter_names: parameters of the model that act only in front of the cut.
         buffer_names: buffers, likewise.
@@ -34,9 +35,6 @@ class Prefix(nn.Module):
         shared_parameters: parameters that act on both sides.
     """
 
-    cut: Cut
-    model: nn.Module
-    body: nn.Module
     frozen: bool
     parameter_names: tuple[str, ...]
     buffer_names: tuple[str, ...]
@@ -44,23 +42,17 @@ class Prefix(nn.Module):
     shared_parameters: tuple[str, ...]
 
     def __init__(self, plan: Plan, model: nn.Module) -> None:
-        super().__init__()
         body, clones = shadow(model, lambda name: plan.sides[name][0])
+        super().__init__(plan.cut, model, body)
         self._stop = Stop(plan.cut)
         clones[model.get_submodule(plan.cut.name)].register_forward_hook(self._stop)
         only = [name for name, sides in plan.sides.items() if sides == (True, False)]
         parameters = set(plan.seen.parameters)
-        take_body(self, body)
-        self.__dict__.update(
-            body=body,
-            model=model,
-            cut=plan.cut,
-            frozen=False,
-            parameter_names=tuple(name for name in only if name in parameters),
-            buffer_names=tuple(name for name in only if name not in parameters),
-            module_names=plan.front_modules,
-            shared_parameters=plan.cut.shared_parameters,
-        )
+        self.frozen = False
+        self.parameter_names = tuple(name for name in only if name in parameters)
+        self.buffer_names = tuple(name for name in only if name not in parameters)
+        self.module_names = plan.front_modules
+        self.shared_parameters = plan.cut.shared_parameters
 
     def forward(self, *inputs: Any) -> Tensor:
         """The features of a batch.
@@ -71,11 +63,11 @@ class Prefix(nn.Module):
         Raises:
             InvalidCutError: the model ended without reaching the cut.
         """
-        self.body.training = self.training
+        self._body.training = self.training
         self._stop.calls = 0
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             try:
-                self.body(*inputs)
+                self._body(*inputs)
             except Reached as reached:
                 return reached.features
         raise InvalidCutError(f"cut '{self.cut.label}': the model ended without reaching it")
@@ -86,7 +78,7 @@ class Prefix(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        return f"up to '{self.cut.label}', features [N, {', '.join(map(str, self.cut.shape))}]"
+        return f"up to '{self.cut.label}', features {self._features}"
 
 
 class Reached(BaseException):
@@ -108,10 +100,3 @@ class Stop:
         if self.calls == self.last:
             raise Reached(tensors_in(output)[0])
         self.calls += 1
-
-
-def take_body(module: nn.Module, body: nn.Module) -> None:
-    """Show the body's parameters, buffers and children as the module's own, under their own names."""
-    for key in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
-        module.__dict__[key] = body.__dict__[key]
-    module.training = body.training

@@ -54,10 +54,16 @@ def _group_ends(model: nn.Module, cuts: Sequence[Cut]) -> set[str]:
 
     def visit(container: nn.Module, path: str) -> None:
         last: str | None = None
+        in_group = False
         for name, child in container.named_children():
-            if _has_matrix(child) and last is not None:
-                found.add(last)
-            last = path + name if path + name in names and not any(True for _ in child.children()) else last
+            single = not any(True for _ in child.children())
+            if _has_matrix(child):
+                if last is not None:
+                    found.add(last)
+                # What follows a block belongs to no group: the block's end is the place.
+                last, in_group = None, single
+            if single and in_group and path + name in names:
+                last = path + name
 
     for path, module in model.named_modules():
         owners = [model.get_submodule(".".join(path.split(".")[:depth])) for depth in range(1, path.count(".") + 1)]

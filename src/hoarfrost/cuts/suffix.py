@@ -13,14 +13,14 @@ from .cut import Cut
 from .ghosts import Gate, Ghost
 from .nested import tensors_in
 from .outline import Outline
+from .part import Part
 from .plan import Plan
-from .prefix import take_body
 from .shadow import shadow
 
 __all__ = ["Suffix"]
 
 
-class Suffix(nn.Module):
+class Suffix(Part):
     """Everything behind a cut: the model's own forward, taken up there.
 
     `suffix(features) -> output` takes the features [N, *cut.shape] and gives what the model gives. The model's
@@ -30,18 +30,15 @@ class Suffix(nn.Module):
 
     Attributes:
         cut: where the model was divided.
-        model: the model that was divided.
+        whole: the model that was divided.
     """
 
-    cut: Cut
-    model: nn.Module
-    body: nn.Module
     _resumption: Resumption
     _inputs: Outline
 
     def __init__(self, plan: Plan, model: nn.Module) -> None:
-        super().__init__()
         body, clones = shadow(model, lambda name: plan.sides[name][1])
+        super().__init__(plan.cut, model, body)
         resumption = Resumption(plan.cut, restores_chance=plan.draws_in_front)
         for name, outlines in plan.replayed.items():
             clone = clones[model.get_submodule(name)]
@@ -50,8 +47,8 @@ class Suffix(nn.Module):
             if entry is None or name in plan.finished:
                 for hooks in (clone._forward_hooks, clone._forward_pre_hooks):
                     hooks.clear()  # they ran in the prefix
-        take_body(self, body)
-        self.__dict__.update(body=body, model=model, cut=plan.cut, _resumption=resumption, _inputs=plan.inputs)
+        self._resumption = resumption
+        self._inputs = plan.inputs
 
     def forward(self, features: Tensor) -> Any:
         """The model's output.
@@ -65,10 +62,10 @@ class Suffix(nn.Module):
         """
         if features.shape[1:] != self.cut.shape:
             raise ArgumentError(
-                f"suffix: features of {['N', *self.cut.shape]} are needed at cut '{self.cut.label}', "
+                f"suffix: features of {self._features} are needed at cut '{self.cut.label}', "
                 f"not of {list(features.shape)}"
             )
-        resumption, body = self._resumption, self.body
+        resumption, body = self._resumption, self._body
         body.training = self.training
         with resumption.of(features, self.training):
             output = body(*resumption.ghosts(self._inputs, "the model's input", None))
@@ -80,13 +77,8 @@ class Suffix(nn.Module):
                 )
         return output
 
-    def train(self, mode: bool = True) -> Suffix:
-        """As for any module; the model's own flags stay."""
-        super().train(mode)
-        return self
-
     def extra_repr(self) -> str:
-        return f"from '{self.cut.label}', features [N, {', '.join(map(str, self.cut.shape))}]"
+        return f"from '{self.cut.label}', features {self._features}"
 
 
 class Resumption(Gate):

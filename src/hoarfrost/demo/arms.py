@@ -187,9 +187,9 @@ class Outcome:
     def seconds_to(self, accuracy: float) -> float | None:
         """Training seconds until an epoch's end first reached `accuracy`; None if none did."""
         spent = 0.0
-        pending = {record["epoch"]: record["build_seconds"] for record in self.freezes}
+        pending = {int(record["epoch"]): float(record["build_seconds"]) for record in self.freezes}
         for record in self.epochs:
-            spent += record["seconds"] + pending.get(record["epoch"], 0.0)
+            spent += float(record["seconds"]) + pending.get(record["epoch"], 0.0)
             if record.get("test_accuracy", 0.0) >= accuracy:
                 return spent
         return None
