@@ -210,7 +210,7 @@ def test_a_freeze_beneath_another_waits_for_it() -> None:
     model = network()
     first = freeze(model, front(model, "0.2"))
     second = freeze(model, front(model, "1.2"))
-    with pytest.raises(ArgumentError, match="the freeze up to '1.2' lies on top of this one"):
+    with pytest.raises(ArgumentError, match=r"the freeze up to '1\.2' lies on top of this one"):
         thaw(first)
     thaw(second)
     thaw(first)

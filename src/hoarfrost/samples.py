@@ -109,7 +109,8 @@ class Samples:
         """The sizes behind rendered images [B, C, H, W]; None for what is no image, or for raw sizes that differ."""
         if images.dim() != 4 or len(self._raw_sizes) != 1:
             return None
-        return Frame(next(iter(self._raw_sizes)), (images.shape[-2], images.shape[-1]))
+        (raw,) = self._raw_sizes
+        return Frame(raw, (images.shape[-2], images.shape[-1]))
 
     def stream(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and targets of several groups of samples, in their order, read ahead by the workers."""
@@ -150,7 +151,7 @@ class Samples:
                         "Let the data set give unaugmented images, and hand the augmentation over: "
                         "Freezer(model, dataset, transform=...)"
                     )
-        self._raw_sizes = {_raw_size(item) for item in first} - {None}
+        self._raw_sizes = {size for item in first if (size := _raw_size(item)) is not None}
         return hash_samples([*first, targets])
 
 

@@ -14,7 +14,7 @@ from cache_cases import FINGERPRINT, assert_equal, fill, make_spec, memory, row
 from hoarfrost.cache import Cache
 from hoarfrost.errors import CacheBusyError, CacheDirectoryError
 
-SAMPLES = 4000
+SAMPLES = 1500
 WRITE = f"""
 import sys
 import torch

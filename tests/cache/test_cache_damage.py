@@ -12,9 +12,9 @@ import torch
 from cache_cases import FINGERPRINT, assert_equal, disk, make_spec, memory, places, row, same
 
 from hoarfrost.cache import Cache
+from hoarfrost.cache.locking import CacheLock
 from hoarfrost.codecs import Exact
 from hoarfrost.errors import ArgumentError, CacheBusyError, CacheError, CorruptChunkError
-from hoarfrost.cache.locking import CacheLock
 
 FILES = ["features.bin", "targets.bin", "journal.jsonl", "manifest.json"]
 
@@ -120,7 +120,7 @@ def test_healing_targets_needs_them(kind: str, tmp_path: Path) -> None:
     cache = disk(tmp_path)
     damage(cache, "targets.bin", kind)
     _, _, ids, targets, features = row(cache.spec, 2, 0)
-    with pytest.raises(CorruptChunkError, match="the targets of chunk 2 .* are damaged: give them too"):
+    with pytest.raises(CorruptChunkError, match=r"the targets of chunk 2 .* are damaged: give them too"):
         cache.heal(2, 0, features)
     with pytest.raises(ArgumentError, match="chunk 2 was built with other targets"):
         cache.heal(2, 0, features, targets=targets + 1)
@@ -141,6 +141,14 @@ def test_healing_without_a_journal_needs_the_ids(tmp_path: Path) -> None:
     for chunk, view in places(cache.spec):
         _, _, ids, targets, features = row(cache.spec, chunk, view)
         again.heal(chunk, view, features, targets=targets, sample_ids=ids)
+    assert_equal(Cache.open(tmp_path), memory())
+
+
+def test_a_journal_deleted_under_an_open_cache_is_written_again(tmp_path: Path) -> None:
+    cache = disk(tmp_path)
+    (cache.path / "journal.jsonl").unlink()
+    assert cache.verify() == []
+    cache.heal(0, 0, row(cache.spec, 0, 0)[4])
     assert_equal(Cache.open(tmp_path), memory())
 
 
@@ -181,10 +189,11 @@ def test_a_crash_while_healing_leaves_the_old_state_or_the_new(
             raise Crash
         honest_sync(fd)
 
-    with monkeypatch.context() as patch, pytest.raises(Crash):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", pwrite)
         patch.setattr(os, "fsync", fsync)
-        cache.heal(1, 0, new)
+        with pytest.raises(Crash):
+            cache.heal(1, 0, new)
     again = Cache.open(tmp_path)
     found = again.read(1, 0).features()
     assert torch.equal(found, new if failing == 3 else old)

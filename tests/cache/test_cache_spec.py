@@ -21,7 +21,9 @@ def test_chunks_views_and_rows() -> None:
     assert spec.dense_nbytes == 4 * 10 * (75 + 50)
 
 
-@pytest.mark.parametrize("spec", [make_spec(), make_spec(channels_last=True, dtype=torch.bfloat16)], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize(
+    "spec", [make_spec(), make_spec(channels_last=True, dtype=torch.bfloat16)], ids=["nchw", "nhwc"]
+)
 def test_configs_round_trip_through_json(spec: CacheSpec) -> None:
     assert CacheSpec.from_config(json.loads(json.dumps(spec.to_config()))) == spec
 
@@ -82,5 +84,5 @@ def test_what_makes_no_sense_is_refused(change: dict[str, object], text: str) ->
 
 def test_a_config_that_is_none_is_refused() -> None:
     for config in ({}, {**make_spec().to_config(), "colour": 3}, {**make_spec().to_config(), "dtype": "nothing"}):
-        with pytest.raises(ArgumentError, match="not a cache's spec|is no dtype"):
+        with pytest.raises(ArgumentError, match=r"not a cache's spec|is no dtype"):
             CacheSpec.from_config(config)

@@ -121,4 +121,4 @@ class Twins(RuleBasedStateMachine):
 
 
 TestTwins = Twins.TestCase
-TestTwins.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+TestTwins.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)

@@ -88,7 +88,7 @@ def test_nothing_is_visible_before_commit(tmp_path: Path) -> None:
             Cache.open(tmp_path, FINGERPRINT)
     writer.commit()
     assert Cache.open(tmp_path, FINGERPRINT).verify() == []
-    assert sorted(os.listdir(tmp_path / FINGERPRINT.key)) == [
+    assert sorted(p.name for p in (tmp_path / FINGERPRINT.key).iterdir()) == [
         "features.bin",
         "journal.jsonl",
         "manifest.json",
@@ -242,7 +242,7 @@ def test_what_a_codec_refuses_is_named_by_record(tmp_path: Path) -> None:
     spec = make_spec(codec=Half())
     with Cache.create(tmp_path, FINGERPRINT, spec) as writer:
         chunk, view, ids, targets, features = row(spec, 0, 0)
-        with pytest.raises(CodecError, match="chunk 0, view 0: channel 0 holds .* torch.float16 cannot"):
+        with pytest.raises(CodecError, match=r"chunk 0, view 0: channel 0 holds .* torch.float16 cannot"):
             writer.append(chunk, view, ids, targets, features * 1e6)
 
 
@@ -275,7 +275,7 @@ def test_the_budget_holds_for_all_that_is_on_disk(tmp_path: Path) -> None:
     assert f"of the budget of {whole - 300:,} bytes" in text
     assert "the whole cache needs about" in text
     assert "of 10 samples" in text
-    assert sum(p.stat().st_size for p in (tmp_path / "b").rglob("*")if p.is_file()) <= whole - 300
+    assert sum(p.stat().st_size for p in (tmp_path / "b").rglob("*") if p.is_file()) <= whole - 300
     assert [p.name for p in (tmp_path / "b").iterdir() if p.is_dir()] == [f"building-{FINGERPRINT.key}"]
     again = Cache.create(tmp_path / "b", FINGERPRINT, make_spec())
     assert again.done == done
@@ -307,7 +307,9 @@ def test_a_full_disk_loses_nothing(code: int, failing: int, tmp_path: Path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
-        with pytest.raises(BudgetError, match=r"writing chunk 0, view 1 in .* needs [\d,]+ bytes, but [\d,]+ bytes are"):
+        with pytest.raises(
+            BudgetError, match=r"writing chunk 0, view 1 in .* needs [\d,]+ bytes, but [\d,]+ bytes are"
+        ):
             writer.append(*row(spec, 0, 1))
     assert writer.done == {(0, 0)}
     assert_equal(fill(writer), memory(spec))
@@ -324,7 +326,7 @@ def test_a_full_disk_at_commit_leaves_a_build_to_resume(tmp_path: Path, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(BudgetError, match="committing in .* needs space"):
+        with pytest.raises(BudgetError, match=r"committing in .* needs space"):
             writer.commit()
     with pytest.raises(CacheDirectoryError, match="no committed cache"):
         Cache.open(tmp_path)
@@ -337,7 +339,7 @@ def test_a_full_disk_at_commit_leaves_a_build_to_resume(tmp_path: Path, monkeypa
 def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in ("file", "file/below"):
-        with pytest.raises(CacheDirectoryError, match="making the directory failed in the cache directory .*file"):
+        with pytest.raises(CacheDirectoryError, match=r"making the directory failed in the cache directory .*file"):
             Cache.create(tmp_path / place, FINGERPRINT, make_spec())
 
 
@@ -347,11 +349,11 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", refuse)
-        with pytest.raises(CacheDirectoryError, match="making the directory failed .*Read-only file system"):
+        with pytest.raises(CacheDirectoryError, match=r"making the directory failed .*Read-only file system"):
             Cache.create(tmp_path / "new", FINGERPRINT, make_spec())
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", refuse)
-        with pytest.raises(CacheDirectoryError, match="beginning the build failed .*Read-only file system"):
+        with pytest.raises(CacheDirectoryError, match=r"beginning the build failed .*Read-only file system"):
             Cache.create(tmp_path, FINGERPRINT, make_spec())
     disk(tmp_path)
 

@@ -33,7 +33,7 @@ def test_caches_are_listed_with_their_state(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CacheDirectoryError, match="listing failed in the cache directory .*nowhere"):
+    with pytest.raises(CacheDirectoryError, match=r"listing failed in the cache directory .*nowhere"):
         list_caches(tmp_path / "nowhere")
 
 

@@ -1,7 +1,9 @@
-"""Writes the golden files. Run by hand, and only when the format's version rises: `python tests/codecs/make_golden.py`.
+"""Writes the golden files. Run by hand, and only when the format's version rises: `python
+tests/codecs/make_golden.py`.
 
-Each file holds features, the codec's config and the encoded bytes, so that what today's caches hold can be read by
-every later version. The bytes are decoded, never compared: another zstd may squeeze the same body into other bytes.
+Each file holds features, the codec's config and the encoded bytes, so that what today's caches hold can be
+read by every later version. The bytes are decoded, never compared: another zstd may squeeze the same body
+into other bytes.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def test_non_finite_features_are_refused_by_row_and_channel(codec: Codec, bad: f
 
 @pytest.mark.parametrize("codec", CODECS, ids=str)
 def test_what_is_no_batch_of_features_is_refused(codec: Codec) -> None:
-    with pytest.raises(CodecError, match="not torch.int64"):
+    with pytest.raises(CodecError, match=r"not torch.int64"):
         codec.encode(torch.zeros(2, 3, dtype=torch.int64))
     with pytest.raises(CodecError, match="are empty"):
         codec.encode(torch.zeros(0, 3, 2))
@@ -125,7 +125,7 @@ def test_damaged_bytes_are_refused(codec: Codec) -> None:
     features = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(3))
     payload = codec.encode(features)
     for damaged in (b"", payload[:4], payload[:-1], payload[: len(payload) // 2], payload + b"\0"):
-        with pytest.raises(CodecError, match="damaged or cut short|frame holds"):
+        with pytest.raises(CodecError, match=r"damaged or cut short|frame holds"):
             codec.unpack(damaged, features.shape, features.dtype)
     with pytest.raises(CodecError, match="the zstd frame holds"):
         codec.unpack(payload, (4, 3, 5, 6), features.dtype)

@@ -27,7 +27,7 @@ def test_half_and_bfloat16_round_as_torch_does() -> None:
 def test_half_refuses_what_it_would_make_infinite() -> None:
     features = torch.zeros(2, 3, 2)
     features[1, 2, 0] = -70000.0
-    with pytest.raises(CodecError, match="channel 2 holds -70000, which torch.float16 cannot give back"):
+    with pytest.raises(CodecError, match=r"channel 2 holds -70000, which torch.float16 cannot give back"):
         Half().encode(features)
     assert Half().encode(features.clamp(min=-65504))
 
@@ -35,7 +35,7 @@ def test_half_refuses_what_it_would_make_infinite() -> None:
 def test_bfloat16_refuses_what_float16_features_could_not_take_back() -> None:
     features = torch.full((1, 2, 1), 65504.0, dtype=torch.float16)
     with pytest.raises(
-        CodecError, match="channel 0 holds 65504, which torch.bfloat16 cannot give back as torch.float16"
+        CodecError, match=r"channel 0 holds 65504, which torch.bfloat16 cannot give back as torch.float16"
     ):
         BFloat16().encode(features)
 

@@ -156,11 +156,11 @@ class Net:
 
 IMAGE = (3, 32, 32)
 NETS = {
-    "resnet18": Net(torchvision.models.resnet18, IMAGE, 4),
-    "vgg11_bn": Net(small_vgg, IMAGE, 12),
+    "resnet18": Net(torchvision.models.resnet18, IMAGE, 5),
+    "vgg11_bn": Net(small_vgg, IMAGE, 16),
     "mobilenet_v2": Net(lambda: torchvision.models.mobilenet_v2(width_mult=0.25, num_classes=5), IMAGE, 30),
-    "mobilenet_v3_small": Net(torchvision.models.mobilenet_v3_small, IMAGE, 20),
-    "efficientnet_b0": Net(torchvision.models.efficientnet_b0, IMAGE, 38),
+    "mobilenet_v3_small": Net(torchvision.models.mobilenet_v3_small, IMAGE, 28),
+    "efficientnet_b0": Net(torchvision.models.efficientnet_b0, IMAGE, 60),
     "densenet": Net(small_densenet, IMAGE, 5),
     "vit": Net(small_vit, IMAGE, 2),
     "convnext": Net(small_convnext, IMAGE, 5),

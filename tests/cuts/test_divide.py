@@ -74,7 +74,7 @@ def test_gradients_flow_through_both_parts() -> None:
 
 
 def test_the_same_features_serve_many_times() -> None:
-    model, prefix, suffix, x = divided("resnet18", "bn1")
+    _model, prefix, suffix, x = divided("resnet18", "bn1")
     with torch.no_grad():
         features = prefix.eval()(x)
         first = suffix.eval()(features)
@@ -89,7 +89,7 @@ def test_features_are_plain_tensors() -> None:
 def test_channels_last_is_kept() -> None:
     model = residual().to(memory_format=torch.channels_last)
     x = torch.randn(2, 3, 16, 16).to(memory_format=torch.channels_last)
-    prefix, suffix = divide(model, find_cut(find_cuts(model, x), "3"), x)
+    prefix, _suffix = divide(model, find_cut(find_cuts(model, x), "3"), x)
     features = prefix(x)
     assert features.is_contiguous(memory_format=torch.channels_last)
     assert not features.is_contiguous()
@@ -139,7 +139,8 @@ def test_modes_are_independent() -> None:
     model.train()
     prefix.eval()
     suffix.train()
-    assert model.training and all(module.training for module in model.modules())
+    assert model.training
+    assert all(module.training for module in model.modules())
     assert not any(module.training for module in prefix.modules())
     suffix.eval()
     assert all(module.training for module in model.modules())
@@ -198,7 +199,7 @@ def test_copies_compute_the_same(name: str, label: str, how: str) -> None:
 
 
 def test_a_deep_copy_learns_alone() -> None:
-    model, _, suffix, _ = divided("residual", "3")
+    _model, _, suffix, _ = divided("residual", "3")
     twin = copy.deepcopy(suffix)
     with torch.no_grad():
         next(twin.parameters()).add_(1)
@@ -340,7 +341,7 @@ def test_parameters_that_meet_the_data_behind_belong_behind() -> None:
 def test_a_cut_may_be_found_at_one_batch_and_used_at_another() -> None:
     model = small_vit()
     cuts = find_cuts(model, torch.randn(1, 3, 32, 32))
-    prefix, suffix = divide(model, cuts[1], torch.randn(5, 3, 32, 32))
+    prefix, _suffix = divide(model, cuts[1], torch.randn(5, 3, 32, 32))
     assert prefix(torch.randn(2, 3, 32, 32)).shape == (2, *cuts[1].shape)
 
 

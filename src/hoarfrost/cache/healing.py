@@ -56,8 +56,10 @@ def heal_record(
         record = Record(chunk, view, end, len(payload), zlib.crc32(payload), zlib.crc32(target_bytes), ids)
         journal = path / JOURNAL_FILE
         size = journal.stat().st_size if journal.exists() else 0
-        # A newline first: a line that an earlier crash tore must not swallow this one.
-        _write_durably(journal, b"\n" + write_line(record), size)
+        # A newline first: a line that an earlier crash tore must not swallow this one. A journal that was
+        # deleted under an open cache is written again with all that the cache still knows.
+        known_lines = b"" if size else b"".join(map(write_line, records.values()))
+        _write_durably(journal, b"\n" + known_lines + write_line(record), size)
 
 
 def _ids(

@@ -123,6 +123,7 @@ class Cache:
         Raises:
             ArgumentError: there is no such chunk or view.
             CorruptChunkError: missing, cut short or damaged; names chunk, view, path and reason.
+            CacheDirectoryError: the whole directory has vanished, or the cache was dropped.
         """
         self.spec.check_record(chunk, view)
         record = self._records.get((chunk, view))
@@ -194,7 +195,6 @@ class Cache:
             self.path.rename(aside)
             fsync_directory(root)
             remove_tree(aside)
-        self._records = {}
 
     def sample_ids(self, chunk: int) -> Tensor:
         """The ids of a chunk's samples, int64 `[n]`, from the journal alone.
@@ -214,7 +214,8 @@ class Cache:
         try:
             data = (self.path / JOURNAL_FILE).read_bytes()
         except OSError:
-            data = b""
+            # What was known stays known: reading on is safe, since every record carries its checksum.
+            return
         if len(data) == self._journal_size:
             return
         places = self.spec.records
@@ -246,6 +247,8 @@ class Cache:
             finally:
                 os.close(fd)
         except FileNotFoundError as error:
+            if not self.path.is_dir():
+                raise CacheDirectoryError(f"the cache directory {self.path} has vanished") from error
             raise self._corrupt(*place, "missing: there is no such file") from error
         except OSError as error:
             raise self._corrupt(*place, f"cannot be read: {error.strerror}") from error

@@ -13,7 +13,8 @@ __all__ = ["LEVEL", "squeeze", "unsqueeze"]
 # Level 2 was slower and no smaller on quantised features; negative levels lost a third of the ratio.
 LEVEL = 1
 
-# zstd's contexts must not be shared by threads; a new one for each call would be allocated and cleared each time.
+# zstd's contexts must not be shared by threads; a new one for each call would be allocated and cleared each
+# time.
 _THREAD = threading.local()
 
 

@@ -141,7 +141,9 @@ def _quantise(features: Tensor, low: Tensor, step: Tensor, top: int, channel_axi
 
 
 def _scratch(name: str, count: int, dtype: torch.dtype) -> Tensor:
-    """`[count]` of a buffer that the thread keeps: fresh megabytes for each chunk cost as much as quantising them."""
+    """`[count]` of a buffer that the thread keeps: fresh megabytes for each chunk cost as much as
+    quantising them.
+    """
     buffer: Tensor | None = getattr(_THREAD, name, None)
     if buffer is None or buffer.numel() < count:
         buffer = torch.empty(count, dtype=dtype)

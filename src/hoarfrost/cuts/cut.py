@@ -68,7 +68,7 @@ def find_cut(cuts: Sequence[Cut], name: str | int) -> Cut:
 
     Args:
         cuts: what `find_cuts` gave.
-        name: a label (`layer1`, `block#1`), an alias (`layer1.1`), or an index (`3` or `"3"`; a label goes first).
+        name: a label (`layer1`, `block#1`), an alias (`layer1.1`), or an index (`3` or `"3"`; names go first).
 
     Raises:
         UnknownCutError: there is none; the message lists the near names and how many cuts there are.
@@ -77,13 +77,11 @@ def find_cut(cuts: Sequence[Cut], name: str | int) -> Cut:
     if isinstance(name, bool) or not isinstance(name, (str, int)):
         raise ArgumentError(f"find_cut: a name or an index is needed, not {name!r}")
     wanted = str(name)
-    for cut in cuts:
-        if cut.label == wanted:
-            return cut
-    for cut in cuts:
-        if wanted in cut.aliases or (wanted.isdigit() and cut.index == int(wanted)):
-            return cut
-    known = [cut.label for cut in cuts] + [alias for cut in cuts for alias in cut.aliases]
-    near = difflib.get_close_matches(wanted, known, n=4, cutoff=0.5)
-    hint = f"; near it: {', '.join(near)}" if near else f"; the first: {', '.join(known[:4])}" if known else ""
+    by_name = {alias: cut for cut in cuts for alias in cut.aliases} | {cut.label: cut for cut in cuts}
+    found = by_name.get(wanted) or {str(cut.index): cut for cut in cuts}.get(wanted)
+    if found is not None:
+        return found
+    near = difflib.get_close_matches(wanted, by_name, n=4, cutoff=0.5)
+    first = [cut.label for cut in cuts[:4]]
+    hint = f"; near it: {', '.join(near)}" if near else f"; the first: {', '.join(first)}" if first else ""
     raise UnknownCutError(f"there is no cut named {wanted!r} among {len(cuts)}{hint}")

@@ -1,5 +1,5 @@
 """The main job on the embedded data, beside its honest rivals."""
 
-from .stories import finetuning, from_scratch, run_demo
+from .stories import comparison, finetuning, from_scratch, run_demo, run_story
 
-__all__ = ["finetuning", "from_scratch", "run_demo"]
+__all__ = ["comparison", "finetuning", "from_scratch", "run_demo", "run_story"]

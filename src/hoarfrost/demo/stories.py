@@ -20,7 +20,7 @@ from ..training import Examination
 from ..views import Views
 from .arms import HEADER, Arm, Bench, Outcome
 
-__all__ = ["finetuning", "from_scratch", "run_demo"]
+__all__ = ["comparison", "finetuning", "from_scratch", "run_demo", "run_story"]
 
 CLEAN = Views(count=1, base="clean", feature_space=True)
 
