@@ -144,7 +144,6 @@ def small_densenet() -> nn.Module:
 class Net:
     build: Callable[[], nn.Module]
     shape: tuple[int, ...]
-    every: int = 1  # cut that is tried in the tests, where a network has many
 
     def model(self) -> nn.Module:
         torch.manual_seed(0)
@@ -156,14 +155,14 @@ class Net:
 
 IMAGE = (3, 32, 32)
 NETS = {
-    "resnet18": Net(torchvision.models.resnet18, IMAGE, 5),
-    "vgg11_bn": Net(small_vgg, IMAGE, 16),
-    "mobilenet_v2": Net(lambda: torchvision.models.mobilenet_v2(width_mult=0.25, num_classes=5), IMAGE, 30),
-    "mobilenet_v3_small": Net(torchvision.models.mobilenet_v3_small, IMAGE, 28),
-    "efficientnet_b0": Net(torchvision.models.efficientnet_b0, IMAGE, 60),
-    "densenet": Net(small_densenet, IMAGE, 5),
-    "vit": Net(small_vit, IMAGE, 2),
-    "convnext": Net(small_convnext, IMAGE, 5),
+    "resnet18": Net(torchvision.models.resnet18, IMAGE),
+    "vgg11_bn": Net(small_vgg, IMAGE),
+    "mobilenet_v2": Net(lambda: torchvision.models.mobilenet_v2(width_mult=0.25, num_classes=5), IMAGE),
+    "mobilenet_v3_small": Net(torchvision.models.mobilenet_v3_small, IMAGE),
+    "efficientnet_b0": Net(torchvision.models.efficientnet_b0, IMAGE),
+    "densenet": Net(small_densenet, IMAGE),
+    "vit": Net(small_vit, IMAGE),
+    "convnext": Net(small_convnext, IMAGE),
     "residual": Net(residual, (3, 16, 16)),
     "functional": Net(Functional, (3, 16, 16)),
     "recurrent": Net(Recurrent, (3, 8, 8)),

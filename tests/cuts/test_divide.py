@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import random
 from dataclasses import replace
@@ -26,13 +27,17 @@ def divided(name: str, label: str, samples: int = 4) -> tuple[nn.Module, Prefix,
     return model, *divide(model, find_cut(find_cuts(model, x), label), x), x
 
 
-CASES = [(name, cut.label) for name, net in NETS.items() for cut in find_cuts(net.model(), net.batch())[:: net.every]]
-
-
-@pytest.mark.parametrize(("name", "label"), CASES, ids=["-".join(case) for case in CASES])
-def test_the_law(name: str, label: str) -> None:
+@functools.cache
+def surveyed(name: str) -> tuple[nn.Module, Tensor, list[Cut]]:
     model, x = NETS[name].model(), NETS[name].batch()
-    prefix, suffix = divide(model, find_cut(find_cuts(model, x), label), x, verify=False)
+    return model, x, find_cuts(model, x)
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("depth", [0.0, 0.35, 0.65, 1.0])
+def test_the_law(name: str, depth: float) -> None:
+    model, x, cuts = surveyed(name)
+    prefix, suffix = divide(model, cuts[round(depth * (len(cuts) - 1))], x, verify=False)
     assert_law(model, prefix, suffix, x)
 
 

@@ -81,7 +81,7 @@ nodes = st.builds(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.filter_too_much], derandomize=True)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.filter_too_much], derandomize=True)
 @given(st.lists(nodes, min_size=1, max_size=9))
 def test_every_cut_that_is_offered_satisfies_the_law(plan: list[Node]) -> None:
     torch.set_num_threads(1)
