@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from .augment import Border, Grid, derive
 from .cache import CacheSpec
 from .codecs import Codec, Exact, Ladder, RungMeasure, choose, measure_rungs
+from .codecs.features import find_non_finite
 from .costs import Decision, decide, seconds_of
 from .cuts import Cut
-from .errors import CodecError
+from .errors import CodecError, NonFiniteError
 from .loading import Order
 from .samples import Frame, Samples
 from .sensitivity import channel_distance
@@ -38,23 +40,24 @@ class Calibration:
     Attributes:
         spec: what the cache will hold (its `view_channels` say how many views, and what of each).
         decision: read or recompute, with the reason.
-        rungs: every rung's harm and bytes.
+        rungs: every rung's harm and bytes; none where the user asked to recompute.
         rung: the chosen one.
         sensitivity: [C] of the channels, or None where no view can be derived.
         border: what derived features show where the base view has none, the better of those measured.
         predicted_bytes: of the whole cache.
-        prefix_seconds, read_seconds: of one epoch, in front of the suffix.
+        prefix_seconds, read_seconds: of one epoch, in front of the suffix; reading is not measured where the user
+            asked to recompute.
     """
 
     spec: CacheSpec
     decision: Decision
     rungs: tuple[RungMeasure, ...]
-    rung: RungMeasure
+    rung: RungMeasure | None
     sensitivity: Tensor | None
     border: Border
     predicted_bytes: int
     prefix_seconds: float
-    read_seconds: float
+    read_seconds: float | None
 
     @property
     def codec(self) -> Codec:
@@ -107,12 +110,31 @@ def calibrate(
         floor: the rung of the previous, shallower cache: compression does not weaken as more layers freeze, unless
             the tolerance demands it.
         tolerance: harm that a rung may do (see `hoarfrost.codecs.measure_rungs`).
+
+    Raises:
+        NonFiniteError: NaN or infinity in the features; names the sample and the channel.
+        CodecError: no rung takes these features.
     """
     base = renditions.view(event, 0, views.base)
+    began = time.perf_counter()
     first, _ = source.features(0, base)
+    if mode == "recompute":
+        # Plain freezing: nothing is measured that it does not need, so that it stays an honest rival.
+        return Calibration(
+            spec=feature_spec(cut, first, order, Exact()),
+            decision=Decision("recompute", 0, "recomputed, as asked", None),
+            rungs=(),
+            rung=None,
+            sensitivity=None,
+            border=BORDERS[0],
+            predicted_bytes=0,
+            prefix_seconds=order.chunks * (time.perf_counter() - began),
+            read_seconds=None,
+        )
     probe = max(1, min(4, order.chunks, SAMPLE_BYTES // max(1, first.numel() * first.element_size())))
     features = torch.cat([first, *(source.features(chunk, base)[0] for chunk in range(1, probe))])
     spec = feature_spec(cut, features, order, Exact())
+    check_finite(features, spec, torch.cat([order.members(chunk) for chunk in range(probe)]))
 
     rungs = measure_rungs(
         lambda part: suffix(part.to(source.device)),
@@ -126,9 +148,9 @@ def calibrate(
     rung = pick(rungs, tolerance, floor)
     codec = rung.codec
 
-    wanted = views.count if samples.pipeline.is_random else 1
+    wanted = views.count if samples.pipeline.is_random and not views.feature_space else 1
     sensitivity, border = None, BORDERS[0]
-    if frame is not None and (wanted > 1 or views.feature_space) and _derivable(cut, samples):
+    if frame is not None and (wanted > 1 or views.feature_space) and derivable(cut, samples):
         sensitivity, border = _sensitivity(features, source, samples, order, renditions, event, views, frame)
     channel_bytes = rung.bytes_per_sample * order.samples / spec.channels
     kept: tuple[int, ...] | None = None
@@ -185,7 +207,19 @@ def pick(rungs: Sequence[RungMeasure], tolerance: float, floor: int) -> RungMeas
     return chosen
 
 
-def _derivable(cut: Cut, samples: Samples) -> bool:
+def check_finite(features: Tensor, spec: CacheSpec, ids: Tensor) -> None:
+    """Raise NonFiniteError for the first NaN or infinity in `features` [n, ...], whose samples are `ids` [n]."""
+    place = find_non_finite(features, spec.channel_axis)
+    if place is not None:
+        row, channel, value = place
+        raise NonFiniteError(
+            f"features must be finite: sample {int(ids[row])}, channel {channel} holds {value}; "
+            "lower the learning rate or the loss scale, or look for a division by zero in front of the cut"
+        )
+
+
+def derivable(cut: Cut, samples: Samples) -> bool:
+    """Whether features of one view can be made from those of another: a feature map, and geometry to follow."""
     return cut.layout == "NCHW" and any(step.kind == "paired" for step in samples.pipeline.steps)
 
 

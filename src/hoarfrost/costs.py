@@ -38,24 +38,29 @@ def _wait_for(device: torch.device | None) -> None:
 def training_flops(module: nn.Module, inputs: Tensor) -> int:
     """FLOPs of one training step on `inputs` [B, ...], forward and backward, per sample.
 
-    Counted by torch's FlopCounterMode over the operations that run, on a copy of nothing: buffers, gradients and
-    random state of `module` are put back.
+    Counted by torch's FlopCounterMode over the operations that run: buffers, gradients and random state of `module`
+    are put back.
     """
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     gradients = {name: p.grad for name, p in module.named_parameters()}
-    state = torch.get_rng_state()
     counter = FlopCounterMode(display=False)
     try:
-        with counter, torch.enable_grad():
+        # Set aside, not only remembered: backward would add to them in place.
+        for parameter in module.parameters():
+            parameter.grad = None
+        with torch.random.fork_rng(_cuda_devices(inputs)), counter, torch.enable_grad():
             torch.autograd.backward(_sum_of(module(inputs)))
     finally:
-        torch.set_rng_state(state)
         with torch.no_grad():
             for name, buffer in module.named_buffers():
                 buffer.copy_(buffers[name])
         for name, parameter in module.named_parameters():
             parameter.grad = gradients[name]
     return int(counter.get_total_flops()) // len(inputs)
+
+
+def _cuda_devices(inputs: Tensor) -> list[int]:
+    return [inputs.device.index] if inputs.is_cuda and inputs.device.index is not None else []
 
 
 def _sum_of(output: object) -> Tensor:
@@ -103,7 +108,7 @@ def decide(
         views: the views asked for.
         recompute_seconds, read_seconds: in front of the suffix, for one epoch.
         view_seconds: to compute, encode and write one view of all samples.
-        mode: "auto", or the choice the user forces.
+        mode: "auto", or "cache" where the user forces it.
     """
     gain = recompute_seconds - read_seconds
 
@@ -120,8 +125,6 @@ def decide(
     known = break_even if math.isfinite(break_even) else None
     if mode == "cache":
         return Decision("cache", views, f"stored, as asked: {measured}; {build}", known)
-    if mode == "recompute":
-        return Decision("recompute", 0, f"recomputed, as asked: {measured}", known)
     if known is None:
         return Decision("recompute", 0, f"recomputed: {measured}", None)
     left = "an unknown number of epochs" if epochs_left is None else f"{epochs_left} epoch{'s' * (epochs_left != 1)}"
@@ -175,4 +178,5 @@ class Clock:
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.live, self.frozen, self.builds = (list(state[name]) for name in ("live", "frozen", "builds"))
+        self.epoch_seconds = state["epoch_seconds"]

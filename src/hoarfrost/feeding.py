@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from .augment import Border
 from .cache import Cache, CacheSpec, CacheWriter, Fingerprint, hash_tensors
-from .calibration import Calibration, calibrate, suffix_in_eval
+from .calibration import Calibration, calibrate, derivable, suffix_in_eval
 from .codecs import Ladder
 from .cuts import Cut
-from .errors import BudgetError, CacheDirectoryError, CorruptChunkError, StaleCacheError
+from .errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError, StaleCacheError
 from .loading import Order, feature_batches
 from .samples import Frame, Samples
 from .sources import CacheSource, PrefixSource, Renditions
@@ -86,7 +86,8 @@ class Feeder:
 
     @property
     def ready(self) -> bool:
-        return self._source is not None
+        """Whether `batches` can be called: a cache that has vanished from the disk has to be built again."""
+        return self._source is not None and (self.cache is None or self.cache.path.is_dir())
 
     def reset(self) -> None:
         """The division has changed: what was read so far is no longer what the suffix needs."""
@@ -107,6 +108,7 @@ class Feeder:
 
         Never raises for lack of room: it goes on by recomputing, and says so.
         """
+        views = self._views_at(division)
         calibration = calibrate(
             source=self._prefix_source(division, None),
             suffix=suffix_in_eval(division.suffix),
@@ -115,7 +117,7 @@ class Feeder:
             order=self.order,
             renditions=self.renditions,
             event=division.event,
-            views=self._views,
+            views=views,
             ladder=self._ladder,
             floor=self.rung,
             tolerance=self._tolerance,
@@ -129,19 +131,19 @@ class Feeder:
         if choice == "cache":
             began = time.perf_counter()
             try:
-                spec, note = self._within_budget(calibration)
+                self.cache, note = self._stored_within_budget(division, calibration)
+                spec = self.cache.spec
                 decision = "; ".join(filter(None, (decision, note)))
-                self.cache = self._stored(division, spec, calibration.border)
-            except (BudgetError, CacheDirectoryError) as error:
+            except (BudgetError, CacheDirectoryError, CacheBusyError) as error:
                 choice, decision = (
                     "recompute",
                     f"recomputed, because the features could not be stored: {error}",
                 )
                 warnings.warn(f"hoarfrost goes on by recomputing: {error}", stacklevel=2)
             build_seconds = time.perf_counter() - began
-        if self.cache is not None:
+        if self.cache is not None and calibration.rung is not None:
             self.rung = calibration.rung.index
-        self._use(division, spec)
+        self._use(division, spec, views)
         if previous is not None and (self.cache is None or previous.path != self.cache.path):
             previous.drop()
         stored = None if self.cache is None else self.cache.spec.view_channels
@@ -186,12 +188,39 @@ class Feeder:
         except CacheDirectoryError:
             return False
         self.cache = cache
-        self._use(division, cache.spec)
+        self._use(division, cache.spec, self._views_at(division))
         return True
 
     # ------------------------------------------------------------------ storing
 
-    def _within_budget(self, calibration: Calibration) -> tuple[CacheSpec, str]:
+    def _stored_within_budget(self, division: Division, calibration: Calibration) -> tuple[Cache, str]:
+        """The cache, and what had to be left out for it.
+
+        What was predicted from a sample can turn out too small: then a view less is tried.
+        """
+        spec, note = self._within_budget(calibration, division.cut.label)
+        while True:
+            try:
+                return self._stored(division, spec, calibration.border), note
+            except BudgetError:
+                count = len(spec.view_channels) - 1
+                if not count:
+                    raise
+                spec = replace(spec, view_channels=spec.view_channels[:count])
+                note = f"{count} of {len(calibration.spec.view_channels)} views, for more there was no room"
+
+    def _views_at(self, division: Division) -> Views:
+        """The views asked for; stored ones instead of feature space where nothing can be derived."""
+        if not self._views.feature_space or (self._frame is not None and derivable(division.cut, self._samples)):
+            return self._views
+        warnings.warn(
+            f"hoarfrost: features at cut {division.cut.label!r} have no feature-space augmentation (that needs feature "
+            "maps, flips or padded crops, and images of one size); stored views are shown instead",
+            stacklevel=2,
+        )
+        return replace(self._views, feature_space=False)
+
+    def _within_budget(self, calibration: Calibration, label: str) -> tuple[CacheSpec, str]:
         """What can be stored under the disk budget: fewer views if need be.
 
         Raises:
@@ -200,11 +229,11 @@ class Feeder:
         spec, needed, budget = calibration.spec, calibration.predicted_bytes, self._disk_budget
         if budget is None or needed <= budget:
             return spec, ""
-        one = round(calibration.rung.bytes_per_sample * self.order.samples)
+        one = 0 if calibration.rung is None else round(calibration.rung.bytes_per_sample * self.order.samples)
         if one > budget:
             raise BudgetError(
-                f"the disk budget is {budget:,} bytes, one view of {self.order.samples:,} samples at cut needs about "
-                f"{one:,} at the strongest rung that does no harm; a deeper cut or a larger budget would do"
+                f"the disk budget is {budget:,} bytes, one view of {self.order.samples:,} samples at cut {label!r} "
+                f"needs about {one:,} at the strongest rung that does no harm; a deeper cut or a larger budget would do"
             )
         count = next(
             n
@@ -278,19 +307,19 @@ class Feeder:
 
     # ------------------------------------------------------------------ reading
 
-    def _use(self, division: Division, spec: CacheSpec) -> None:
+    def _use(self, division: Division, spec: CacheSpec, views: Views) -> None:
         self._spec = spec
         prefix = self._prefix_source(division, spec)
         if self.cache is None:
             self._source = prefix
             return
-        views = len(spec.view_channels)
+        stored = len(spec.view_channels)
         self._source = CacheSource(
             cache=self.cache,
             order=self.order,
-            views=self._views,
-            stored_views=views,
-            draws=[self.renditions.view(division.event, view, self._views.base) for view in range(views)],
+            views=views,
+            stored_views=stored,
+            draws=[self.renditions.view(division.event, view, views.base) for view in range(stored)],
             samples=self._samples,
             frame=self._frame,
             border=_border_of(self.cache),

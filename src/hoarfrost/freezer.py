@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from .errors import ArgumentError, CacheDirectoryError, CheckpointError, NoCutEr
 from .feeding import Division, Feeder
 from .freezing import Frozen, freeze
 from .loading import Order, batch_bounds
-from .policies import Policy, TrainState, resolve_policy
+from .policies import Never, Policy, TrainState, resolve_policy
 from .policies.base import announced_change, checked_depth, describe, prepared
 from .samples import Samples
 from .views import Views
@@ -29,6 +30,8 @@ from .views import Views
 __all__ = ["Freezer"]
 
 MODES = ("auto", "cache", "recompute")
+
+STATE_VERSION = 1
 
 EXAMPLES = 8
 """Images that cuts are found and verified on."""
@@ -118,6 +121,9 @@ class Freezer:
             raise ArgumentError(f"disk_budget is a number of bytes, at least 0, not {disk_budget!r}")
         if window < 1:
             raise ArgumentError(f"window must be at least 1 chunk, not {window!r}")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise ArgumentError(f"seed must be a whole number, not {seed!r}")
+        wanted_views, wanted_ladder = Views.of(views), Ladder.of(ladder)
         self.model = model
         self.epochs = epochs
         self.policy = resolve_policy(policy)
@@ -129,50 +135,46 @@ class Freezer:
         """One record an event, as written to metrics.jsonl (docs/design/rooms.md, Records)."""
         self.listener: Callable[[dict[str, Any]], None] | None = None
         """Called with each record as it is made."""
+        self.depth = 0
+        """How much is frozen: everything in front of `cuts[depth - 1]`; 0 is nothing."""
+        self._frozen: Frozen | None = None
+        self._division: Division | None = None
+        self._metrics: list[Mapping[str, float]] = []
+        self._epoch = 0
+        self._asked = -1
+        self._clock = Clock()
+        self._remove_cache: Callable[[], object] = lambda: None
         self._samples = Samples(dataset, transform, workers)
         try:
             self.batch_size = usable_batch_size(batch_size, len(self._samples))
             self._example = self._render_example()
             self.cuts: tuple[Cut, ...] = tuple(find_cuts(model, self._example))
-            if not self.cuts and policy != "none":
+            if not self.cuts and self.policy != Never():
                 raise NoCutError(
                     f"{type(model).__name__} has no place where it can be divided: in no module of it is the output "
                     'the only tensor that the rest needs. Train it as it is, or with policy="none"'
                 )
             prepared(self.policy, self.cuts, epochs)
-            self._temporary = cache_dir is None
-            self._cache_dir = (
-                Path(tempfile.mkdtemp(prefix="hoarfrost-")) if cache_dir is None else prepare_directory(Path(cache_dir))
+            self._feeder = Feeder(
+                self._samples,
+                Order(len(self._samples), seed, window=window),
+                batch_size=self.batch_size,
+                views=wanted_views,
+                ladder=wanted_ladder,
+                tolerance=tolerance,
+                mode=mode,
+                cache_dir=self._directory(cache_dir),
+                disk_budget=disk_budget,
+                seed=seed,
+                device=self.device,
+                channels_last=channels_last,
+                frame=self._samples.frame(self._example),
+                say=self._record,
             )
+            self._ask(0)
         except BaseException:
-            self._samples.close()
+            self.close()
             raise
-
-        self.depth = 0
-        """How much is frozen: everything in front of `cuts[depth - 1]`; 0 is nothing."""
-        self._frozen: Frozen | None = None
-        self._division: Division | None = None
-        self._feeder = Feeder(
-            self._samples,
-            Order(len(self._samples), seed, window=window),
-            batch_size=self.batch_size,
-            views=Views.of(views),
-            ladder=Ladder.of(ladder),
-            tolerance=tolerance,
-            mode=mode,
-            cache_dir=self._cache_dir,
-            disk_budget=disk_budget,
-            seed=seed,
-            device=self.device,
-            channels_last=channels_last,
-            frame=self._samples.frame(self._example),
-            say=self._record,
-        )
-        self._metrics: list[Mapping[str, float]] = []
-        self._epoch = 0
-        self._asked = -1
-        self._clock = Clock()
-        self._ask(0)
 
     # ------------------------------------------------------------------ what a loop calls
 
@@ -185,8 +187,9 @@ class Freezer:
             epoch: from 0.
             start: batches to skip, to resume in the middle of an epoch.
         """
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
-            raise ArgumentError(f"epoch must be a whole number from 0 on, not {epoch!r}")
+        for name, value in (("epoch", epoch), ("start", start)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ArgumentError(f"{name} must be a whole number from 0 on, not {value!r}")
         self._epoch = epoch
         self._ask(epoch)
         self._settle(epoch)
@@ -219,6 +222,8 @@ class Freezer:
             metrics: what the policy and the records should see, such as {"val_loss": ...}.
         """
         seconds = self._clock.epoch_seconds
+        # Losses are often tensors, and accuracies numpy's: records are JSON.
+        known = {name: number.item() if hasattr(number, "item") else number for name, number in (metrics or {}).items()}
         self._record(
             {
                 "event": "epoch",
@@ -230,10 +235,10 @@ class Freezer:
                 "images_per_second": len(self._samples) / seconds if seconds else None,
                 "cache_bytes": self.cache.nbytes if self.cache else 0,
                 "saved_seconds": self._clock.saved_seconds(),
-                **(metrics or {}),
+                **known,
             }
         )
-        self._metrics.append(dict(metrics or {}))
+        self._metrics.append(known)
         self._epoch += 1
         if self.epochs is None or self._epoch < self.epochs:
             self._ask(self._epoch)
@@ -283,7 +288,7 @@ class Freezer:
         """JSON: depth, cut, policy state, epoch and history; enough to go on from `load_state_dict`."""
         remembered = getattr(self.policy, "state_dict", None)
         return {
-            "version": 1,
+            "version": STATE_VERSION,
             "depth": self.depth,
             "cut": self.cut.label if self.cut else None,
             "event": self._division.event if self._division else None,
@@ -304,8 +309,12 @@ class Freezer:
         The cache is opened again where its fingerprint fits, and built again where it is gone.
 
         Raises:
-            CheckpointError: the state belongs to another model, data set or seed.
+            CheckpointError: the state belongs to another model, data set or seed, or is none.
         """
+        if state.get("version") != STATE_VERSION:
+            raise CheckpointError(
+                f"a freezer's state of version {STATE_VERSION} is needed, this one has {state.get('version')!r}"
+            )
         for field, mine in (("seed", self.seed), ("samples", len(self._samples))):
             if state[field] != mine:
                 raise CheckpointError(f"the checkpoint was made with {field} {state[field]}, this run has {mine}")
@@ -333,8 +342,7 @@ class Freezer:
     def close(self) -> None:
         """Give the data set its transform back; remove the temporary cache. The model stays frozen as it is."""
         self._samples.close()
-        if self._temporary:
-            shutil.rmtree(self._cache_dir, ignore_errors=True)
+        self._remove_cache()
 
     def __enter__(self) -> Freezer:
         return self
@@ -343,6 +351,14 @@ class Freezer:
         self.close()
 
     # ------------------------------------------------------------------ freezing
+
+    def _directory(self, cache_dir: str | Path | None) -> Path:
+        """Where caches go; a temporary directory goes with the freezer, also where nobody calls `close`."""
+        if cache_dir is not None:
+            return prepare_directory(Path(cache_dir))
+        temporary = Path(tempfile.mkdtemp(prefix="hoarfrost-"))
+        self._remove_cache = weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
+        return temporary
 
     def _ask(self, epoch: int) -> None:
         """Ask the policy once for each epoch, and freeze what it names."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .cache import CacheSpec
 from .codecs import Packed, dequantise
-from .errors import ArgumentError, CorruptChunkError
+from .errors import ArgumentError, CacheDirectoryError, CorruptChunkError
 
 __all__ = ["Batch", "Block", "ChunkSource", "Order", "batch_bounds", "feature_batches", "mix"]
 
@@ -119,7 +119,7 @@ class ChunkSource(Protocol):
     def load(self, chunk: int, epoch: int) -> Block: ...
 
     def recover(self, chunk: int, epoch: int, reason: Exception) -> Block:
-        """Called in the training thread when `load` raised CorruptChunkError."""
+        """Called in the training thread when `load` raised CorruptChunkError or CacheDirectoryError."""
         ...
 
 
@@ -129,9 +129,10 @@ def batch_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:
     Batch normalisation refuses a batch of one, and to drop the sample would leave it untrained.
     """
     starts = list(range(0, rows, batch_size))
-    if len(starts) > 1 and rows - starts[-1] == 1:
+    if batch_size > 1 and len(starts) > 1 and rows - starts[-1] == 1:
         starts.pop()
-    return list(zip(starts, [*starts[1:], rows], strict=True))
+    ends = [*starts[1:], rows]
+    return list(zip(starts, ends[: len(starts)], strict=True))
 
 
 def feature_batches(
@@ -152,18 +153,21 @@ def feature_batches(
 
     Args:
         spec: shapes and layout of the features that the source gives.
-        start: batches to skip, to resume in the middle of an epoch.
+        start: batches to skip, to resume in the middle of an epoch; windows that lie wholly in front are not loaded.
     """
     if batch_size < 1:
         raise ArgumentError(f"batch_size must be at least 1, not {batch_size}")
     windows = [*order.windows(epoch)]
-    bounds = batch_bounds(sum(len(rows) for _, rows in windows), batch_size)
+    bounds = batch_bounds(sum(len(rows) for _, rows in windows), batch_size)[start:]
+    if not bounds:
+        return
+    windows = _behind(windows, bounds[0][0])
     with _Loader(source, epoch, threads) as loader:
         pending = [loader.submit(chunks) for chunks, _ in windows[:1]]
         held: list[tuple[_Window, Tensor]] = []
         available = 0
         upcoming = 0
-        for number, (begin, end) in enumerate(bounds):
+        for begin, end in bounds:
             while available < end - begin:
                 window = _Window.gather(
                     loader.collect(windows[upcoming][0], pending.pop(0)), windows[upcoming][0], order
@@ -184,8 +188,16 @@ def feature_batches(
                 if not len(left):
                     held.pop(0)
             available -= end - begin
-            if number >= start:
-                yield _batch(parts, spec, device)
+            yield _batch(parts, spec, device)
+
+
+def _behind(windows: list[tuple[list[int], Tensor]], skipped: int) -> list[tuple[list[int], Tensor]]:
+    """The windows without their first `skipped` rows."""
+    while skipped >= len(windows[0][1]):
+        skipped -= len(windows[0][1])
+        windows = windows[1:]
+    chunks, rows = windows[0]
+    return [(chunks, rows[skipped:]), *windows[1:]]
 
 
 class _Loader:
@@ -217,7 +229,7 @@ class _Loader:
     def _block(self, chunk: int, item: Future[Block] | int) -> Block:
         try:
             return self._source.load(chunk, self._epoch) if isinstance(item, int) else item.result()
-        except CorruptChunkError as error:
+        except (CorruptChunkError, CacheDirectoryError) as error:
             return self._source.recover(chunk, self._epoch, error)
 
 

@@ -55,13 +55,13 @@ class Samples:
             raise DatasetError(f"the data set has {count} sample{'s' * (count != 1)}; training needs at least 2")
         self._restore: Callable[[], None] = lambda: None
         self.dataset = dataset
-        if transform is None:
-            transform = self._take_over(dataset)
-        self.pipeline = Pipeline.from_transform(transform)
         self.workers = workers
         try:
+            if transform is None:
+                transform = self._take_over(dataset)
+            self.pipeline = Pipeline.from_transform(transform)
             self.identity = self._identify()
-        except Exception:
+        except BaseException:
             self.close()
             raise
 
@@ -117,7 +117,10 @@ class Samples:
         if not self.workers:
             yield from (self.images(ids, draw) for ids in groups)
             return
-        loader = DataLoader(_Groups(self, groups, draw), batch_size=None, num_workers=self.workers, shuffle=False)
+        # A generator of its own: the loader seeds its workers, and must not draw from the training's random state.
+        loader = DataLoader(
+            _Groups(self, groups, draw), batch_size=None, num_workers=self.workers, generator=torch.Generator()
+        )
         yield from ((images, targets) for images, targets in loader)
 
     def _take_over(self, dataset: Any) -> Any:
@@ -128,7 +131,9 @@ class Samples:
             while isinstance(inner.dataset, Subset):
                 inner = inner.dataset
                 chain.append(copy.copy(inner))
-            base = copy.copy(inner.dataset)
+            base: Any = copy.copy(inner.dataset)
+            if getattr(base, "transforms", None) is not None:
+                base.transforms = copy.copy(base.transforms)
             for outer, nested in zip(chain, [*chain[1:], base], strict=True):
                 outer.dataset = nested
             self.dataset = chain[0]

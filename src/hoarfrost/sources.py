@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from .augment import Border, Draw, Grid, derive
 from .cache import Cache, CacheSpec
 from .codecs import Packed
+from .errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError
 from .loading import Block, Order, mix
 from .samples import Frame, Samples
 from .views import Views
@@ -42,11 +44,13 @@ class Renditions:
         return self._draw(self.VIEW, event, view)
 
     def _draw(self, *purpose: int) -> Draw:
-        if purpose not in self._held:
-            if purpose[0] == self.LIVE:
-                self._held = {key: draw for key, draw in self._held.items() if key[0] != self.LIVE}
-            self._held[purpose] = self._samples.pipeline.draw(len(self._samples), mix(self._seed, *purpose))
-        return self._held[purpose]
+        # Reading threads ask too: one dictionary is replaced by another, never changed, and only the own draw is given.
+        draw = self._held.get(purpose)
+        if draw is None:
+            draw = self._samples.pipeline.draw(len(self._samples), mix(self._seed, *purpose))
+            others = {key: held for key, held in self._held.items() if purpose[0] != self.LIVE or key[0] != self.LIVE}
+            self._held = {**others, purpose: draw}
+        return draw
 
 
 @dataclass
@@ -110,35 +114,57 @@ class CacheSource:
     concurrent: bool = True
 
     def load(self, chunk: int, epoch: int) -> Block:
-        view = self.views.shown(chunk, epoch, self.stored_views)
-        spec = self.cache.spec
-        stored = spec.view_channels[view]
-        if self.views.feature_space:
-            base = self.cache.read(chunk, 0)
-            moved = self._derived(chunk, base.packed, self.live_draw(epoch))
-            return Block(dense_block(moved, spec), base.targets)
-        if stored is None:
-            read = self.cache.read(chunk, view)
-            return Block(read.packed, read.targets)
-        base = self.cache.read(chunk, 0)
-        block = dense_block(self._derived(chunk, base.packed, self.draws[view]), spec)
-        exact = self.cache.read(chunk, view).packed.dense()
-        block.values.index_copy_(spec.codec_axis, torch.tensor(stored), exact)
-        return Block(block, base.targets)
+        return self._shown(chunk, epoch, self._stored)
 
     def recover(self, chunk: int, epoch: int, reason: Exception) -> Block:
-        """Compute a damaged chunk again, store it, and go on with it."""
-        view = self.views.shown(chunk, epoch, self.stored_views)
+        """Compute a damaged chunk again, store it where that is still possible, and go on with it."""
+        healed: dict[int, str] = {}
+
+        def read(chunk: int, view: int) -> tuple[Packed, Tensor]:
+            try:
+                return self._stored(chunk, view)
+            except (CorruptChunkError, CacheDirectoryError) as error:
+                healed[view] = str(error)
+                return self._computed(chunk, view)
+
+        block = self._shown(chunk, epoch, read)
+        for view, found in healed.items() or {self._view(chunk, epoch): str(reason)}.items():
+            self.on_heal(chunk, view, found)
+        return block
+
+    def _view(self, chunk: int, epoch: int) -> int:
+        return 0 if self.views.feature_space else self.views.shown(chunk, epoch, self.stored_views)
+
+    def _shown(self, chunk: int, epoch: int, read: Callable[[int, int], tuple[Packed, Tensor]]) -> Block:
+        """What the epoch sees of a chunk, from the records that `read(chunk, view)` gives."""
+        view, spec = self._view(chunk, epoch), self.cache.spec
+        stored = spec.view_channels[view]
+        if stored is None and not self.views.feature_space:
+            return Block(*read(chunk, view))
+        base, targets = read(chunk, 0)
+        if stored is None:
+            return Block(dense_block(self._derived(chunk, base, self.live_draw(epoch)), spec), targets)
+        block = dense_block(self._derived(chunk, base, self.draws[view]), spec)
+        block.values.index_copy_(spec.codec_axis, torch.tensor(stored), read(chunk, view)[0].dense())
+        return Block(block, targets)
+
+    def _stored(self, chunk: int, view: int) -> tuple[Packed, Tensor]:
+        record = self.cache.read(chunk, view)
+        return record.packed, record.targets
+
+    def _computed(self, chunk: int, view: int) -> tuple[Packed, Tensor]:
+        """A record computed again, with the bits that the cache held, and stored if the cache takes it."""
+        features, targets = self.healer.features(chunk, self.draws[view])
         spec = self.cache.spec
-        needs_base = self.views.feature_space or spec.view_channels[view] is not None
-        for number in sorted({0, view} if needs_base else {view}):
-            features, targets = self.healer.features(chunk, self.draws[number])
-            kept = spec.view_channels[number]
-            if kept is not None:
-                features = features.index_select(spec.channel_axis, torch.tensor(kept))
-            self.cache.heal(chunk, number, features, targets=targets, sample_ids=self.order.members(chunk))
-        self.on_heal(chunk, view, str(reason))
-        return self.load(chunk, epoch)
+        kept = spec.view_channels[view]
+        if kept is not None:
+            features = features.index_select(spec.channel_axis, torch.tensor(kept))
+        # The training goes on without the record: the next epoch finds it missing and computes it again.
+        with suppress(CacheDirectoryError, CacheBusyError, BudgetError):
+            self.cache.heal(chunk, view, features, targets=targets, sample_ids=self.order.members(chunk))
+        payload = spec.codec.encode(spec.physical(features), spec.codec_axis)
+        shape = spec.physical_shape(chunk, view)
+        return spec.codec.unpack(payload, shape, spec.dtype, spec.codec_axis), targets
 
     def _derived(self, chunk: int, base: Packed, draw: Draw) -> Tensor:
         """Features of the rendition `draw`, from the base view's, in feature space [n, ...]."""

@@ -9,6 +9,8 @@ from .sensitivity import Selection
 
 __all__ = ["Views"]
 
+METRICS = ("cosine", "relative", "energy")
+
 
 @dataclass(frozen=True)
 class Views:
@@ -23,12 +25,12 @@ class Views:
         count: stored views a sample.
         channels: which channels of the further views are stored; by default those whose cosine similarity between
             the exact and the derived features is below 0.95.
-        metric: how sensitivity is measured, see `hoarfrost.sensitivity`.
+        metric: how sensitivity is measured: "cosine", "relative" or "energy" (`hoarfrost.sensitivity`).
         base: "random", or "clean": no flip and a centred crop (for comparison; it loses accuracy).
-        feature_space: augment the base view anew in feature space in every epoch (for comparison).
+        feature_space: store the base view alone, and augment it anew in feature space in every epoch (for comparison).
 
     Raises:
-        ArgumentError: a count below 1, or an unknown base.
+        ArgumentError: a count below 1, an unknown base or metric.
     """
 
     count: int = 2
@@ -42,6 +44,8 @@ class Views:
             raise ArgumentError(f"views must be a whole number of at least 1, not {self.count!r}")
         if self.base not in ("random", "clean"):
             raise ArgumentError(f'the base view is "random" or "clean", not {self.base!r}')
+        if self.metric not in METRICS:
+            raise ArgumentError(f"the metric of views is one of {', '.join(map(repr, METRICS))}, not {self.metric!r}")
 
     @classmethod
     def of(cls, value: int | Views) -> Views:

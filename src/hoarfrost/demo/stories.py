@@ -26,29 +26,29 @@ CLEAN = Views(count=1, base="clean", feature_space=True)
 
 
 def from_scratch(
-    seed: int = 0, *, epochs: int = 20, samples: int = 10_000, curve: bool = True
+    seed: int = 0, *, epochs: int = 24, samples: int = 2_500, curve: bool = True
 ) -> tuple[Bench, list[Arm]]:
-    """A CIFAR-style ResNet on the embedded images: the bench and its arms, without the shortened rival."""
+    """A CIFAR-style ResNet on the first of the embedded images: the bench and its arms, but for the shortened rival."""
     data = open_data("embedded")
     train_transform, test_transform = default_transforms(data)
     train = data.train.first(samples)  # type: ignore[attr-defined]
     plain = Examination(data.test, test_transform)
     bench = Bench(
-        make_model=lambda: cifar_resnet(len(data.classes), data.channels, (16, 32, 64)),
+        make_model=lambda: cifar_resnet(len(data.classes), data.channels, (32, 48, 64)),
         train_set=train,
         train_transform=train_transform,
         plain=plain,
         augmented=Examination(data.test, train_transform),
-        batch_size=64,
-        lr=0.1,
+        batch_size=32,
+        lr=0.05,
         weight_decay=5e-4,
         warmup=0.15,
         seed=seed,
         start={"model": "cifar_resnet", "data": data.name, "samples": len(train), **describe_machine()},
         curve=plain if curve else None,
-        evaluate_every=2,
+        evaluate_every=3,
     )
-    points = {round(0.25 * epochs): "layer1", round(0.6 * epochs): "layer2"}
+    points = {round(0.375 * epochs): "layer1", round(0.55 * epochs): "layer2"}
     return bench, [
         Arm("full training", epochs),
         Arm("Hoarfrost", epochs, {"policy": points}),

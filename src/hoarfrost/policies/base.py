@@ -52,7 +52,7 @@ def checked_depth(policy: Policy, state: TrainState) -> int:
     """
     answer = policy(state)
     asked = f"the policy {describe(policy)} asked before epoch {state.epoch} for depth {answer!r}"
-    if isinstance(answer, bool) or not isinstance(answer, int):
+    if isinstance(answer, bool) or not isinstance(answer, int) or answer < 0:
         raise PolicyError(f"{asked}: a depth is a whole number from 0 to {len(state.cuts)}")
     if answer > len(state.cuts):
         raise PolicyError(
