@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hoarfrost import Cut, Schedule, TrainState
+from hoarfrost.errors import NoCutError, PolicyError, UnknownCutError
+from hoarfrost.policies import Never, resolve_policy
+from hoarfrost.policies.base import announced_change, checked_depth, describe
+
+
+def cut(name: str, index: int, share: float, recommended: bool = True) -> Cut:
+    return Cut(
+        name=name,
+        call=0,
+        index=index,
+        shape=(4, 2, 2),
+        dtype=torch.float32,
+        layout="NCHW",
+        prefix_flops=round(1000 * share),
+        suffix_flops=1000 - round(1000 * share),
+        shared_parameters=(),
+        recommended=recommended,
+        mutated=False,
+    )
+
+
+CUTS = (
+    cut("stem", 0, 0.1, recommended=False),
+    cut("layer1", 1, 0.3),
+    cut("layer2", 2, 0.7),
+    cut("layer3", 3, 0.9),
+)
+
+
+def state(epoch: int, depth: int = 0, epochs: int | None = 20) -> TrainState:
+    return TrainState(epoch, epochs, depth, CUTS)
+
+
+def test_a_schedule_freezes_up_to_its_cut_before_its_epoch() -> None:
+    schedule = Schedule({10: "layer2", 5: "layer1"})
+    assert [schedule(state(epoch)) for epoch in (0, 4, 5, 9, 10, 19)] == [0, 0, 2, 2, 3, 3]
+
+
+def test_epoch_zero_freezes_from_the_start() -> None:
+    assert Schedule({0: "stem"})(state(0)) == 1
+
+
+def test_a_point_can_be_a_depth() -> None:
+    assert Schedule({3: 4})(state(3)) == 4
+
+
+def test_the_even_schedule_takes_the_recommended_cuts_nearest_to_its_shares(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hoarfrost.policies.schedule.EVEN_POINTS", ((0.25, 1 / 3), (0.4, 2 / 3)))
+    assert Schedule().depths(CUTS, 20) == {5: 2, 8: 3}
+
+
+@given(st.integers(1, 200))
+def test_the_even_schedule_leaves_the_first_epoch_and_only_goes_deeper(epochs: int) -> None:
+    depths = Schedule().depths(CUTS, epochs)
+    assert all(0 < epoch < epochs for epoch in depths)
+    assert [*depths.values()] == sorted(depths.values())
+
+
+@given(st.dictionaries(st.integers(0, 40), st.integers(0, 4), max_size=5), st.integers(0, 40))
+def test_the_next_change_is_the_next_epoch_at_which_the_answer_rises(points: dict[int, int], epoch: int) -> None:
+    rising = dict(zip(sorted(points), sorted(points.values()), strict=True))
+    schedule = Schedule(rising)
+    now = schedule(state(epoch))
+    wanted = next((later for later in range(epoch + 1, 42) if schedule(state(later)) > now), None)
+    assert announced_change(schedule, state(epoch)) == wanted
+
+
+def test_a_function_announces_no_change() -> None:
+    assert announced_change(lambda state: 0, state(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("points", "error", "text"),
+    [
+        ({5: "layer9"}, UnknownCutError, "layer9.*layer1"),
+        ({5: "layer2", 9: "layer1"}, PolicyError, r"asks to thaw: 'layer2' \(depth 3\) is frozen before epoch 5, and "
+         r"'layer1' \(depth 2\) lies in front of it"),
+        ({5: 9}, PolicyError, "depth 9 does not exist: the model has 4 cuts"),
+        ({5: 1.5}, PolicyError, "a schedule names a cut, or a depth as a whole number, not 1.5"),
+        ({5: None}, PolicyError, "not None"),
+    ],
+    ids=["unknown", "thaws", "past the end", "half a depth", "nothing"],
+)  # fmt: skip
+def test_points_that_the_model_does_not_have_are_refused_beforehand(
+    points: Any, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        Schedule(points).prepare(CUTS, 20)
+
+
+@pytest.mark.parametrize("epoch", [-1, 1.5, "5", True], ids=str)
+def test_what_is_no_epoch_is_refused(epoch: Any) -> None:
+    with pytest.raises(PolicyError, match="a schedule maps epochs, counted from 0, to cuts; .* is no epoch"):
+        Schedule({epoch: "layer1"})
+
+
+def test_the_even_schedule_needs_the_number_of_epochs() -> None:
+    with pytest.raises(PolicyError, match="an even schedule needs to know the number of epochs"):
+        Schedule().prepare(CUTS, None)
+
+
+def test_the_even_schedule_of_a_model_without_cuts_is_refused() -> None:
+    with pytest.raises(NoCutError, match="no place where it can be divided"):
+        Schedule().prepare((), 20)
+
+
+def test_schedules_compare_by_their_points() -> None:
+    assert Schedule({1: "a", 2: "b"}) == Schedule({2: "b", 1: "a"})
+    assert hash(Schedule({1: "a"})) == hash(Schedule({1: "a"}))
+    assert Schedule({1: "a"}) != Schedule()
+    assert repr(Schedule({1: "a"})) == "Schedule({1: 'a'})"
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [("schedule", Schedule()), ("none", Never()), ({2: "stem"}, Schedule({2: "stem"}))],
+    ids=["schedule", "none", "mapping"],
+)
+def test_policies_are_resolved_from_names_and_mappings(given: Any, wanted: Any) -> None:
+    assert resolve_policy(given) == wanted
+
+
+def test_never_stays_at_nothing() -> None:
+    assert Never()(state(19)) == 0
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(PolicyError, match="there is no policy 'egeria': known are none, schedule"):
+        resolve_policy("egeria")
+
+
+def test_what_cannot_be_called_is_no_policy() -> None:
+    with pytest.raises(PolicyError, match="a policy is a name, a mapping from epochs to cuts, or a function"):
+        resolve_policy(3)  # type: ignore[arg-type]
+
+
+def answers(value: Any) -> Any:
+    def policy(state: TrainState) -> Any:
+        return value
+
+    return policy
+
+
+@pytest.mark.parametrize(
+    ("answer", "depth", "text"),
+    [
+        (5, 0, r"the policy policy asked before epoch 3 for depth 5, past the last cut: the model has 4 cuts, "
+         r"the last is 'layer3' \(depth 4\)"),
+        (1, 2, "depth 2 is frozen already and this release does not thaw"),
+        (-1, 0, "a depth is a whole number from 0 to 4"),
+        (1.0, 0, "a depth is a whole number from 0 to 4"),
+        (True, 0, "a depth is a whole number from 0 to 4"),
+        (None, 0, "for depth None: a depth is a whole number"),
+    ],
+    ids=["past the end", "thaws", "negative", "float", "bool", "none"],
+)  # fmt: skip
+def test_an_answer_that_cannot_be_followed_is_refused(answer: Any, depth: int, text: str) -> None:
+    with pytest.raises(PolicyError, match=text):
+        checked_depth(answers(answer), state(3, depth))
+
+
+@pytest.mark.parametrize("depth", range(5))
+def test_a_depth_may_stay_or_rise_to_the_last_cut(depth: int) -> None:
+    assert [checked_depth(answers(answer), state(3, depth)) for answer in range(depth, 5)] == [*range(depth, 5)]
+
+
+def test_a_policy_is_described_by_its_name() -> None:
+    assert describe(answers(0)) == "policy"
+    assert describe(Schedule({1: 2})) == "Schedule({1: 2})"

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import types
+
+import pytest
+
+import hoarfrost
+from hoarfrost import errors
+
+
+def test_all_is_exactly_what_is_exported_and_sorted() -> None:
+    exported = {
+        name
+        for name, value in vars(hoarfrost).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert hoarfrost.__all__ == sorted(exported)
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_every_public_error_is_a_hoarfrost_error(name: str) -> None:
+    assert issubclass(getattr(errors, name), errors.HoarfrostError)
+
+
+def test_every_error_is_named_and_drawn_in_the_tree() -> None:
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    assert errors.__all__ == sorted(error.__name__ for error in classes)
+    assert all(error.__name__ in (errors.__doc__ or "") for error in classes)
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    drawn: dict[str, str] = {}
+    above: list[str] = []
+    for line in (errors.__doc__ or "").split("```")[1].splitlines():
+        if "Error" not in line:
+            continue
+        indent = len(line) - len(line.lstrip("│├└─ "))
+        name = line.lstrip("│├└─ ").split()[0]
+        above = [*above[: indent // 4], name]
+        if len(above) > 1:
+            drawn[name] = above[-2]
+    assert drawn == {name: getattr(errors, name).__bases__[0].__name__ for name in errors.__all__[:] if name != "HoarfrostError"}
+
+
+def test_an_argument_error_is_a_value_error() -> None:
+    assert issubclass(errors.ArgumentError, ValueError)

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from training_runs import PLAIN, RANDOM, images
+
+from hoarfrost import Cache, Exact, Linear, Views
+from hoarfrost.augment import Grid, derive
+from hoarfrost.cache import CacheSpec, Fingerprint
+from hoarfrost.codecs import Codec
+from hoarfrost.errors import CorruptChunkError
+from hoarfrost.loading import Order
+from hoarfrost.samples import Samples
+from hoarfrost.sources import CacheSource, PrefixSource, Renditions
+
+N, CHUNK, KEPT = 40, 16, (0, 2)
+
+
+def prefix() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 3, 3, 2, 1), nn.ReLU()).eval()
+
+
+class Stand:
+    """A cache of two views of forty images, and the source that reads it."""
+
+    def __init__(self, root: Path, codec: Codec | None = None, views: Views | None = None, kept: Any = None) -> None:
+        self.samples = Samples(images(N, RANDOM))
+        self.order = Order(N, 0, CHUNK)
+        self.renditions = Renditions(self.samples, 0)
+        self.views = views or Views(2)
+        count = self.views.count
+        self.spec = CacheSpec(
+            N, CHUNK, (3, 14, 14), torch.float32, 1, False, codec or Exact(), (None, *[kept] * (count - 1))
+        )
+        self.draws = [self.renditions.view(3, view) for view in range(count)]
+        self.prefix = PrefixSource(
+            prefix(),
+            self.samples,
+            self.order,
+            self.spec,
+            lambda chunk, epoch: self.renditions.live(epoch),
+            torch.device("cpu"),
+        )
+        writer = Cache.create(root, Fingerprint({}), self.spec)
+        for view, channels in enumerate(self.spec.view_channels):
+            for chunk in range(self.order.chunks):
+                features, targets = self.prefix.features(chunk, self.draws[view])
+                stored = features if channels is None else features[:, list(channels)]
+                writer.append(chunk, view, self.order.members(chunk), targets, stored)
+        self.cache = writer.commit()
+        self.healed: list[tuple[int, int, str]] = []
+        example, _ = self.samples.images(torch.arange(2), self.draws[0])
+        self.source = CacheSource(
+            cache=self.cache,
+            order=self.order,
+            views=self.views,
+            stored_views=count,
+            draws=self.draws,
+            samples=self.samples,
+            frame=self.samples.frame(example),
+            border="zeros",
+            healer=self.prefix,
+            live_draw=self.renditions.live,
+            on_heal=lambda chunk, view, reason: self.healed.append((chunk, view, reason)),
+        )
+
+    def shown(self, chunk: int, epoch: int) -> Tensor:
+        return self.source.load(chunk, epoch).features.dense()
+
+    def overwrite(self) -> None:
+        path = self.cache.path / "features.bin"
+        path.write_bytes(bytes(path.stat().st_size))
+
+
+def test_renditions_are_functions_of_seed_and_purpose() -> None:
+    samples = Samples(images(N, RANDOM))
+    one, other = Renditions(samples, 0), Renditions(samples, 0)
+    other.live(5)
+    assert one.live(2).seed == other.live(2).seed
+    assert one.view(2, 0).seed == other.view(2, 0).seed
+
+
+def test_every_purpose_has_a_draw_of_its_own() -> None:
+    renditions = Renditions(Samples(images(N, RANDOM)), 0)
+    draws = [renditions.live(1), renditions.live(2), renditions.view(1, 0), renditions.view(1, 1), renditions.view(2, 0)]
+    assert len({draw.seed for draw in draws}) == 5
+
+
+def test_another_seed_draws_otherwise() -> None:
+    samples = Samples(images(N, RANDOM))
+    assert Renditions(samples, 0).live(0).seed != Renditions(samples, 1).live(0).seed
+
+
+def test_a_clean_base_is_still_and_further_views_are_not() -> None:
+    samples = Samples(images(N, RANDOM))
+    renditions = Renditions(samples, 0)
+    ids = torch.arange(N)
+    plain = images(N, PLAIN)
+    clean = samples.images(ids, renditions.view(0, 0, "clean"))[0]
+    assert torch.equal(clean, torch.stack([plain[i][0] for i in range(N)]))
+    moved = samples.pipeline.placement(renditions.view(0, 1, "clean"), ids, (28, 28))
+    assert bool((moved.sign == -1).any())
+
+
+def test_many_threads_get_the_draw_that_they_ask_for() -> None:
+    samples = Samples(images(N, RANDOM))
+    renditions, wanted = Renditions(samples, 0), [Renditions(samples, 0).live(epoch).seed for epoch in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: renditions.live(i % 4).seed, range(400)))
+    assert found == [wanted[i % 4] for i in range(400)]
+
+
+def test_the_prefix_source_gives_the_prefix_of_the_live_rendition(tmp_path: Path) -> None:
+    stand = Stand(tmp_path)
+    block = stand.prefix.load(1, 4)
+    rendered, targets = stand.samples.images(stand.order.members(1), stand.renditions.live(4))
+    with torch.no_grad():
+        assert torch.equal(block.features.dense(), prefix()(rendered))
+    assert torch.equal(block.targets, targets)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_a_whole_view_is_the_prefix_on_its_rendition(tmp_path: Path, epoch: int) -> None:
+    stand = Stand(tmp_path)
+    for chunk in range(stand.order.chunks):
+        exact, targets = stand.prefix.features(chunk, stand.draws[(chunk + epoch) % 2])
+        assert torch.equal(stand.shown(chunk, epoch), exact)
+        assert torch.equal(stand.source.load(chunk, epoch).targets, targets)
+
+
+def test_of_a_partly_stored_view_the_stored_channels_are_exact_and_the_rest_derived(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, kept=KEPT)
+    chunk, epoch = 1, 0
+    ids = stand.order.members(chunk)
+    base, exact = (stand.prefix.features(chunk, draw)[0] for draw in stand.draws)
+    place = [stand.samples.pipeline.placement(draw, ids, (28, 28)) for draw in stand.draws]
+    wanted = derive(base, place[0], place[1], Grid((28, 28), (14, 14)), "zeros")
+    assert not torch.equal(wanted, exact)
+    wanted[:, list(KEPT)] = exact[:, list(KEPT)]
+    assert torch.equal(stand.shown(chunk, epoch), wanted)
+
+
+def test_in_feature_space_each_epoch_moves_the_base_view_anew(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, views=Views(1, feature_space=True))
+    ids = stand.order.members(1)
+    base = stand.prefix.features(1, stand.draws[0])[0]
+    for epoch in (2, 3):
+        placements = [
+            stand.samples.pipeline.placement(draw, ids, (28, 28))
+            for draw in (stand.draws[0], stand.renditions.live(epoch))
+        ]
+        wanted = derive(base, placements[0], placements[1], Grid((28, 28), (14, 14)), "zeros")
+        assert torch.equal(stand.shown(1, epoch), wanted)
+    assert not torch.equal(stand.shown(1, 2), stand.shown(1, 3))
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "whole views": {},
+    "partly stored views": {"kept": KEPT},
+    "feature space": {"views": Views(1, feature_space=True)},
+    "quantised": {"codec": Linear(4), "kept": KEPT},
+}
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+def test_a_healed_chunk_is_as_it_was_and_stays_so(tmp_path: Path, options: dict[str, Any]) -> None:
+    stand = Stand(tmp_path, **options)
+    before = [[stand.shown(chunk, epoch) for chunk in range(3)] for epoch in range(2)]
+    stand.overwrite()
+    for epoch in range(2):
+        for chunk in range(3):
+            try:
+                found = stand.shown(chunk, epoch)
+            except CorruptChunkError as error:
+                found = stand.source.recover(chunk, epoch, error).features.dense()
+            assert torch.equal(found, before[epoch][chunk])
+            assert torch.equal(stand.shown(chunk, epoch), before[epoch][chunk])
+    assert len(stand.healed) == len(stand.spec.records)
+    assert all("checksum" in reason for _, _, reason in stand.healed)
+
+
+def test_only_what_is_damaged_is_computed_again(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, kept=KEPT)
+    journal = stand.cache._records[1, 1]
+    with (stand.cache.path / "features.bin").open("r+b") as file:
+        file.seek(journal.offset)
+        file.write(bytes(journal.nbytes))
+    with pytest.raises(CorruptChunkError, match="chunk 1, view 1") as caught:
+        stand.source.load(1, 0)
+    stand.source.recover(1, 0, caught.value)
+    assert [(chunk, view) for chunk, view, _ in stand.healed] == [(1, 1)]
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+def test_a_cache_that_has_vanished_is_computed_with_the_same_bits(tmp_path: Path, options: dict[str, Any]) -> None:
+    stand = Stand(tmp_path, **options)
+    before = stand.shown(1, 0)
+    shutil.rmtree(stand.cache.path)
+    found = stand.source.recover(1, 0, CorruptChunkError("gone"))
+    assert torch.equal(found.features.dense(), before)
+    assert all("has vanished" in reason for _, _, reason in stand.healed)
