@@ -185,8 +185,9 @@ def test_to_recompute_measures_nothing_that_it_does_not_need(monkeypatch: pytest
 def test_auto_takes_the_cheaper_way(
     monkeypatch: pytest.MonkeyPatch, read: float, epochs_left: int, choice: str, views: int
 ) -> None:
-    # In the order in which calibrate measures: prefix, read, write.
-    answers = iter([1.0, read, 0.2])
+    # In the order in which calibrate measures: read, write.
+    answers = iter([read, 0.2])
+    monkeypatch.setattr("hoarfrost.calibration.seconds_a_chunk", lambda _: 1.0)
     monkeypatch.setattr("hoarfrost.calibration.seconds_of", lambda *_, **__: next(answers))
     found = calibration(mode="auto", epochs_left=epochs_left)
     assert (found.decision.choice, found.decision.views) == (choice, views)

@@ -50,8 +50,13 @@ def test_too_few_epochs_left_recompute() -> None:
     assert chosen.reason.endswith("1 epoch to go at this depth")
 
 
-def test_no_more_views_than_epochs_are_stored() -> None:
-    assert decision(epochs_left=3, views=9, view_seconds=0.1).views == 3
+@pytest.mark.parametrize(("epochs", "views"), [(2, 1), (3, 1), (6, 2), (30, 9)])
+def test_a_stored_view_is_seen_three_times_or_more(epochs: int, views: int) -> None:
+    assert decision(epochs_left=epochs, views=9, view_seconds=0.1).views == views
+
+
+def test_no_more_views_than_epochs_are_stored_where_a_cache_is_forced() -> None:
+    assert decision(epochs_left=3, views=9, view_seconds=0.1, mode="cache").views == 3
 
 
 def test_reading_that_is_slower_is_not_chosen() -> None:

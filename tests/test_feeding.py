@@ -34,6 +34,7 @@ from hoarfrost.cache.locking import CacheLock
 from hoarfrost.costs import Decision
 from hoarfrost.errors import BudgetError, CacheDirectoryError, NonFiniteError
 from hoarfrost.feeding import Feeder
+from hoarfrost.loading import Order
 
 N = 150
 
@@ -271,17 +272,19 @@ def test_a_cache_that_another_run_is_writing_is_not_waited_for(tmp_path: Path) -
 
 
 def test_features_that_are_not_finite_stop_with_the_sample(tmp_path: Path) -> None:
+    broken = int(Order(400, 0).members(5)[0])  # behind the calibration sample
+
     class Broken(Dataset[Any]):
         def __len__(self) -> int:
             return 400
 
         def __getitem__(self, index: int) -> tuple[Tensor, int]:
             image = torch.full((1, 28, 28), index / 400)
-            return (image * torch.nan if index == 399 else image), index % 10
+            return (image * torch.nan if index == broken else image), index % 10
 
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 10))
     with frozen(Broken(), model, policy={0: "0"}, cache_dir=tmp_path) as freezer:
-        with pytest.raises(NonFiniteError, match="features must be finite: sample 399 .*, channel 0 holds nan"):
+        with pytest.raises(NonFiniteError, match=rf"features must be finite: sample {broken} \(row 0 of chunk 5, view 0\), channel 0"):
             epoch_of(freezer)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from .views import Views
 __all__ = ["Calibration", "calibrate"]
 
 SAMPLE_BYTES = 256 * 2**20
-"""Memory for the calibration sample's features; at most four chunks, at least one."""
+"""Memory for the calibration sample's features: a sixteenth of the chunks, at most four, at least one."""
 
 BORDERS: tuple[Border, ...] = ("zeros", "replicate")
 
@@ -131,8 +132,15 @@ def calibrate(
             prefix_seconds=order.chunks * (time.perf_counter() - began),
             read_seconds=None,
         )
-    probe = max(1, min(4, order.chunks, SAMPLE_BYTES // max(1, first.numel() * first.element_size())))
-    features = torch.cat([first, *(source.features(chunk, base)[0] for chunk in range(1, probe))])
+    chunk_seconds = [time.perf_counter() - began]
+    room = SAMPLE_BYTES // max(1, first.numel() * first.element_size())
+    probe = max(1, min(4, -(-order.chunks // 16), room))
+    parts = [first]
+    for chunk in range(1, probe):
+        began = time.perf_counter()
+        parts.append(source.features(chunk, base)[0])
+        chunk_seconds.append(time.perf_counter() - began)
+    features = torch.cat(parts)
     spec = feature_spec(cut, features, order, Exact())
     check_finite(features, spec, torch.cat([order.members(chunk) for chunk in range(probe)]))
 
@@ -160,7 +168,7 @@ def calibrate(
         chosen = chosen if len(chosen) else sensitivity.argmax()[None]
         kept = None if len(chosen) > WHOLE_FROM * len(sensitivity) else tuple(chosen.tolist())
 
-    prefix_seconds = order.chunks * seconds_of(lambda: source.features(0, base), device=source.device)
+    prefix_seconds = order.chunks * seconds_a_chunk(chunk_seconds)
     physical = spec.physical(first)
     payload = codec.encode(physical, spec.codec_axis)
     read_seconds = order.chunks * seconds_of(
@@ -189,6 +197,11 @@ def calibrate(
         prefix_seconds=prefix_seconds,
         read_seconds=read_seconds,
     )
+
+
+def seconds_a_chunk(measured: Sequence[float]) -> float:
+    """The median of measured passes; the first also warms up, and counts only where it is alone."""
+    return statistics.median(measured[1:] or measured)
 
 
 def pick(rungs: Sequence[RungMeasure], tolerance: float, floor: int) -> RungMeasure:

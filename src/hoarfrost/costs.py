@@ -17,6 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 __all__ = ["Clock", "Decision", "decide", "seconds_of", "training_flops"]
 
 
+SHOWN = 3
+"""Epochs that see a view, at least, for it to be worth its pass of the prefix."""
+
+
 def seconds_of(work: Callable[[], object], repeats: int = 3, device: torch.device | None = None) -> float:
     """Median wall seconds of `work` over `repeats` calls, after one call that is not counted."""
     work()
@@ -101,7 +105,8 @@ def decide(
     """Read or recompute: the cheaper over the epochs for which this depth will last.
 
     Storing costs `views * view_seconds` once and `read_seconds` in each epoch; recomputing costs
-    `recompute_seconds` in each. Fewer views are stored when fewer epochs are left to see them.
+    `recompute_seconds` in each. Fewer views are stored when fewer epochs are left: left to choose, each view that is
+    stored will be seen three times or more.
 
     Args:
         epochs_left: epochs at this depth; None if unknown, then storing is taken if it ever pays.
@@ -117,7 +122,8 @@ def decide(
 
     views = max(1, views if epochs_left is None else min(views, epochs_left))
     if mode == "auto" and epochs_left is not None:
-        # One view keeps nearly all of the benefit of several (docs: views): better one than none.
+        # One view keeps nearly all of the benefit of several (docs: views): a second one has to be seen, too.
+        views = max(1, min(views, epochs_left // SHOWN))
         views = next((count for count in range(views, 0, -1) if pays_after(count) < epochs_left), views)
     break_even = pays_after(views)
     measured = f"an epoch costs {read_seconds:.2f} s to read, {recompute_seconds:.2f} s to recompute"
@@ -158,7 +164,7 @@ class Clock:
 
     @contextmanager
     def building(self) -> Iterator[None]:
-        """Times calibration and build of one cache."""
+        """Times what a freeze costs: dividing, calibration, the build of a cache."""
         began = time.perf_counter()
         yield
         self.builds.append(time.perf_counter() - began)

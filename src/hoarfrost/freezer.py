@@ -367,7 +367,8 @@ class Freezer:
         self._asked = epoch
         depth = checked_depth(self.policy, self._state(epoch))
         if depth > self.depth:
-            self._freeze(depth, epoch)
+            with self._clock.building():
+                self._freeze(depth, epoch)
 
     def _state(self, epoch: int) -> TrainState:
         return TrainState(epoch, self.epochs, self.depth, self.cuts, tuple(self._metrics))
