@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 from torchvision.transforms import v2
-from training_runs import NORMALISE, PLAIN, RANDOM, images, resnet, vit
 
 from hoarfrost import Exact, Half, Ladder, Linear, Selection, Views, divide, find_cut, find_cuts
 from hoarfrost.calibration import Calibration, calibrate, feature_spec, pick, suffix_in_eval
@@ -16,6 +15,7 @@ from hoarfrost.loading import Order
 from hoarfrost.samples import Samples
 from hoarfrost.sensitivity import channel_distance
 from hoarfrost.sources import PrefixSource, Renditions
+from training_runs import NORMALISE, PLAIN, RANDOM, images, resnet, vit
 
 
 def calibration(
@@ -216,9 +216,7 @@ def test_features_that_are_not_finite_name_sample_and_channel(ladder: str) -> No
     ],
     ids=["NCHW", "channels_last", "tokens", "vector", "one cell"],
 )
-def test_the_spec_is_that_of_the_features(
-    features: torch.Tensor, layout: str, axis: int, channels_last: bool
-) -> None:
+def test_the_spec_is_that_of_the_features(features: torch.Tensor, layout: str, axis: int, channels_last: bool) -> None:
     model = resnet()
     cut = find_cuts(model, torch.randn(2, 1, 28, 28))[0]
     object.__setattr__(cut, "layout", layout)

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from training_runs import in_place
 
 from hoarfrost.costs import Clock, Decision, decide, seconds_of, training_flops
+from training_runs import in_place
 
 seconds = st.floats(0.001, 1e4)
 
@@ -61,9 +61,7 @@ def test_no_more_views_than_epochs_are_stored_where_a_cache_is_forced() -> None:
 
 def test_reading_that_is_slower_is_not_chosen() -> None:
     chosen = decision(read_seconds=11.0)
-    assert chosen == Decision(
-        "recompute", 0, "recomputed: an epoch costs 11.00 s to read, 10.00 s to recompute", None
-    )
+    assert chosen == Decision("recompute", 0, "recomputed: an epoch costs 11.00 s to read, 10.00 s to recompute", None)
 
 
 def test_an_unknown_number_of_epochs_stores_if_it_ever_pays() -> None:
@@ -80,9 +78,7 @@ def test_a_forced_cache_keeps_its_views_and_says_that_it_was_asked_for() -> None
 
 @given(st.integers(1, 200), st.integers(1, 8), seconds, seconds, seconds)
 def test_the_cheaper_way_is_taken(epochs: int, views: int, recompute: float, read: float, view: float) -> None:
-    chosen = decide(
-        epochs_left=epochs, views=views, recompute_seconds=recompute, read_seconds=read, view_seconds=view
-    )
+    chosen = decide(epochs_left=epochs, views=views, recompute_seconds=recompute, read_seconds=read, view_seconds=view)
     if chosen.choice == "cache":
         assert 1 <= chosen.views <= min(views, epochs)
         assert chosen.views * view + epochs * read <= epochs * recompute * (1 + 1e-9)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 from torchvision.transforms import v2
+
+from hoarfrost import Cache, Freezer, Linear, Selection, Views
+from hoarfrost.cache import CacheWriter, Fingerprint
+from hoarfrost.cache.locking import CacheLock
+from hoarfrost.costs import Decision
+from hoarfrost.errors import BudgetError, CacheDirectoryError, NonFiniteError
+from hoarfrost.feeding import Feeder
+from hoarfrost.loading import Order
 from training_runs import (
     NORMALISE,
     PLAIN,
@@ -27,14 +34,6 @@ from training_runs import (
     train_epoch,
     vit,
 )
-
-from hoarfrost import Cache, Freezer, Linear, Selection, Views
-from hoarfrost.cache import CacheWriter, Fingerprint
-from hoarfrost.cache.locking import CacheLock
-from hoarfrost.costs import Decision
-from hoarfrost.errors import BudgetError, CacheDirectoryError, NonFiniteError
-from hoarfrost.feeding import Feeder
-from hoarfrost.loading import Order
 
 N = 150
 
@@ -114,7 +113,11 @@ def test_with_all_channels_every_epoch_shows_one_stored_view_of_each_sample() ->
 
 @pytest.mark.parametrize(
     "views",
-    [Views(2, Selection(share=0.25)), Views(3, Selection(budget_bytes=2**17)), Views(1, base="clean", feature_space=True)],
+    [
+        Views(2, Selection(share=0.25)),
+        Views(3, Selection(budget_bytes=2**17)),
+        Views(1, base="clean", feature_space=True),
+    ],
     ids=["share", "bytes", "feature space"],
 )
 @pytest.mark.parametrize("ladder", ["exact", "auto"])
@@ -283,9 +286,13 @@ def test_features_that_are_not_finite_stop_with_the_sample(tmp_path: Path) -> No
             return (image * torch.nan if index == broken else image), index % 10
 
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 10))
-    with frozen(Broken(), model, policy={0: "0"}, cache_dir=tmp_path) as freezer:
-        with pytest.raises(NonFiniteError, match=rf"features must be finite: sample {broken} \(row 0 of chunk 5, view 0\), channel 0"):
-            epoch_of(freezer)
+    with (
+        frozen(Broken(), model, policy={0: "0"}, cache_dir=tmp_path) as freezer,
+        pytest.raises(
+            NonFiniteError, match=rf"features must be finite: sample {broken} \(row 0 of chunk 5, view 0\), channel 0"
+        ),
+    ):
+        epoch_of(freezer)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
@@ -365,21 +372,21 @@ def test_a_cache_whose_manifest_is_damaged_is_built_again(tmp_path: Path) -> Non
         before = epoch_of(freezer)
         assert freezer.cache is not None
         (freezer.cache.path / "manifest.json").write_text("{}")
-    with frozen(cache_dir=tmp_path) as second:
-        with pytest.warns(UserWarning, match="hoarfrost builds the cache again: .*manifest.json"):
-            after = epoch_of(second)
+    text = r"hoarfrost builds the cache again: .*manifest.json"
+    with frozen(cache_dir=tmp_path) as second, pytest.warns(UserWarning, match=text):
+        after = epoch_of(second)
     assert same(before, after)
 
 
 @pytest.fixture(params=["exact", 4], ids=["exact", "4 bits"])
-def undamaged(request: pytest.FixtureRequest) -> Iterator[tuple[Trace, dict[str, Any]]]:
+def undamaged(request: pytest.FixtureRequest) -> tuple[Trace, dict[str, Any]]:
     options: dict[str, Any] = {
         "policy": {1: "layer1"},
         "views": Views(2, Selection(share=0.5)),
         "ladder": request.param,
         "epochs": 4,
     }
-    yield train(in_place_resnet(), images(N, RANDOM), **options), options
+    return train(in_place_resnet(), images(N, RANDOM), **options), options
 
 
 def in_place_resnet() -> nn.Module:
@@ -479,7 +486,7 @@ def test_a_quantised_cache_gives_the_same_floats_on_the_device() -> None:
         targets = torch.cat([t for _, t in epoch_of(cuda)])
         assert len(targets) == N
         found = torch.cat([f for f, _ in epoch_of(cuda)]).cpu()
-        order = torch.cat([b for b in order_of(cuda)])
+        order = torch.cat(order_of(cuda))
         assert all(torch.allclose(found[k], wanted[int(i)], atol=1e-5) for k, i in enumerate(order))
 
 

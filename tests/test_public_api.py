@@ -39,7 +39,9 @@ def test_the_tree_is_drawn_as_it_is() -> None:
         above = [*above[: indent // 4], name]
         if len(above) > 1:
             drawn[name] = above[-2]
-    assert drawn == {name: getattr(errors, name).__bases__[0].__name__ for name in errors.__all__[:] if name != "HoarfrostError"}
+    assert drawn == {
+        name: getattr(errors, name).__bases__[0].__name__ for name in errors.__all__[:] if name != "HoarfrostError"
+    }
 
 
 def test_an_argument_error_is_a_value_error() -> None:

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 from torchvision.datasets import FakeData
 from torchvision.transforms import v2
-from training_runs import PLAIN, RANDOM, CountingImages, images
 
 from hoarfrost.data import ImageArray
 from hoarfrost.errors import ArgumentError, DatasetError, ImageShapeError, UnstableDataError
 from hoarfrost.samples import Frame, Samples
+from training_runs import PLAIN, RANDOM, CountingImages, images
 
 
 class Pairs(Dataset[Any]):
@@ -155,7 +155,7 @@ def test_a_transform_attribute_that_is_no_function_is_refused() -> None:
 
 def test_images_of_differing_sizes_are_named() -> None:
     samples = Samples(Pairs([(torch.zeros(1, 4 + i % 2, 4), 0) for i in range(4)]))
-    with pytest.raises(ImageShapeError, match="sample 0 is 4x4 .* and sample 1 is 5x4 .*; add Resize"):
+    with pytest.raises(ImageShapeError, match=r"sample 0 is 4x4 .* and sample 1 is 5x4 .*; add Resize"):
         samples.images(torch.tensor([0, 1]), samples.pipeline.still(4))
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from training_runs import PLAIN, RANDOM, images
 
 from hoarfrost import Cache, Exact, Linear, Views
 from hoarfrost.augment import Grid, derive
@@ -18,6 +17,7 @@ from hoarfrost.errors import CorruptChunkError
 from hoarfrost.loading import Order
 from hoarfrost.samples import Samples
 from hoarfrost.sources import CacheSource, PrefixSource, Renditions
+from training_runs import PLAIN, RANDOM, images
 
 N, CHUNK, KEPT = 40, 16, (0, 2)
 
@@ -89,7 +89,13 @@ def test_renditions_are_functions_of_seed_and_purpose() -> None:
 
 def test_every_purpose_has_a_draw_of_its_own() -> None:
     renditions = Renditions(Samples(images(N, RANDOM)), 0)
-    draws = [renditions.live(1), renditions.live(2), renditions.view(1, 0), renditions.view(1, 1), renditions.view(2, 0)]
+    draws = [
+        renditions.live(1),
+        renditions.live(2),
+        renditions.view(1, 0),
+        renditions.view(1, 1),
+        renditions.view(2, 0),
+    ]
     assert len({draw.seed for draw in draws}) == 5
 
 

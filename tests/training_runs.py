@@ -80,7 +80,14 @@ def in_place(seed: int = 0) -> nn.Module:
 class GreyViT(VisionTransformer):
     def __init__(self) -> None:
         super().__init__(
-            image_size=28, patch_size=7, num_layers=3, num_heads=2, hidden_dim=8, mlp_dim=16, dropout=0.1, num_classes=10
+            image_size=28,
+            patch_size=7,
+            num_layers=3,
+            num_heads=2,
+            hidden_dim=8,
+            mlp_dim=16,
+            dropout=0.1,
+            num_classes=10,
         )
         self.conv_proj = nn.Conv2d(1, 8, 7, 7)
 

@@ -102,7 +102,7 @@ def test_points_that_the_model_does_not_have_are_refused_beforehand(
 
 @pytest.mark.parametrize("epoch", [-1, 1.5, "5", True], ids=str)
 def test_what_is_no_epoch_is_refused(epoch: Any) -> None:
-    with pytest.raises(PolicyError, match="a schedule maps epochs, counted from 0, to cuts; .* is no epoch"):
+    with pytest.raises(PolicyError, match=r"a schedule maps epochs, counted from 0, to cuts; .* is no epoch"):
         Schedule({epoch: "layer1"})
 
 
