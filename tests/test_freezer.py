@@ -434,6 +434,13 @@ def test_close_gives_the_transform_back_and_removes_the_temporary_cache(
     freezer.close()
 
 
+def test_a_closed_freezer_gives_no_batches() -> None:
+    freezer = freezer_of(policy={0: "layer1"})
+    freezer.close()
+    with pytest.raises(ArgumentError, match="the freezer is closed: the data set has its transform back"):
+        next(freezer.batches(0))
+
+
 def test_a_forgotten_freezer_leaves_no_temporary_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     freezer: Freezer | None = freezer_of(policy={0: "layer1"})

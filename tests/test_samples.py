@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,6 +53,29 @@ def test_to_close_twice_does_not_bring_an_old_transform_back() -> None:
     data.transform = PLAIN
     samples.close()
     assert data.transform is PLAIN
+
+
+def test_a_transform_that_is_held_is_not_taken_over_twice() -> None:
+    data = images(10, RANDOM)
+    first = Samples(data)
+    text = (
+        r"another Freezer holds the transform of this ImageArray: close\(\) that one first, or hand the transform over"
+    )
+    with pytest.raises(ArgumentError, match=text):
+        Samples(data)
+    assert Samples(data, transform=PLAIN).identity == first.identity
+    first.close()
+    assert Samples(data).pipeline.is_random
+
+
+def test_a_forgotten_one_gives_the_transform_back() -> None:
+    data = images(10, RANDOM)
+    samples: Samples | None = Samples(data)
+    assert data.transform is None
+    samples = None
+    gc.collect()
+    assert samples is None
+    assert data.transform is RANDOM
 
 
 def test_the_joint_transform_of_torchvision_is_taken_over_too() -> None:

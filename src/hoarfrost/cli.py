@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,6 @@ from .demo import run_demo
 from .errors import HoarfrostError
 from .run import RunConfig
 from .run import train as run_training
-from .training import RunFiles
 
 __all__ = ["app"]
 
@@ -24,18 +24,6 @@ console = Console()
 Option = typer.Option
 
 
-def parse_bytes(text: str) -> int:
-    """`2GB`, `500 MiB`, `1000000` -> bytes."""
-    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
-    units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-    number = text.strip().lower().rstrip("kmgtib ")
-    unit = text.strip().lower()[len(number) :].strip()
-    try:
-        return int(float(number) * units[unit])
-    except (ValueError, KeyError):
-        raise typer.BadParameter(f"{text!r} is no size; write 500MB, 2GiB or a number of bytes") from None
-
-
 def parse_points(text: str) -> dict[int, str | int]:
     """`5=layer1,10=layer2` -> {5: "layer1", 10: "layer2"}."""
     try:
@@ -43,6 +31,22 @@ def parse_points(text: str) -> dict[int, str | int]:
         return {int(epoch): cut.strip() for epoch, cut in pairs}
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no schedule; write 5=layer1,10=layer2") from None
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and leave."""
+    if asked:
+        console.print(f"hoarfrost {metadata.version('hoarfrost')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train on stored features instead of frozen layers."""
 
 
 @app.command()
@@ -71,7 +75,9 @@ def train(
     channels_last: Annotated[bool | None, Option("--channels-last/--channels-first")] = None,
     device: Annotated[str | None, Option(help="cpu, cuda, ...; default: a GPU if there is one.")] = None,
     seed: Annotated[int | None, Option()] = None,
-    out: Annotated[Path | None, Option(help="Folder for the model, metrics and report.")] = None,
+    out: Annotated[
+        Path | None, Option(help="Folder for the model, metrics and report; default: a new one in runs/.")
+    ] = None,
     resume: Annotated[bool, Option("--resume", help="Go on from the checkpoint in --out.")] = False,
 ) -> None:
     """Train a model, freezing front layers as they settle and storing what they produce."""
@@ -94,7 +100,7 @@ def train(
         "mode": mode,
         "tolerance": tolerance,
         "cache_dir": None if cache_dir is None else str(cache_dir),
-        "disk_budget": None if disk_budget is None else parse_bytes(disk_budget),
+        "disk_budget": disk_budget,
         "workers": workers,
         "channels_last": channels_last,
         "device": device,
@@ -105,8 +111,7 @@ def train(
     with _told_plainly():
         described = replace(RunConfig(), **over) if config is None else RunConfig.from_yaml(config, **over)
         with RunDisplay(console) as display:
-            finished = run_training(described, resume=resume, listener=display.show, on_step=display.step)
-    files = RunFiles(Path(described.out))
+            files, finished = run_training(described, resume=resume, listener=display.show, on_step=display.step)
     if not finished:
         console.print(f"interrupted; {files.checkpoint} holds everything: the same command with --resume goes on")
         raise typer.Exit(130)

@@ -144,6 +144,7 @@ class Freezer:
         self._asked = -1
         self._clock = Clock()
         self._remove_cache: Callable[[], object] = lambda: None
+        self._closed = False
         self._samples = Samples(dataset, transform, workers)
         try:
             self.batch_size = usable_batch_size(batch_size, len(self._samples))
@@ -190,6 +191,8 @@ class Freezer:
         for name, value in (("epoch", epoch), ("start", start)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ArgumentError(f"{name} must be a whole number from 0 on, not {value!r}")
+        if self._closed:
+            raise ArgumentError("the freezer is closed: the data set has its transform back, and the cache may be gone")
         self._epoch = epoch
         self._ask(epoch)
         self._settle(epoch)
@@ -341,6 +344,7 @@ class Freezer:
 
     def close(self) -> None:
         """Give the data set its transform back; remove the temporary cache. The model stays frozen as it is."""
+        self._closed = True
         self._samples.close()
         self._remove_cache()
 

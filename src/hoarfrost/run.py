@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -41,7 +43,8 @@ class RunConfig:
         cut: one cut to freeze, at `cut_epoch`; a shorter way to write `freeze`.
         views, ladder, mode, window, tolerance, disk_budget, workers, channels_last, device: as in `Freezer`.
         cache_dir: None: `cache` in `out`.
-        out: the folder for model.safetensors, metrics.jsonl, report.html and the checkpoint.
+        out: the folder for model.safetensors, metrics.jsonl, report.html and the checkpoint; None: a new one in `runs`,
+            named after model and data.
     """
 
     model: str = "cifar_resnet"
@@ -63,13 +66,13 @@ class RunConfig:
     mode: str = "auto"
     window: int = 16
     tolerance: float = 1e-3
-    disk_budget: int | None = None
+    disk_budget: int | str | None = None
     cache_dir: str | None = None
     workers: int = 0
     channels_last: bool = False
     device: str | None = None
     seed: int = 0
-    out: str = "runs/latest"
+    out: str | None = None
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -78,6 +81,8 @@ class RunConfig:
             raise ArgumentError(f"epochs must be a whole number of at least 1, not {self.epochs!r}")
         if self.lr <= 0:
             raise ArgumentError(f"lr must be above 0, not {self.lr!r}")
+        if isinstance(self.disk_budget, str):
+            object.__setattr__(self, "disk_budget", parse_bytes(self.disk_budget))
         if self.cut is not None and self.freeze is not None:
             raise ArgumentError("give cut or freeze, not both: freeze says everything that cut can say")
 
@@ -102,6 +107,26 @@ class RunConfig:
             )
         return cls(**{**read, **over})
 
+    def folder(self, resume: bool) -> Path:
+        """Where the run's files go.
+
+        Raises:
+            ArgumentError: another run's files lie there, and this is no resume; or a resume does not say where.
+        """
+        if self.out is None:
+            if resume:
+                raise ArgumentError("to resume, name the run's folder: --out")
+            name = f"{self.model}-{Path(self.data).name}".replace(":", "-")
+            taken = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+            return next(folder for folder in taken if not folder.exists())
+        files = RunFiles(Path(self.out))
+        held = [path for path in (files.model, files.checkpoint) if path.exists()]
+        if held and not resume:
+            raise ArgumentError(
+                f"{files.folder} holds a run already ({held[0].name}): go on with --resume, or name another --out"
+            )
+        return files.folder
+
     @property
     def points(self) -> str | Mapping[int, str | int]:
         """The policy as `Freezer` takes it."""
@@ -116,14 +141,14 @@ def train(
     resume: bool = False,
     listener: Callable[[dict[str, Any]], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
-) -> bool:
+) -> tuple[RunFiles, bool]:
     """Train as described and leave model.safetensors, metrics.jsonl and report.html in `config.out`.
 
     Returns:
-        True if the run finished; False if it was interrupted and left a checkpoint to resume from.
+        The files, and whether the run finished; if not, it was interrupted and left a checkpoint to resume from.
     """
     torch.manual_seed(config.seed)
-    files = RunFiles(Path(config.out))
+    files = RunFiles(config.folder(resume))
     data = open_data(config.data, config.seed, image_size=config.image_size)
     train_transform, test_transform = default_transforms(data)
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -152,7 +177,7 @@ def train(
         policy=config.points,
         optimizer=optimizer,
         cache_dir=config.cache_dir or files.cache,
-        disk_budget=config.disk_budget,
+        disk_budget=None if config.disk_budget is None else int(config.disk_budget),
         views=config.views,
         ladder=config.ladder,
         mode=config.mode,
@@ -201,10 +226,24 @@ def train(
             )
             save_model(files.model, model)
         write_report(files.report, title=f"{config.model} on {data.name}", runs=[Run(config.model, records)])
-        return finished
+        return files, finished
     finally:
         journal.close()
         freezer.close()
+
+
+def parse_bytes(text: str) -> int:
+    """`2GB`, `500 MiB`, `1000000` -> bytes.
+
+    Raises:
+        ArgumentError: no size.
+    """
+    units = {"": 1, "B": 1} | {f"{p}B": 1000**n for n, p in enumerate("KMGT", 1)}
+    units |= {f"{p}IB": 1024**n for n, p in enumerate("KMGT", 1)}
+    match = re.fullmatch(r"([0-9.]+)\s*([A-Z]*)", text.strip().upper())
+    if match is None or match[2] not in units or match[1].count(".") > 1 or match[1] == ".":
+        raise ArgumentError(f"{text!r} is no size; write 500MB, 2GiB or a number of bytes")
+    return int(float(match[1]) * units[match[2]])
 
 
 def make_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.optim.Optimizer:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -19,6 +21,11 @@ __all__ = ["Frame", "Samples"]
 
 PROBED = 16
 """Samples whose raw bytes stand for the data set's identity, and are read twice to see whether they stay the same."""
+
+
+_held: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""Data sets without their transform at this moment, by `id`: whoever took over the None left there would train on raw
+images."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class Samples:
     Raises:
         DatasetError: no length, fewer than two samples, or items that are no (image, target) pairs.
         UnstableDataError: reading one index twice gives different images.
+        ArgumentError: another one holds the data set's transform.
     """
 
     def __init__(self, dataset: Dataset[Any], transform: Callable[[Any], Any] | None = None, workers: int = 0) -> None:
@@ -53,7 +61,7 @@ class Samples:
         if len(dataset) < 2:
             count = len(dataset)
             raise DatasetError(f"the data set has {count} sample{'s' * (count != 1)}; training needs at least 2")
-        self._restore: Callable[[], None] = lambda: None
+        self._restore: Callable[[], object] = lambda: None
         self.dataset = dataset
         self.workers = workers
         try:
@@ -138,7 +146,16 @@ class Samples:
                 outer.dataset = nested
             self.dataset = chain[0]
             return _detach_transform(base)[0]
-        transform, self._restore = _detach_transform(dataset)
+        if _held.get(id(dataset)) is dataset:
+            raise ArgumentError(
+                f"another Freezer holds the transform of this {type(dataset).__name__}: close() that one first, "
+                "or hand the transform over, Freezer(model, dataset, transform=...)"
+            )
+        transform, restore = _detach_transform(dataset)
+        if transform is not None:
+            _held[id(dataset)] = dataset
+            # Also where nobody calls close: the data set is the user's, and may outlive this object.
+            self._restore = weakref.finalize(self, restore)
         return transform
 
     def _identify(self) -> str:
@@ -183,6 +200,7 @@ def _detach_transform(dataset: Any) -> tuple[Any, Callable[[], None]]:
         joint.transform = None
 
     def restore() -> None:
+        _held.pop(id(dataset), None)
         dataset.transform = transform
         if joint is not None and inner is transform:
             joint.transform = transform

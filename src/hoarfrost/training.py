@@ -212,7 +212,7 @@ def fit(
                     "tally": [tally.loss, tally.right, tally.seen],
                     "model": freezer.model.state_dict(),
                     "optimizer": optimizer.state_dict(),
-                    "schedule": {key: value for key, value in schedule.state_dict().items() if key != "lr_lambdas"},
+                    "schedule": schedule.state_dict(),
                     "freezer": freezer.state_dict(),
                     "random": random_state(),
                 },
@@ -286,12 +286,30 @@ def _resume(
             f"the checkpoint {checkpoint} belongs to a run of {saved['epochs']} epochs, this one has {epochs}: "
             "the learning rate would not fit"
         )
+    _check_names(checkpoint, saved["model"], freezer.model)
     freezer.model.load_state_dict(saved["model"])
     freezer.load_state_dict(saved["freezer"])
-    optimizer.load_state_dict(saved["optimizer"])
+    try:
+        optimizer.load_state_dict(saved["optimizer"])
+    except ValueError as error:
+        raise CheckpointError(f"the checkpoint {checkpoint} was made with another optimizer: {error}") from error
     schedule.load_state_dict(saved["schedule"])
     restore_random_state(saved["random"])
     return saved["epoch"], saved["step"], Tally(*saved["tally"])
+
+
+def _check_names(checkpoint: Path, saved: dict[str, Tensor], model: nn.Module) -> None:
+    """Raise CheckpointError for the first weight that the model does not have, or has in another shape."""
+    mine = model.state_dict()
+    for name in [*saved, *mine]:
+        if name not in mine or name not in saved:
+            where = "the checkpoint" if name in saved else "this model"
+            raise CheckpointError(f"the checkpoint {checkpoint} is another model's: only {where} has {name!r}")
+        if saved[name].shape != mine[name].shape:
+            raise CheckpointError(
+                f"the checkpoint {checkpoint} is another model's: {name!r} has the shape {list(saved[name].shape)}, "
+                f"in this model {list(mine[name].shape)}"
+            )
 
 
 class Journal:

@@ -1,0 +1,5 @@
+"""`python -m hoarfrost` is the command."""
+
+from .cli import app
+
+app()

@@ -1,0 +1,143 @@
+"""The command as a user runs it: what it leaves, what it says, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hoarfrost.models import cifar_resnet
+
+SMALL = """
+import hoarfrost.models
+def small(num_classes, in_channels):
+    import torch
+    model = hoarfrost.models.cifar_resnet(num_classes, in_channels, (4, 8, 8))
+    model.fc = torch.nn.Sequential(torch.nn.Dropout(0.2), model.fc)
+    return model
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of images in two classes, and a module with a small model."""
+    from hoarfrost.data import embedded
+
+    data = embedded()
+    for number in range(120):
+        image, target = data[number]
+        place = tmp_path / "images" / str(target % 3)
+        place.mkdir(parents=True, exist_ok=True)
+        image.save(place / f"{number}.png")
+    (tmp_path / "nets.py").write_text(SMALL)
+    return tmp_path
+
+
+def command(folder: Path, out: str, *more: str) -> list[str]:
+    words = "train --model nets:small --data images --epochs 4 --batch-size 16 --freeze 1=layer1,2=layer2 --mode cache"
+    return [sys.executable, "-m", "hoarfrost", *words.split(), "--out", out, *more]
+
+
+def run(folder: Path, out: str, *more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        command(folder, out, *more), cwd=folder, capture_output=True, text=True, env=environment, check=False
+    )
+
+
+def weights(folder: Path, out: str) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = load_file(folder / out / "model.safetensors")
+    return found
+
+
+def test_a_run_leaves_model_metrics_and_report(folder: Path) -> None:
+    done = run(folder, "out")
+    assert done.returncode == 0, done.stderr
+    names = set(cifar_resnet(3, 3, (4, 8, 8)).state_dict())
+    assert {name for name in weights(folder, "out") if not name.startswith("fc")} <= names
+    records = [json.loads(line) for line in (folder / "out/metrics.jsonl").read_text().splitlines()]
+    assert [r["event"] for r in records].count("freeze") == 2
+    assert [r["source"] for r in records if r["event"] == "epoch"] == ["images", "cache", "cache", "cache"]
+    assert records[-1]["event"] == "end"
+    assert "<svg" in (folder / "out/report.html").read_text()
+    assert "frozen up to layer1" in done.stdout
+
+
+def test_a_killed_run_resumes_to_the_same_bits(folder: Path) -> None:
+    assert run(folder, "whole").returncode == 0
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.Popen(command(folder, "broken"), cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    metrics = folder / "broken/metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and killed.poll() is None:
+        if metrics.exists() and metrics.read_text().count('"event": "epoch"') >= 2:
+            break
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    resumed = run(folder, "broken", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    one, other = weights(folder, "whole"), weights(folder, "broken")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_unknown_cut_is_one_sentence_and_lists_the_near_ones(folder: Path) -> None:
+    done = run(folder, "out", "--freeze", "1=layr1")
+    assert done.returncode == 2
+    assert "there is no cut named 'layr1'" in done.stderr
+    assert "layer1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_earlier_run_is_not_overwritten(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out/model.safetensors").write_bytes(b"precious")
+    done = run(folder, "out")
+    assert done.returncode == 2
+    assert "holds a run already" in done.stderr
+    assert (folder / "out/model.safetensors").read_bytes() == b"precious"
+
+
+def test_resuming_another_model_is_refused_by_name(folder: Path) -> None:
+    assert run(folder, "out", "--epochs", "1", "--freeze", "0=layer1").returncode == 0
+    other = SMALL.replace("(4, 8, 8)", "(4, 8, 16)")
+    (folder / "nets.py").write_text(other)
+    done = run(folder, "out", "--epochs", "1", "--freeze", "0=layer1", "--resume")
+    assert done.returncode == 2
+    assert "is another model's: 'layer3.0.conv1.weight' has the shape" in " ".join(done.stderr.split())
+
+
+def test_yaml_holds_the_same_names(folder: Path) -> None:
+    (folder / "run.yaml").write_text("disk_budget: 2GiB\nladder: 6\nviews: 1\n")
+    done = run(folder, "out", "--config", "run.yaml")
+    assert done.returncode == 0, done.stderr
+    start = json.loads((folder / "out/metrics.jsonl").read_text().splitlines()[0])
+    assert (start["config"]["disk_budget"], start["config"]["ladder"], start["config"]["views"]) == (2 * 2**30, 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--ladder", "steep", "unknown ladder 'steep'"),
+        ("--mode", "fast", "mode must be one of"),
+        ("--policy", "soon", "there is no policy 'soon'"),
+        ("--disk-budget", "big", "'big' is no size"),
+        ("--data", "fashion-mist", "unknown data 'fashion-mist'"),
+    ],
+)
+def test_bad_input_is_one_sentence(folder: Path, option: str, value: str, told: str) -> None:
+    arguments = ["train", "--model", "nets:small", "--data", "images", "--out", "out", option, value]
+    done = subprocess.run(
+        [sys.executable, "-m", "hoarfrost", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert told in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
