@@ -26,7 +26,7 @@ CLEAN = Views(count=1, base="clean", feature_space=True)
 
 
 def from_scratch(
-    seed: int = 0, *, epochs: int = 24, samples: int = 2_500, curve: bool = True
+    seed: int = 0, *, epochs: int = 40, samples: int = 1_500, curve: bool = True
 ) -> tuple[Bench, list[Arm]]:
     """A CIFAR-style ResNet on the first of the embedded images: the bench and its arms, but for the shortened rival."""
     data = open_data("embedded")
@@ -46,12 +46,13 @@ def from_scratch(
         seed=seed,
         start={"model": "cifar_resnet", "data": data.name, "samples": len(train), **describe_machine()},
         curve=plain if curve else None,
-        evaluate_every=3,
+        evaluate_every=5,
     )
     points = {round(0.375 * epochs): "layer1", round(0.55 * epochs): "layer2"}
+    ours = {"policy": points, "views": 4}
     return bench, [
         Arm("full training", epochs),
-        Arm("Hoarfrost", epochs, {"policy": points}),
+        Arm("Hoarfrost", epochs, ours),
         Arm("conventional freezing", epochs, {"policy": points, "mode": "recompute"}),
         Arm("augmented in feature space only", epochs, {"policy": points, "mode": "cache", "views": CLEAN}),
     ]
