@@ -31,6 +31,8 @@ LEVELS = {
     "calibration": 5,
     "feeding": 6,
     "freezer": 7,
+    "examination": 4,
+    "runfiles": 2,
     "training": 8,
     "integrations": 8,
     "study": 9,

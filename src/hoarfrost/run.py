@@ -17,10 +17,12 @@ import yaml
 
 from .data import Data, default_transforms, open_data
 from .errors import ArgumentError
+from .examination import Examination
 from .freezer import Freezer
 from .models import resolve_model
 from .report import Run, write_report
-from .training import Examination, Journal, RunFiles, fit, interruptible, save_model
+from .runfiles import Journal, RunFiles, save_model
+from .training import fit, interruptible
 
 __all__ = ["RunConfig", "describe_machine", "train"]
 

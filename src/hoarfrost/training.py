@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,17 +15,12 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
-from .checkpoints import load_tree, random_state, restore_random_state, save_tensors, save_tree
+from .checkpoints import load_tree, random_state, restore_random_state, save_tree
 from .errors import ArgumentError, CheckpointError
 from .freezer import Freezer
-from .samples import Samples
 
-__all__ = ["Examination", "RunFiles", "cosine", "fit", "interruptible"]
-
-KEPT_BYTES = 256 * 2**20
-"""Rendered test images are kept in memory up to this size."""
+__all__ = ["cosine", "fit", "interruptible"]
 
 
 def cosine(warmup: float = 0.15) -> Callable[[float], float]:
@@ -39,97 +32,6 @@ def cosine(warmup: float = 0.15) -> Callable[[float], float]:
         return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
     return rate
-
-
-class Examination:
-    """Loss and accuracy of a model on a data set, always on the same renditions.
-
-    Args:
-        transform: a random one gives one fixed rendition of each sample, drawn from `seed`.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset[Any],
-        transform: Callable[[Any], Any] | None,
-        *,
-        seed: int = 99,
-        batch_size: int = 256,
-        channels_last: bool = False,
-        workers: int = 0,
-    ) -> None:
-        self._samples = Samples(dataset, transform, workers)
-        self._draw = self._samples.pipeline.draw(len(self._samples), seed)
-        self._groups = list(torch.split(torch.arange(len(self._samples)), batch_size))
-        self._channels_last = channels_last
-        self._kept: list[tuple[Tensor, Tensor]] | None = None
-
-    def __call__(self, model: nn.Module) -> dict[str, float]:
-        """{"loss", "accuracy"}: mean cross-entropy in nats, and the share of right answers from 0 to 1.
-
-        The model is in eval meanwhile; its modules' flags are put back.
-        """
-        flags = {module: module.training for module in model.modules()}
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        model.eval()
-        loss, right = 0.0, 0
-        try:
-            with torch.no_grad():
-                for images, targets in self._batches():
-                    images, targets = images.to(device), targets.to(device)
-                    if self._channels_last:
-                        images = images.contiguous(memory_format=torch.channels_last)
-                    logits = model(images)
-                    loss += float(F.cross_entropy(logits, targets, reduction="sum"))
-                    right += int((logits.argmax(1) == targets).sum())
-        finally:
-            for module, flag in flags.items():
-                module.training = flag
-        return {"loss": loss / len(self._samples), "accuracy": right / len(self._samples)}
-
-    def close(self) -> None:
-        """Give the data set its transform back."""
-        self._samples.close()
-
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self._kept is not None:
-            yield from self._kept
-            return
-        kept, size = [], 0
-        for images, targets in self._samples.stream(self._groups, self._draw):
-            size += images.nbytes
-            if size <= KEPT_BYTES:
-                kept.append((images, targets))
-            yield images, targets
-        if size <= KEPT_BYTES:
-            self._kept = kept
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """What a run leaves in its folder."""
-
-    folder: Path
-
-    @property
-    def model(self) -> Path:
-        return self.folder / "model.safetensors"
-
-    @property
-    def metrics(self) -> Path:
-        return self.folder / "metrics.jsonl"
-
-    @property
-    def report(self) -> Path:
-        return self.folder / "report.html"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.safetensors"
-
-    @property
-    def cache(self) -> Path:
-        return self.folder / "cache"
 
 
 @contextmanager
@@ -310,25 +212,3 @@ def _check_names(checkpoint: Path, saved: dict[str, Tensor], model: nn.Module) -
                 f"the checkpoint {checkpoint} is another model's: {name!r} has the shape {list(saved[name].shape)}, "
                 f"in this model {list(mine[name].shape)}"
             )
-
-
-class Journal:
-    """metrics.jsonl: one record a line, flushed at once."""
-
-    def __init__(self, path: Path, keep: list[dict[str, Any]] | None = None) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w")
-        for record in keep or []:
-            self.write(record)
-
-    def write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record, default=float) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def save_model(path: Path, model: nn.Module) -> None:
-    """The model's own state_dict under its own names, as safetensors, atomically."""
-    save_tensors(path, model.state_dict(), {"format": "pt"})

@@ -13,10 +13,10 @@ from torchvision.transforms import v2
 from ..console import RunDisplay, print_table
 from ..data import default_transforms, open_data
 from ..errors import ArgumentError
+from ..examination import Examination
 from ..models import cifar_resnet, efficientnet_lite0
 from ..report import Table, format_seconds, write_report
 from ..run import describe_machine
-from ..training import Examination
 from ..views import Views
 from .arms import HEADER, Arm, Bench, Outcome
 
@@ -34,7 +34,7 @@ def from_scratch(
     train = data.train.first(samples)  # type: ignore[attr-defined]
     plain = Examination(data.test, test_transform)
     bench = Bench(
-        make_model=lambda: cifar_resnet(len(data.classes), data.channels, (32, 48, 64)),
+        make_model=lambda: cifar_resnet(len(data.classes), data.channels, (32, 32, 64)),
         train_set=train,
         train_transform=train_transform,
         plain=plain,
@@ -48,7 +48,7 @@ def from_scratch(
         curve=plain if curve else None,
         evaluate_every=5,
     )
-    points = {round(0.375 * epochs): "layer1", round(0.55 * epochs): "layer2"}
+    points = {round(0.375 * epochs): "layer1"}
     ours = {"policy": points, "views": 4}
     return bench, [
         Arm("full training", epochs),
