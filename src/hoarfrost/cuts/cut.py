@@ -10,8 +10,38 @@ from math import prod
 import torch
 
 from ..errors import ArgumentError, UnknownCutError
+from .arguments import Key
+from .geometry import Geometry
 
-__all__ = ["Cut", "find_cut"]
+__all__ = ["Crossing", "Cut", "find_cut"]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """One tensor that the suffix needs.
+
+    Attributes:
+        source: the label of the module call that gives it; or the key of the model's argument (its position, from 0,
+            or its keyword), where the suffix needs an argument again: an attention mask, say.
+        number: which tensor of the call's output.
+        shape: of one sample, without the batch dimension; None for an argument that is not a single tensor with one.
+        dtype: None with it.
+        layout: as `Cut.layout`.
+        mutated: the model goes on to write into it, so the suffix clones it first.
+    """
+
+    source: Key
+    number: int
+    shape: tuple[int, ...] | None
+    dtype: torch.dtype | None
+    layout: str
+    mutated: bool
+    is_argument: bool = False
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """Bytes of one sample at its own dtype; 0 where the shape is not known."""
+        return 0 if self.shape is None or self.dtype is None else prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -25,13 +55,17 @@ class Cut:
         index: position among all cuts of the model, from the front, from 0.
         shape: of one sample's features, without the batch dimension.
         dtype: of the features.
-        layout: `NCHW` (4 dimensions with the batch), `tokens` (3), `vector` (2) or `other`.
+        layout: `NCHW` or `NHWC` (4 dimensions with the batch), `tokens` (3, channels last), `NCL` (3, channels
+            first), `vector` (2) or `other`.
         prefix_flops: forward FLOPs of one sample in front of the cut (a multiply-add counts as two).
         suffix_flops: forward FLOPs of one sample behind it.
         shared_parameters: names of the parameters that both sides read.
         recommended: it ends a block or stage; the others lie inside one or right behind the stem.
         mutated: the model goes on to write into the tensor, so the suffix clones it first.
         aliases: labels of the inner modules that end at the same tensor.
+        number: which tensor of the module's output the features are.
+        others: what else the suffix needs; empty where the features are all.
+        geometry: where the grid of features lies on the image; None where there is no grid or no image.
     """
 
     name: str
@@ -46,6 +80,9 @@ class Cut:
     recommended: bool
     mutated: bool
     aliases: tuple[str, ...] = ()
+    number: int = 0
+    others: tuple[Crossing, ...] = ()
+    geometry: Geometry | None = None
 
     @property
     def label(self) -> str:
@@ -53,14 +90,38 @@ class Cut:
         return label(self.name, self.call)
 
     @property
+    def tensors(self) -> tuple[Crossing, ...]:
+        """All that crosses: the features, then the others."""
+        features = Crossing(self.label, self.number, self.shape, self.dtype, self.layout, self.mutated)
+        return (features, *self.others)
+
+    @property
+    def single(self) -> bool:
+        """Whether nothing but the features crosses, arguments of integer or boolean type not counted."""
+        return all(
+            other.is_argument and other.dtype is not None and not other.dtype.is_floating_point for other in self.others
+        )
+
+    @property
     def bytes_per_sample(self) -> int:
-        """Bytes of one sample's features at their own dtype."""
-        return prod(self.shape) * self.dtype.itemsize
+        """Bytes of all that crosses for one sample, at its own dtypes."""
+        return sum(crossing.bytes_per_sample for crossing in self.tensors)
+
+    @property
+    def channel_axis(self) -> int:
+        """Which dimension of a batch of features holds the channels."""
+        return len(self.shape) if self.layout in ("NHWC", "tokens") else 1
 
 
 def label(name: str, call: int) -> str:
     """How one call of a module is written."""
     return f"{name}#{call}" if call else name
+
+
+def place(label: str) -> tuple[str, int]:
+    """The module's path and the call that a label stands for."""
+    name, _, call = label.partition("#")
+    return name, int(call or 0)
 
 
 def find_cut(cuts: Sequence[Cut], name: str | int) -> Cut:

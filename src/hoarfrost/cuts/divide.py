@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import ArgumentError, InvalidCutError
+from .arguments import Arguments, Example
 from .cut import Cut
-from .find import cuts_of, why_not
+from .find import cut_at, why_not
 from .law import check_law
 from .plan import Plan
 from .prefix import Prefix
 from .suffix import Suffix
-from .survey import as_arguments, survey
+from .survey import survey
 
 __all__ = ["divide", "join"]
 
 
-def divide(
-    model: nn.Module, cut: Cut, example: Tensor | tuple[Any, ...], *, verify: bool = True
-) -> tuple[Prefix, Suffix]:
+def divide(model: nn.Module, cut: Cut, example: Example, *, verify: bool = True) -> tuple[Prefix, Suffix]:
     """Two modules that together compute what the model computes.
 
     `suffix(prefix(x))` equals `model(x)` bit for bit, in eval and, with the same random state, in train, where the
@@ -31,7 +27,7 @@ def divide(
     Args:
         model: the model.
         cut: one of `find_cuts(model, ...)`.
-        example: a batch of inputs [N, ...], or a tuple of positional arguments that begins with one.
+        example: as for `find_cuts`; the prefix is to be called in the same way, with positions or with keywords.
         verify: try the law on the example; costs a few forward and backward passes.
 
     Returns:
@@ -54,18 +50,19 @@ def divide(
     names = dict(model.named_modules())
     if cut.name not in names:
         raise InvalidCutError(f"cut '{cut.label}': {type(model).__name__} has no module '{cut.name}'")
-    reason = why_not(seen, (cut.name, cut.call))
+    crossing = 1 if cut.single else len(cut.tensors)
+    reason = why_not(seen, (cut.name, cut.call), crossing)
     if reason is not None:
         raise InvalidCutError(f"cut '{cut.label}': {reason}")
-    here = next(c for c in cuts_of(seen) if cut.label in (c.label, *c.aliases))
+    here = cut_at(seen, cut.label, crossing)
     if here.shape != cut.shape:
         raise InvalidCutError(
             f"cut '{cut.label}': it was found with features of {list(cut.shape)} a sample, the example gives "
             f"{list(here.shape)}; find the cuts with an example of the size that is trained on"
         )
-    plan = Plan(seen, replace(here, name=cut.name, call=cut.call))
+    plan = Plan(seen, here)
     if verify:
-        check_law(plan, model, as_arguments(example))
+        check_law(plan, model, Arguments.of(example))
     return Prefix(plan, model), Suffix(plan, model)
 
 

@@ -10,20 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidCutError
+from .arguments import Arguments
 from .liveness import preserved_randomness
-from .nested import leaves, tensors_in
+from .nested import leaves, map_leaves, tensors_in
 from .plan import Plan
 from .prefix import Prefix
 from .shadow import shadow
 from .suffix import Suffix
-from .survey import take_rows
 
 __all__ = ["check_law"]
 
 SEED = 0
 
 
-def check_law(plan: Plan, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+def check_law(plan: Plan, model: nn.Module, inputs: Arguments) -> None:
     """Divide a shadow of the model and compare it with the model on these inputs, in eval and in train.
 
     Compared are outputs, the buffers afterwards, and the gradients of the parameters behind the cut (but for those
@@ -33,7 +33,7 @@ def check_law(plan: Plan, model: nn.Module, inputs: tuple[Any, ...]) -> None:
         InvalidCutError: something differs; the message says what, in which mode, and by how much.
     """
     where = f"cut '{plan.cut.label}'"
-    inputs = take_rows(inputs, max(inputs[0].shape[0], 2))
+    inputs = inputs.take(max(inputs.samples, 2))
     with preserved_randomness(inputs):
         for training in (False, True):
             mode = "train" if training else "eval"
@@ -60,10 +60,10 @@ class Whole:
         self.body.train(training)
         self.training = training
 
-    def run(self, inputs: tuple[Any, ...], names: list[str]) -> Results:
+    def run(self, inputs: Arguments, names: list[str]) -> Results:
         _seed()
         with torch.set_grad_enabled(self.training):
-            output = self.body(*take_rows(inputs, inputs[0].shape[0]))
+            output = inputs.take(inputs.samples).call(self.body)
         return _results(output, dict(self.body.named_parameters(remove_duplicate=False)), self.body, names)
 
 
@@ -77,13 +77,13 @@ class Parts:
         self.training = training
         self.names = [n for n, p in self.suffix.named_parameters() if p.requires_grad and not plan.sides[n][0]]
 
-    def run(self, inputs: tuple[Any, ...], names: list[str]) -> Results:
+    def run(self, inputs: Arguments, names: list[str]) -> Results:
         _seed()
         with torch.set_grad_enabled(self.training):
-            features = self.prefix(*take_rows(inputs, inputs[0].shape[0])).detach()
-            kept = features.clone()
+            features = map_leaves(_detached, inputs.take(inputs.samples).call(self.prefix))
+            kept = map_leaves(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, features)
             output = self.suffix(features)
-        if not _same(features, kept):
+        if not all(map(_same, tensors_in(features), tensors_in(kept))):
             raise InvalidCutError(f"cut '{self.prefix.cut.label}': the suffix writes into the features")
         return _results(output, dict(self.body.named_parameters(remove_duplicate=False)), self.body, names)
 
@@ -99,6 +99,10 @@ def _results(output: Any, parameters: dict[str, nn.Parameter], body: nn.Module, 
         grads = torch.autograd.grad(loss, wanted, allow_unused=True)
         found |= {f"gradient of '{name}'": grad for name, grad in zip(names, grads, strict=True)}
     return found
+
+
+def _detached(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, Tensor) else leaf
 
 
 def _weights(tensor: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """One forward pass, watched: when each value is made, read and written, and which modules are running.
 
-Every storage belongs to a class: constant, derived from parameters alone, drawn at random, or derived from the data.
+Every storage belongs to a class: constant, derived from parameters alone, derived from the model's arguments alone,
+drawn at random, or features, in which arguments have met parameters or chance.
 A value is one tensor object, so that two names for the same memory are told apart: what a module returns is handed
 on as a fresh alias, and whoever reads the older object afterwards is seen to do so.
 """
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import reduce
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -21,16 +24,22 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from .arguments import Arguments, Key
+from .geometry import Tracker
 from .nested import map_leaves, tensors_in
 
-__all__ = ["NEVER_ENDS", "SHAPE_ONLY", "Origin", "Trace", "Value", "Visit", "preserved_randomness", "trace"]
+__all__ = ["NEVER_ENDS", "SHAPE_ONLY", "Origin", "Port", "Trace", "Value", "Visit", "preserved_randomness", "trace"]
 
 NEVER_ENDS = 1 << 60
+
+# One tensor that a module gives: the module's path, which call of it, and the tensor's number in the output.
+Port = tuple[str, int, int]
 
 # These take a tensor for its shape, dtype and device alone.
 SHAPE_ONLY = frozenset(
     f"{stem}{kind}" for stem in ("zeros", "ones", "empty", "full", "rand", "randn") for kind in ("_like",)
 ) | {"new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided"}
+NOTHING: frozenset[Key] = frozenset()
 DECISIONS = frozenset({"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "unique_dim", "_unique2"})
 
 
@@ -39,19 +48,30 @@ class Origin(IntEnum):
 
     CONSTANT = 0
     PARAMETERS = 1
-    RANDOM = 2
-    DATA = 3
+    ARGUMENTS = 2
+    RANDOM = 3
+    DATA = 4
+
+    def met(self, other: Origin) -> Origin:
+        """What comes of the two."""
+        if Origin.ARGUMENTS in (self, other) and {Origin.PARAMETERS, Origin.RANDOM} & {self, other}:
+            return Origin.DATA
+        return max(self, other)
 
 
 @dataclass
 class Value:
-    """One tensor object: when it was made and by which module, when and by which modules it was read."""
+    """One tensor object: when it was made and by which module, when and by which modules it was read.
+
+    `port` tells which tensor of which call's output it is, where it was handed on by a module.
+    """
 
     made: int
     maker: str
     shape: tuple[int, ...]
     storage: int
     reads: list[tuple[int, str]] = field(default_factory=list)
+    port: Port | None = None
 
     def reader_after(self, time: int) -> str | None:
         """The module that reads it first after `time`, if one does."""
@@ -60,12 +80,17 @@ class Value:
 
 @dataclass
 class Storage:
-    """A piece of memory: its origin, and when it was made, first reached by data, and written."""
+    """A piece of memory: its origin, and when it was made, first reached by arguments or chance, and written.
+
+    `roots` are the parameters, and `arguments` the model's arguments, that it was derived from, as long as it was
+    derived from these alone.
+    """
 
     made: int
     origin: Origin = Origin.CONSTANT
     reached: int = NEVER_ENDS
     roots: frozenset[int] = frozenset()
+    arguments: frozenset[Key] = frozenset()
     writes: list[int] = field(default_factory=list)
     given: bool = False
 
@@ -91,6 +116,7 @@ class Decision:
     time: int
     origin: Origin
     stack: tuple[str, ...]
+    arguments: frozenset[Key] = frozenset()
 
 
 @dataclass
@@ -99,7 +125,7 @@ class Trace:
 
     rows: int
     training: bool
-    inputs: tuple[Any, ...]
+    inputs: Arguments
     visits: list[Visit] = field(default_factory=list)
     values: dict[int, Value] = field(default_factory=dict)
     storages: dict[int, Storage] = field(default_factory=dict)
@@ -108,6 +134,7 @@ class Trace:
     draws: list[Decision] = field(default_factory=list)
     flops: int = 0
     output: Any = None
+    tracker: Tracker = field(default_factory=Tracker)
 
     def origin(self, tensor: Tensor) -> Origin:
         """What the tensor's contents come from."""
@@ -153,29 +180,32 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         is_random = torch.Tag.nondeterministic_seeded in func.tags
         inputs = [] if name in SHAPE_ONLY else tensors_in((args, list(kwargs.values())))
         storages = [self.read(tensor) for tensor in inputs]
-        origin = max((s.origin for s in storages), default=Origin.CONSTANT)
-        if name in DECISIONS and origin >= Origin.RANDOM:
-            self.record.decisions.append(Decision(self.time, origin, tuple(self.stack)))
-        if is_random and origin < Origin.DATA:
-            self.record.draws.append(Decision(self.time, Origin.RANDOM, tuple(self.stack)))
-            origin = Origin.RANDOM
+        origin = reduce(Origin.met, (s.origin for s in storages), Origin.CONSTANT)
+        arguments = frozenset().union(*(s.arguments for s in storages)) if origin is Origin.ARGUMENTS else NOTHING
+        if name in DECISIONS and origin >= Origin.ARGUMENTS:
+            self.record.decisions.append(Decision(self.time, origin, tuple(self.stack), arguments))
+        if is_random:
+            origin = origin.met(Origin.RANDOM)
+            self.record.draws.append(Decision(self.time, origin, tuple(self.stack)))
         roots: frozenset[int] = frozenset().union(*(s.roots for s in storages))
         if origin >= Origin.RANDOM:
             self.use(roots)
         for tensor in _written(func, args, kwargs):
             storage = self.storage(tensor)
             storage.writes.append(self.time)
-            self._fill(storage, origin, roots)
+            self._fill(storage, origin, roots, arguments)
         for tensor in outputs:
             storage = self.storage(tensor)
             if not storage.given:
-                self._fill(storage, origin, roots)
+                self._fill(storage, origin, roots, arguments)
             self.value(tensor)
+        self.record.tracker.operator(name, args, kwargs, outputs)
 
-    def _fill(self, storage: Storage, origin: Origin, roots: frozenset[int]) -> None:
-        storage.origin = max(storage.origin, origin)
-        if storage.origin >= Origin.RANDOM:
+    def _fill(self, storage: Storage, origin: Origin, roots: frozenset[int], arguments: frozenset[Key]) -> None:
+        storage.origin = storage.origin.met(origin)
+        if storage.origin >= Origin.ARGUMENTS:
             storage.reached = min(storage.reached, self.time)
+        storage.arguments = storage.arguments | arguments if storage.origin is Origin.ARGUMENTS else NOTHING
         if not storage.given:
             # Once parameters have acted on the data they have been used; what reads the result does not use them.
             storage.roots = storage.roots | roots if storage.origin < Origin.RANDOM else frozenset()
@@ -204,31 +234,47 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 first, _ = self.record.uses.get(name, (self.time, self.time))
                 self.record.uses[name] = (first, self.time)
 
-    def given(self, tensor: Tensor, origin: Origin, *, root: bool = False) -> None:
-        """A tensor that is there before the first operator: a parameter, a buffer, an input."""
+    def parameter(self, tensor: Tensor) -> None:
+        """A parameter or buffer, there before the first operator."""
         key = storage_key(tensor)
-        reached = 0 if origin is Origin.DATA else NEVER_ENDS
-        roots = frozenset({key}) if root else frozenset()
-        self.record.storages[key] = Storage(0, origin, reached, roots, given=True)
+        self.record.storages[key] = Storage(0, Origin.PARAMETERS, roots=frozenset({key}), given=True)
         self.value(tensor)
 
-    def alias(self, leaf: Any) -> Any:
-        """A fresh object for a module's output, so that readers of the older one can be told apart."""
-        if not isinstance(leaf, Tensor):
-            return leaf
-        self.read(leaf)
-        fresh = torch.ops.aten.alias(leaf)
-        self.value(fresh)
+    def argument(self, tensor: Tensor, key: Key) -> None:
+        """A tensor in one of the model's arguments."""
+        arguments = frozenset({key})
+        self.record.storages[storage_key(tensor)] = Storage(
+            0, Origin.ARGUMENTS, reached=0, arguments=arguments, given=True
+        )
+        self.record.tracker.argument(tensor)
+        self.value(tensor)
+
+    def handed_on(self, output: Any, name: str, call: int) -> Any:
+        """Fresh objects for the tensors of a module's output, so that readers of the older ones can be told apart."""
+        numbers = count()
+
+        def alias(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            self.read(leaf)
+            fresh = torch.ops.aten.alias(leaf)
+            self.record.tracker.operator("alias", (leaf,), {}, [fresh])
+            self.value(fresh).port = (name, call, next(numbers))
+            return fresh
+
+        self.paused = True
+        fresh = map_leaves(alias, output)
+        self.paused = False
         return fresh
 
 
-def trace(body: nn.Module, names: dict[nn.Module, str], inputs: tuple[Any, ...], rows: int, *, training: bool) -> Trace:
+def trace(body: nn.Module, names: dict[nn.Module, str], inputs: Arguments, rows: int, *, training: bool) -> Trace:
     """Run `body` once without gradients and record it.
 
     Args:
         body: a shadow of the model with copied buffers; its hooks are spent afterwards.
         names: the path of each of its modules.
-        inputs: positional arguments with `rows` samples.
+        inputs: arguments with `rows` samples.
     """
     record = Trace(rows, training, inputs)
     roots: dict[int, list[str]] = {}
@@ -237,9 +283,10 @@ def trace(body: nn.Module, names: dict[nn.Module, str], inputs: tuple[Any, ...],
         roots.setdefault(storage_key(tensor), []).append(name)
     recorder = Recorder(record, roots)
     for _, tensor in tensors:
-        recorder.given(tensor, Origin.PARAMETERS, root=True)
-    for tensor in tensors_in(inputs):
-        recorder.given(tensor, Origin.DATA)
+        recorder.parameter(tensor)
+    for key, argument in inputs.items():
+        for tensor in tensors_in(argument):
+            recorder.argument(tensor, key)
     calls: Counter[str] = Counter()
     starts: list[tuple[int, int]] = []
 
@@ -253,10 +300,9 @@ def trace(body: nn.Module, names: dict[nn.Module, str], inputs: tuple[Any, ...],
     def leave(module: nn.Module, _: Any, output: Any) -> Any:
         start, call = starts.pop()
         recorder.time += 1
-        recorder.paused = True
-        fresh = map_leaves(recorder.alias, output)
-        recorder.paused = False
-        name = recorder.stack.pop()
+        name = recorder.stack[-1]
+        fresh = recorder.handed_on(output, name, call)
+        recorder.stack.pop()
         parents = tuple(recorder.stack)
         record.visits.append(Visit(name, call, start, recorder.time, recorder.operators, record.flops, fresh, parents))
         return fresh
@@ -265,7 +311,7 @@ def trace(body: nn.Module, names: dict[nn.Module, str], inputs: tuple[Any, ...],
     body.train(training)
     try:
         with torch.no_grad(), preserved_randomness(inputs), _slow_attention(), recorder:
-            record.output = body(*inputs)
+            record.output = inputs.call(body)
     finally:
         for handle in handles:
             handle.remove()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .nested import leaves, map_leaves
+from .nested import map_leaves, opened
 
 __all__ = ["Outline"]
 
@@ -17,7 +17,6 @@ __all__ = ["Outline"]
 class Line:
     """A whole number that grows with the samples of a batch: `at_zero + slope * samples`."""
 
-    # No dataclass, here and below: those are containers to `map_leaves`, and these are leaves.
     def __init__(self, at_zero: int, slope: int) -> None:
         self.at_zero = at_zero
         self.slope = slope
@@ -50,6 +49,21 @@ class TensorOutline:
         return torch.empty_strided(size, strides, dtype=self.dtype, device="meta")
 
 
+class ForEachSample:
+    """A list with one entry a sample, all alike."""
+
+    def __init__(self, entry: Any) -> None:
+        self.entry = entry
+
+
+class Container:
+    """Any other nested value, with the outlines of what it holds."""
+
+    def __init__(self, model: Any, items: list[Any]) -> None:
+        self.model = model
+        self.items = items
+
+
 @dataclass(frozen=True)
 class Outline:
     """A nested value whose tensors and batch-dependent numbers are known for any number of samples."""
@@ -63,34 +77,44 @@ class Outline:
         Raises:
             ValueError: the two differ in more than the batch.
         """
-        others = iter(leaves(large))
-        if len(leaves(small)) != len(leaves(large)):
-            raise ValueError("the structure changes with the number of samples")
-        return cls(map_leaves(lambda leaf: _leaf(rows, leaf, next(others)), small))
+        return cls(_between(rows, small, large))
 
     def fill(self, samples: int, make: Callable[[Tensor], Any]) -> Any:
         """The structure for that many samples; `make` gives each tensor for an empty one of its shape."""
-
-        def leaf(known: Any) -> Any:
-            if isinstance(known, TensorOutline):
-                return make(known.on_meta(samples))
-            return known.at(samples) if isinstance(known, Line) else known
-
-        return map_leaves(leaf, self.structure)
-
-    def with_tensor(self, samples: int, tensor: Tensor) -> Any:
-        """The structure with `tensor` as its only tensor."""
-        if isinstance(self.structure, TensorOutline):
-            return tensor
-        return self.fill(samples, lambda _: tensor)
+        return _fill(self.structure, samples, make)
 
 
-def _leaf(rows: tuple[int, int], small: Any, large: Any) -> Any:
-    if isinstance(small, Tensor):
+def _between(rows: tuple[int, int], small: Any, large: Any) -> Any:
+    if isinstance(small, Tensor) and isinstance(large, Tensor):
         size = tuple(Line.through(rows, pair) for pair in zip(small.shape, large.shape, strict=True))
         strides = small.stride()
         order = tuple(sorted(range(small.ndim), key=lambda d: (-strides[d], d)))
         return TensorOutline(size, order, small.dtype)
     if type(small) is int and type(large) is int and small != large:
         return Line.through(rows, (small, large))
-    return small
+    mine, theirs = opened(small), opened(large)
+    if mine is None or theirs is None:
+        if type(small) is not type(large):
+            raise ValueError("the structure changes with the number of samples")
+        return small
+    if isinstance(small, list) and (len(small), len(large)) == rows:
+        return ForEachSample(_between(rows, small[0], large[0]))
+    if len(mine[0]) != len(theirs[0]):
+        raise ValueError("the structure changes with the number of samples")
+    # Kept without the contents of its tensors, and with tensors, for what is an object without any is no container.
+    hollow = map_leaves(lambda leaf: torch.empty(0) if isinstance(leaf, Tensor) else leaf, small)
+    return Container(hollow, [_between(rows, a, b) for a, b in zip(mine[0], theirs[0], strict=True)])
+
+
+def _fill(known: Any, samples: int, make: Callable[[Tensor], Any]) -> Any:
+    if isinstance(known, TensorOutline):
+        return make(known.on_meta(samples))
+    if isinstance(known, Line):
+        return known.at(samples)
+    if isinstance(known, ForEachSample):
+        return [_fill(known.entry, samples, make) for _ in range(samples)]
+    if isinstance(known, Container):
+        inner = opened(known.model)
+        assert inner is not None, "only containers are kept as such"
+        return inner[1]([_fill(item, samples, make) for item in known.items])
+    return known

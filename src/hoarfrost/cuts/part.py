@@ -43,4 +43,5 @@ class Part(nn.Module):
 
     @property
     def _features(self) -> str:
-        return f"[{', '.join(['N', *map(str, self.cut.shape)])}]"
+        shapes = [f"[{', '.join(['N', *map(str, c.shape or ('...',))])}]" for c in self.cut.tensors]
+        return ", ".join(shapes)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..errors import InvalidCutError
-from .cut import Cut
-from .liveness import Origin, Trace, Visit, storage_key
+from .cut import Cut, place
+from .liveness import Origin, Port, Trace, Visit, storage_key
 from .nested import tensors_in
 from .outline import Outline
 from .survey import Survey
@@ -26,6 +26,13 @@ class Plan:
     def times(self) -> tuple[int, ...]:
         """For each trace, when the cut is reached."""
         return self.seen.ends(self.cut.name, self.cut.call)
+
+    @cached_property
+    def ports(self) -> tuple[Port, ...]:
+        """The tensors that modules give and that cross, the features first."""
+        return tuple(
+            (*place(c.source), c.number) for c in self.cut.tensors if isinstance(c.source, str) and not c.is_argument
+        )
 
     @cached_property
     def finished(self) -> frozenset[str]:
@@ -72,15 +79,37 @@ class Plan:
     def replayed(self) -> dict[str, dict[bool, list[Outline]]]:
         """For each finished module that gives tensors from the data alone, its outputs' outlines: mode -> calls.
 
-        What depends on parameters alone and is finished in front may be read behind: that is computed again.
+        What depends on parameters or arguments alone and is finished in front may be read behind: that is computed
+        again.
         """
         outlines: dict[str, dict[bool, list[Outline]]] = {}
-        for name in self.finished | {self.cut.name}:
+        sources = {name for name, _, _ in self.ports}
+        for name in self.finished | sources:
             visits = [[v for v in trace.visits if v.name == name] for trace in self.seen.traces]
             pairs = zip(self.seen.traces, visits, strict=True)
-            if name == self.cut.name or all(_from_data(trace, visit) for trace, vs in pairs for visit in vs):
+            if name in sources or all(_from_data(trace, visit) for trace, vs in pairs for visit in vs):
                 outlines[name] = {False: self._outlines(*visits[:2]), True: self._outlines(*visits[2:])}
         return outlines
+
+    @cached_property
+    def rerun(self) -> frozenset[str]:
+        """Modules that give features and, beside them, what is worked out again from parameters or arguments.
+
+        They run in the suffix too, on tensors without values, and the features take their places in the output.
+        """
+
+        def gives_more(trace: Trace, visit: Visit) -> bool:
+            tensors = tensors_in(visit.output)
+            read = [t for t in tensors if trace.values[id(t)].reader_after(visit.end) is not None]
+            return any(trace.origin(tensor) < Origin.RANDOM for tensor in read)
+
+        sources = {name for name, _, _ in self.ports}
+        return frozenset(
+            visit.name
+            for trace in self.seen.traces
+            for visit in trace.visits
+            if visit.name in sources and gives_more(trace, visit)
+        )
 
     def _outlines(self, small: list[Visit], large: list[Visit]) -> list[Outline]:
         rows = (self.seen.traces[0].rows, self.seen.traces[1].rows)
@@ -101,8 +130,9 @@ class Plan:
     @cached_property
     def draws_in_front(self) -> bool:
         """Whether code that the suffix runs again draws random numbers in front of the cut."""
+        replaced = self.replayed.keys() - self.rerun
         return any(
-            draw.time <= time and not any(name in self.replayed for name in draw.stack)
+            draw.time <= time and not any(name in replaced for name in draw.stack)
             for trace, time in zip(self.seen.traces, self.times, strict=True)
             for draw in trace.draws
         )

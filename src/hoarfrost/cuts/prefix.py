@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InvalidCutError
-from .cut import Cut
+from ..errors import ArgumentError, InvalidCutError
+from .arguments import Key
+from .liveness import Port
 from .nested import tensors_in
 from .part import Part
 from .plan import Plan
@@ -21,7 +23,8 @@ class Prefix(Part):
     """Everything in front of a cut: the model's own forward, stopped there.
 
     `prefix(x) -> features` takes what the model takes, [N, ...], for any N, and gives the features
-    [N, *cut.shape], in the memory format that the model gives them. It holds the model's own parameters and
+    [N, *cut.shape], in the memory format that the model gives them; where more than one tensor crosses the cut, a
+    tuple with one entry for each of `cut.tensors`. It holds the model's own parameters and
     buffers under their own names; its training flags are independent of the model's. When it is `frozen` (see
     `hoarfrost.freezing`) it stays in eval and records no gradients.
 
@@ -44,8 +47,9 @@ class Prefix(Part):
     def __init__(self, plan: Plan, model: nn.Module) -> None:
         body, clones = shadow(model, lambda name: plan.sides[name][0])
         super().__init__(plan.cut, model, body)
-        self._stop = Stop(plan.cut)
-        clones[model.get_submodule(plan.cut.name)].register_forward_hook(self._stop)
+        self._catch = Catch(plan.ports)
+        for name in dict.fromkeys(name for name, _, _ in plan.ports):
+            clones[model.get_submodule(name)].register_forward_hook(Hook(name, self._catch))
         only = [name for name, sides in plan.sides.items() if sides == (True, False)]
         parameters = set(plan.seen.parameters)
         self.frozen = False
@@ -54,23 +58,39 @@ class Prefix(Part):
         self.module_names = plan.front_modules
         self.shared_parameters = plan.cut.shared_parameters
 
-    def forward(self, *inputs: Any) -> Tensor:
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """The features of a batch.
 
         Args:
             inputs: what the model takes, [N, ...].
+            keywords: likewise.
 
         Raises:
+            ArgumentError: an argument that the suffix needs is missing.
             InvalidCutError: the model ended without reaching the cut.
         """
         self._body.training = self.training
-        self._stop.calls = 0
+        self._catch.clear()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             try:
-                self._body(*inputs)
-            except Reached as reached:
-                return reached.features
-        raise InvalidCutError(f"cut '{self.cut.label}': the model ended without reaching it")
+                self._body(*inputs, **keywords)
+            except Reached:
+                features = self._catch.features()
+            else:
+                raise InvalidCutError(f"cut '{self.cut.label}': the model ended without reaching it")
+        if not self.cut.others:
+            return features[0]
+        return (*features, *(self._argument(c.source, inputs, keywords) for c in self.cut.others if c.is_argument))
+
+    def _argument(self, key: Key, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        try:
+            return inputs[key] if isinstance(key, int) else keywords[key]
+        except LookupError:
+            name = f"positional argument {key + 1}" if isinstance(key, int) else f"keyword argument '{key}'"
+            raise ArgumentError(
+                f"prefix: {name} is missing; the suffix behind '{self.cut.label}' needs it again, and the prefix is "
+                f"called as in the example that divided the model"
+            ) from None
 
     def train(self, mode: bool = True) -> Prefix:
         """As for any module, but a frozen prefix stays in eval."""
@@ -84,19 +104,45 @@ class Prefix(Part):
 class Reached(BaseException):
     """Leaves the model's forward at the cut; no `except Exception` on the way may hold it up."""
 
-    def __init__(self, features: Tensor) -> None:
-        super().__init__()
-        self.features = features
+
+class Catch:
+    """The tensors that one pass has given at the ports so far."""
+
+    def __init__(self, ports: tuple[Port, ...]) -> None:
+        self.ports = ports
+        self.calls: Counter[str] = Counter()
+        self.caught: dict[Port, Tensor] = {}
+
+    def clear(self) -> None:
+        self.calls.clear()
+        self.caught.clear()
+
+    def see(self, name: str, output: Any) -> None:
+        """A module has given `output`; at the cut the pass ends."""
+        call = self.calls[name]
+        self.calls[name] = call + 1
+        for port in self.ports:
+            if port[:2] == (name, call):
+                self.caught[port] = tensors_in(output)[port[2]]
+        if self.ports[0][:2] == (name, call):
+            raise Reached
+
+    def features(self) -> tuple[Tensor, ...]:
+        """What was caught, the features first; kept no longer."""
+        features = tuple(self.caught[port] for port in self.ports)
+        self.clear()
+        return features
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"ports": self.ports, "calls": Counter(), "caught": {}}
 
 
-class Stop:
-    """A forward hook that ends the pass after the cut's own call of its module."""
+class Hook:
+    """A forward hook that shows a module's output to the catch."""
 
-    def __init__(self, cut: Cut) -> None:
-        self.last = cut.call
-        self.calls = 0
+    def __init__(self, name: str, catch: Catch) -> None:
+        self.name = name
+        self.catch = catch
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if self.calls == self.last:
-            raise Reached(tensors_in(output)[0])
-        self.calls += 1
+        self.catch.see(self.name, output)

@@ -2,32 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
+from .arguments import Key
 from .cut import label
-from .liveness import Origin, Storage, Trace, Value, Visit, storage_key
+from .liveness import Origin, Port, Storage, Trace, Value, Visit, storage_key
 from .nested import tensors_in
 from .survey import Survey
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Seen", "Verdict", "judge"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One visit on one trace: its only output tensor, or the rule that is broken."""
+    """One visit on one trace.
+
+    Attributes:
+        visit: the visit.
+        features: its output tensor that is read later, the first one of a floating type.
+        broken: the rule that forbids a cut whatever may cross it; None if none does.
+        ports: what crosses, the features first.
+        arguments: the model's arguments that are needed again behind it.
+        beside: what crosses besides the features and takes room, in words.
+        stuck: why some of that cannot be handed on; None if all can.
+    """
 
     visit: Visit
-    features: Tensor | None
-    broken: str | None
-    mutated: bool = False
+    features: Tensor | None = None
+    broken: str | None = None
+    ports: tuple[Port, ...] = ()
+    arguments: frozenset[Key] = frozenset()
+    beside: tuple[str, ...] = ()
+    stuck: str | None = None
 
     @property
     def place(self) -> tuple[int, int]:
         """Equal for modules that end at the same tensor with no operator in between."""
         return (storage_key(self.features) if self.features is not None else 0, self.visit.operators)
+
+    def forbids(self, max_tensors: int) -> str | None:
+        """Why it is no cut that at most so many tensors cross; None if it is one."""
+        if self.broken is not None:
+            return self.broken
+        if len(self.beside) < max_tensors and self.stuck is None:
+            return None
+        more = f" and {len(self.beside) - 3} more" if len(self.beside) > 3 else ""
+        reason = f"besides what it gives, {len(self.beside)} more cross it: {'; '.join(self.beside[:3])}{more}"
+        return f"{reason}; {self.stuck}" if self.stuck is not None and max_tensors > 1 else reason
+
+
+class Seen:
+    """One trace, with what the rules look up in it."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.visits = {(visit.name, visit.call): visit for visit in trace.visits}
+
+    @cached_property
+    def calls(self) -> dict[str, list[Visit]]:
+        """The visits of each module."""
+        found: dict[str, list[Visit]] = {}
+        for visit in self.trace.visits:
+            found.setdefault(visit.name, []).append(visit)
+        return found
+
+    def tensor(self, port: Port) -> Tensor | None:
+        """What that port gave, if it exists in this trace."""
+        visit = self.visits.get(port[:2])
+        tensors = tensors_in(visit.output) if visit is not None else []
+        return tensors[port[2]] if port[2] < len(tensors) else None
+
+    def storage(self, tensor: Tensor) -> Storage:
+        return self.trace.storages[storage_key(tensor)]
+
+    def written_after(self, tensor: Tensor, time: int) -> bool:
+        return any(written > time for written in self.storage(tensor).writes)
+
+    def no_port(self, port: Port, cut: Visit) -> str | None:
+        """Why the suffix could not hand that tensor on where the module gave it; None if it can."""
+        tensor, visit = self.tensor(port), self.visits.get(port[:2])
+        where = f"what '{label(*port[:2])}' gives"
+        if tensor is None or visit is None or visit.end > cut.end:
+            return f"{where} is not there in every mode"
+        if tensor.ndim == 0 or tensor.shape[0] != self.trace.rows:
+            return (
+                f"{where} is {list(tensor.shape)} for {self.trace.rows} samples: its first dimension is not the batch"
+            )
+        storage = self.storage(tensor)
+        if storage.given:
+            return f"{where} lies in the memory of an input, a parameter or a buffer"
+        if any(visit.end < written <= cut.end for written in storage.writes):
+            return f"{where} is written into before '{label(cut.name, cut.call)}' ends"
+        for parent in visit.parents:
+            around = next(v for v in self.calls.get(parent, ()) if v.start < visit.start and visit.end <= v.end)
+            if around.end <= cut.end:
+                return f"{where} leaves '{parent}' by another way than its output"
+        return None
+
+
+@dataclass
+class Crossing:
+    """What is alive behind a visit, sorted by how the suffix can come by it."""
+
+    ports: list[Port] = field(default_factory=list)
+    arguments: dict[Key, str] = field(default_factory=dict)  # with what they are needed for
+    beside: list[str] = field(default_factory=list)
+    stuck: str | None = None
 
 
 def judge(survey: Survey, number: int) -> dict[tuple[str, int], Verdict]:
@@ -36,30 +120,21 @@ def judge(survey: Survey, number: int) -> dict[tuple[str, int], Verdict]:
     spans = [trace.uses[name] for name in survey.parameters if name in trace.uses]
     first_use = min((first for first, _ in spans), default=0)
     last_use = max((last for _, last in spans), default=-1)
-    living = Living(trace)
+    living, seen = Living(trace), Seen(trace)
     verdicts = {}
     for visit in trace.visits:
-        alive = living.at(visit.end)
-        features, broken = _output(trace, visit)
-        if features is not None:
-            broken = (
-                _memory(trace, visit, features)
-                or _crossing(trace, visit, features, alive)
-                or _decided(trace, visit, last_ends)
-            )
+        verdict = _judged(seen, visit, living.at(visit.end), last_ends)
+        if verdict.features is not None:
             if first_use > visit.end:
-                broken = "no parameter is read in front of it"
+                verdict = Verdict(visit, verdict.features, "no parameter is read in front of it")
             elif last_use <= visit.end:
-                broken = "no parameter is read behind it"
-        mutated = features is not None and any(
-            time > visit.end for time in trace.storages[storage_key(features)].writes
-        )
-        verdicts[visit.name, visit.call] = Verdict(visit, features, broken, mutated)
+                verdict = Verdict(visit, verdict.features, "no parameter is read behind it")
+        verdicts[visit.name, visit.call] = verdict
     return verdicts
 
 
 class Living:
-    """The values that come from data or chance and are still read later: asked at rising times."""
+    """The values that come from arguments or chance and are still read later: asked at rising times."""
 
     def __init__(self, trace: Trace) -> None:
         reached = [(self._birth(value, trace.storages), value) for value in trace.values.values() if value.reads]
@@ -77,18 +152,53 @@ class Living:
         return self.alive
 
 
-def _output(trace: Trace, visit: Visit) -> tuple[Tensor | None, str | None]:
+def _judged(seen: Seen, visit: Visit, alive: Sequence[Value], last_ends: Mapping[str, int]) -> Verdict:
+    trace = seen.trace
+    port, broken = _features(seen, visit)
+    if port is None:
+        return Verdict(visit, broken=broken)
+    features = tensors_in(visit.output)[port[2]]
+    broken = _memory(trace, visit, features)
+    if broken is None and trace.values[id(features)].reader_after(visit.end) is None:
+        broken = "nothing reads what it gives"
+    if broken is not None:
+        return Verdict(visit, features, broken)
+    crossing = _crossing(seen, visit, port, alive)
+    decided = _decided(trace, visit, last_ends, crossing)
+    for key in sorted(crossing.arguments, key=str):
+        tensors = tensors_in(trace.inputs[key])
+        if any(written <= visit.end for tensor in tensors for written in seen.storage(tensor).writes):
+            decided = f"the model writes into its {_argument(key)} in front of it and reads it behind"
+        if any(tensor.is_floating_point() for tensor in tensors):
+            shape = f" {list(tensors[0].shape)}" if len(tensors) == 1 else ""
+            crossing.beside.append(f"the model's {_argument(key)}{shape}, {crossing.arguments[key]}")
+    ports = (port, *(p for p in crossing.ports if p != port))
+    arguments, beside = frozenset(crossing.arguments), tuple(crossing.beside)
+    return Verdict(visit, features, decided, ports, arguments, beside, crossing.stuck)
+
+
+def _features(seen: Seen, visit: Visit) -> tuple[Port | None, str | None]:
+    """The tensor in a visit's output that a cut there would be named for; else why there is none."""
+    trace = seen.trace
     tensors = tensors_in(visit.output)
-    if len(tensors) != 1:
-        return None, f"it gives {len(tensors)} tensors, a cut is a single one"
-    features = tensors[0]
-    if trace.origin(features) is not Origin.DATA:
-        return None, "what it gives does not depend on the input"
+    read = [n for n, t in enumerate(tensors) if trace.values[id(t)].reader_after(visit.end) is not None]
+    chosen = read or list(range(len(tensors)))
+    floating = [n for n in chosen if tensors[n].is_floating_point()]
+    if not tensors:
+        return None, "it gives no tensor"
+    if len(chosen) > 1 and not read:
+        return None, "nothing reads what it gives"
+    from_data = [n for n in floating or chosen if trace.origin(tensors[n]) is Origin.DATA]
+    if not from_data:
+        only = any(trace.origin(tensors[n]) is Origin.ARGUMENTS for n in chosen)
+        return None, "no parameter is read in front of it" if only else "what it gives does not depend on the input"
+    number = from_data[0]
+    features = tensors[number]
     if not features.is_floating_point():
         return None, f"it gives {features.dtype}, a cut needs a floating type"
     if features.ndim == 0 or features.shape[0] != trace.rows:
         return None, f"it gives {list(features.shape)} for {trace.rows} samples: the first dimension is not the batch"
-    return features, None
+    return (visit.name, visit.call, number), None
 
 
 def _memory(trace: Trace, visit: Visit, features: Tensor) -> str | None:
@@ -100,32 +210,51 @@ def _memory(trace: Trace, visit: Visit, features: Tensor) -> str | None:
     return None
 
 
-def _crossing(trace: Trace, visit: Visit, features: Tensor, alive: Iterable[Value]) -> str | None:
-    own = trace.values[id(features)]
-    others = [value for value in alive if value is not own]
-    if not others:
-        return None if own.reads else "nothing reads what it gives"
-    told = []
-    for value in others[:3]:
-        what = {Origin.RANDOM: "random numbers"}.get(trace.storages[value.storage].origin, "a tensor")
-        told.append(
+def _crossing(seen: Seen, visit: Visit, own: Port, alive: Sequence[Value]) -> Crossing:
+    """Sort what is alive: tensors that a module gives, what is worked out again from arguments, and the rest."""
+    trace = seen.trace
+    found = Crossing(ports=[own])
+    for value in alive:
+        storage = trace.storages[value.storage]
+        if value.port == own:
+            continue
+        if storage.origin is Origin.ARGUMENTS:
+            needed = f"read later in {_module(value.reader_after(visit.end))}"
+            found.arguments |= dict.fromkeys(storage.arguments, needed)
+            continue
+        what = "random numbers" if storage.origin is Origin.RANDOM else "a tensor"
+        told = (
             f"{what} {list(value.shape)} made in {_module(value.maker)} and read later in "
             f"{_module(value.reader_after(visit.end))}"
         )
-    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-    return f"besides what it gives, {len(others)} more cross it: {'; '.join(told)}{more}"
+        found.beside.append(told)
+        if value.port is None or storage.origin is Origin.RANDOM:
+            found.stuck = found.stuck or f"{told} is nothing that a module gives, so it cannot be handed on"
+            continue
+        found.ports.append(value.port)
+        found.stuck = found.stuck or seen.no_port(value.port, visit)
+    tensors = [tensor for port in found.ports if (tensor := seen.tensor(port)) is not None]
+    memory = [storage_key(tensor) for tensor in tensors]
+    if len(set(memory)) < len(memory) and any(seen.written_after(tensor, visit.end) for tensor in tensors):
+        found.stuck = found.stuck or "two of them lie in one memory, and it is written into later"
+    return found
 
 
-def _decided(trace: Trace, visit: Visit, last_ends: Mapping[str, int]) -> str | None:
+def _decided(trace: Trace, visit: Visit, last_ends: Mapping[str, int], crossing: Crossing) -> str | None:
+    """Decisions in front of the visit: those on arguments are made again behind it, others forbid the cut."""
     for decision in trace.decisions:
         if decision.time > visit.end:
             break
+        where = _module(decision.stack[-1] if decision.stack else "")
+        if decision.origin is Origin.ARGUMENTS:
+            needed = f"of which {where} makes a Python value (as .item() or nonzero do)"
+            crossing.arguments = dict.fromkeys(decision.arguments, needed) | crossing.arguments
+            continue
         # A module that is over is not run again, so a chance decision inside it stays there. What the data decided
         # may be kept as a number anywhere.
         over = any(last_ends.get(name, visit.end + 1) <= visit.end or name == visit.name for name in decision.stack)
         if decision.origin is Origin.DATA or not over:
             source = "the data" if decision.origin is Origin.DATA else "random numbers"
-            where = _module(decision.stack[-1] if decision.stack else "")
             return f"in front of it {where} makes a Python value from {source} (as .item() or nonzero do)"
     return None
 
@@ -134,6 +263,5 @@ def _module(name: str | None) -> str:
     return f"'{name}'" if name else "the model's own forward"
 
 
-def describe(name: str, call: int) -> str:
-    """How messages speak of a place."""
-    return f"'{label(name, call)}'"
+def _argument(key: Key) -> str:
+    return f"argument {key + 1}" if isinstance(key, int) else f"argument '{key}'"

@@ -11,6 +11,7 @@ from .survey import Survey
 
 __all__ = ["recommended"]
 
+ENOUGH = 3
 PLAIN = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -21,9 +22,16 @@ def recommended(seen: Survey, cuts: Sequence[Cut]) -> set[int]:
     down to one (an `encoder`). Nothing inside a block ends one. In a container of single layers a group ends in
     front of each layer with a weight matrix (convolution, activation, pooling). Right behind the stem, where the
     data have met a single weight matrix, a cut is large and saves little, so none is recommended there, unless
-    the model has no others.
+    the model has no others. Cuts that several tensors cross come in where there are too few of the others.
     """
     ends = _block_ends(seen.model) | _group_ends(seen.model, cuts)
+    chosen = _at_ends(seen, [cut for cut in cuts if cut.single], ends)
+    if len(chosen) < ENOUGH:
+        chosen |= _at_ends(seen, [cut for cut in cuts if not cut.single], ends)
+    return chosen
+
+
+def _at_ends(seen: Survey, cuts: Sequence[Cut], ends: set[str]) -> set[int]:
     at_ends = [cut for cut in cuts if {cut.name, *(alias for alias in cut.aliases)} & ends]
     for candidates in (at_ends, list(cuts)):
         behind_stem = {cut.index for cut in candidates if _matrices_in_front(seen, cut) >= 2}

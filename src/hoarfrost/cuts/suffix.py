@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, InvalidCutError
-from .cut import Cut
+from .arguments import Key
+from .cut import Crossing
 from .ghosts import Gate, Ghost
-from .nested import tensors_in
+from .nested import map_leaves, tensors_in
 from .outline import Outline
 from .part import Part
 from .plan import Plan
@@ -23,7 +26,8 @@ __all__ = ["Suffix"]
 class Suffix(Part):
     """Everything behind a cut: the model's own forward, taken up there.
 
-    `suffix(features) -> output` takes the features [N, *cut.shape] and gives what the model gives. The model's
+    `suffix(features) -> output` takes the features [N, *cut.shape], or the tuple of all that crosses (see `Prefix`),
+    and gives what the model gives. The model's
     forward runs from its beginning, but modules that are over in front of the cut only hand on tensors without
     values, and the cut's module hands on the features. It holds the model's own parameters and buffers under
     their own names; its training flags are independent of the model's.
@@ -39,36 +43,39 @@ class Suffix(Part):
     def __init__(self, plan: Plan, model: nn.Module) -> None:
         body, clones = shadow(model, lambda name: plan.sides[name][1])
         super().__init__(plan.cut, model, body)
-        resumption = Resumption(plan.cut, restores_chance=plan.draws_in_front)
+        resumption = Resumption(plan)
         for name, outlines in plan.replayed.items():
             clone = clones[model.get_submodule(name)]
-            entry = plan.cut.call if name == plan.cut.name else None
-            clone.__dict__["forward"] = Replay(clone, name, outlines, resumption, entry)
-            if entry is None or name in plan.finished:
+            is_over = name in plan.finished
+            last = None if is_over else max(call for port, call, _ in plan.ports if port == name)
+            clone.__dict__["forward"] = Replay(clone, name, outlines, resumption, last, name in plan.rerun)
+            if is_over or name != plan.cut.name:
                 for hooks in (clone._forward_hooks, clone._forward_pre_hooks):
                     hooks.clear()  # they ran in the prefix
         self._resumption = resumption
         self._inputs = plan.inputs
 
-    def forward(self, features: Tensor) -> Any:
+    def forward(self, features: Tensor | Sequence[Any]) -> Any:
         """The model's output.
 
         Args:
-            features: [N, *cut.shape]; never written to.
+            features: [N, *cut.shape], or one entry for each of `cut.tensors`; never written to.
 
         Raises:
-            ArgumentError: the features have another shape.
+            ArgumentError: the features have another shape or number.
             InvalidCutError: the model reads something else from in front of the cut.
         """
-        if features.shape[1:] != self.cut.shape:
+        given = (features,) if isinstance(features, Tensor) else tuple(features)
+        crossings = self.cut.tensors
+        if len(given) != len(crossings) or any(map(_misshapen, given, crossings)):
+            got = ", ".join(str(list(g.shape)) if isinstance(g, Tensor) else type(g).__name__ for g in given)
             raise ArgumentError(
-                f"suffix: features of {self._features} are needed at cut '{self.cut.label}', "
-                f"not of {list(features.shape)}"
+                f"suffix: features of {self._features} are needed at cut '{self.cut.label}', not of {got}"
             )
         resumption, body = self._resumption, self._body
         body.training = self.training
-        with resumption.of(features, self.training):
-            output = body(*resumption.ghosts(self._inputs, "the model's input", None))
+        with resumption.of(given, self.training):
+            output = resumption.arguments(self._inputs).call(body)
         for tensor in tensors_in(output):
             if isinstance(tensor, Ghost):
                 raise InvalidCutError(
@@ -81,20 +88,30 @@ class Suffix(Part):
         return f"from '{self.cut.label}', features {self._features}"
 
 
-class Resumption(Gate):
-    """One suffix's call in progress: the features, and which calls were replayed."""
+def _misshapen(given: Any, crossing: Crossing) -> bool:
+    return crossing.shape is not None and (not isinstance(given, Tensor) or given.shape[1:] != crossing.shape)
 
-    def __init__(self, cut: Cut, *, restores_chance: bool) -> None:
-        super().__init__(cut.label)
-        self.mutated = cut.mutated
-        self.restores_chance = restores_chance
+
+class Resumption(Gate):
+    """One suffix's call in progress: what was handed over, and which calls were replayed."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan.cut.label)
+        crossings = plan.cut.tensors
+        self.mutated = tuple(crossing.mutated for crossing in crossings)
+        self.entry = plan.ports[0][:2]
+        self.given_at: dict[tuple[str, int], dict[int, int]] = {}
+        for place, (name, call, number) in enumerate(plan.ports):
+            self.given_at.setdefault((name, call), {})[number] = place
+        self.given_as: dict[Key, int] = {c.source: n for n, c in enumerate(crossings) if c.is_argument}
+        self.restores_chance = plan.draws_in_front
         self.training = False
-        self.features: Tensor | None = None
+        self.features: tuple[Any, ...] | None = None
         self.calls: Counter[str] = Counter()
         self.chance: list[Tensor] = []
         self.known: dict[Any, Any] = {}
 
-    def of(self, features: Tensor, training: bool) -> Resumption:
+    def of(self, features: tuple[Any, ...], training: bool) -> Resumption:
         self.features, self.training = features, training
         return self
 
@@ -103,47 +120,84 @@ class Resumption(Gate):
         self.calls.clear()
         if self.restores_chance:
             self.chance = [torch.get_rng_state()]
-            if self.features is not None and self.features.is_cuda:
-                self.chance.append(torch.cuda.get_rng_state(self.features.device))
+            if self._first.is_cuda:
+                self.chance.append(torch.cuda.get_rng_state(self._first.device))
 
     def __exit__(self, *_: object) -> None:
         self.features = None
         self.passed = False
 
+    def arguments(self, outline: Outline) -> Any:
+        """The model's arguments: ghosts, but for those that were handed over."""
+        ghosts = self.ghosts(outline, "the model's input", None)
+        return ghosts.replaced({key: self._own(place) for key, place in self.given_as.items()})
+
     def ghosts(self, outline: Outline, source: str, key: Any) -> Any:
         """The structure of an outline for this batch, with ghosts as tensors."""
-        features = self._features()
-        key = (key, features.shape[0], features.device)
+        first = self._first
+        samples, device = first.shape[0], first.device
+        key = (key, samples, device)
         if key not in self.known:
             if len(self.known) > 1024:
                 self.known.clear()
                 self.worked_out.clear()
-            device = features.device
-            self.known[key] = outline.fill(features.shape[0], lambda meta: Ghost(meta, device, self, source))
+            self.known[key] = outline.fill(samples, lambda meta: Ghost(meta, device, self, source))
         return self.known[key]
 
-    def release(self, outline: Outline) -> Any:
-        """The features, in the structure that the cut's module gives; the gate closes behind them."""
-        features = self._features()
-        self.passed = True
-        if self.chance:
-            torch.set_rng_state(self.chance[0])
-            for state in self.chance[1:]:
-                torch.cuda.set_rng_state(state, features.device)
-        # The model writes into this tensor: a caller's features must survive it.
-        return outline.with_tensor(features.shape[0], features.clone() if self.mutated else features)
+    def hand_on(self, outline: Outline, name: str, call: int) -> Any:
+        """What a module gave in front of the cut; at the cut itself the gate closes behind it."""
+        places = self.given_at.get((name, call))
+        if places is None:
+            return self.ghosts(outline, f"'{name}'", (name, call, self.training))
+        first = self._first
+        ghosts = outline.fill(first.shape[0], lambda meta: Ghost(meta, first.device, self, f"'{name}'"))
+        return self.put_in(ghosts, name, call)
 
-    def _features(self) -> Tensor:
+    def put_in(self, output: Any, name: str, call: int) -> Any:
+        """A module's output with the features in their places."""
+        places = self.given_at.get((name, call), {})
+        if (name, call) == self.entry:
+            self.passed = True
+            if self.chance:
+                torch.set_rng_state(self.chance[0])
+                for state in self.chance[1:]:
+                    torch.cuda.set_rng_state(state, self._first.device)
+        numbers = count()
+
+        def leaf(known: Any) -> Any:
+            if not isinstance(known, Tensor):
+                return known
+            place = places.get(next(numbers))
+            return known if place is None else self._own(place)
+
+        return map_leaves(leaf, output)
+
+    def _own(self, place: int) -> Any:
+        """One of what was handed over; a copy where the model writes into it: the caller's must survive."""
+        given = self._all[place]
+        return map_leaves(_cloned, given) if self.mutated[place] else given
+
+    @property
+    def _all(self) -> tuple[Any, ...]:
         if self.features is None:
             raise InvalidCutError(f"cut '{self.place}': part of the suffix runs outside of a call of it")
         return self.features
+
+    @property
+    def _first(self) -> Tensor:
+        first: Tensor = self._all[0]
+        return first
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "known": {}, "worked_out": {}, "chance": [], "features": None}
 
 
+def _cloned(leaf: Any) -> Any:
+    return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+
 class Replay:
-    """Stands in for a module's forward: hands on ghosts, at the cut the features, and behind it runs the module."""
+    """Stands in for a module's forward: hands on ghosts and features, and behind its last replayed call runs it."""
 
     def __init__(
         self,
@@ -151,30 +205,34 @@ class Replay:
         name: str,
         outlines: dict[bool, list[Outline]],
         resumption: Resumption,
-        entry: int | None,
+        last: int | None,
+        runs: bool,
     ) -> None:
         self.module = module
         self.name = name
         self.own_forward = module.__dict__.get("forward")
         self.outlines = outlines
         self.resumption = resumption
-        self.entry = entry
+        self.last = last
+        self.runs = runs
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         resumption = self.resumption
         call = resumption.calls[self.name]
         resumption.calls[self.name] = call + 1
-        if self.entry is not None and call > self.entry:
-            if self.own_forward is not None:
-                return self.own_forward(*inputs, **keywords)
-            return type(self.module).forward(self.module, *inputs, **keywords)
-        training = resumption.training
-        outlines = self.outlines[training]
+        if self.last is not None and call > self.last:
+            return self._run(inputs, keywords)
+        if self.runs:
+            return resumption.put_in(self._run(inputs, keywords), self.name, call)
+        outlines = self.outlines[resumption.training]
         if call >= len(outlines):
             raise InvalidCutError(
                 f"cut '{resumption.place}': '{self.name}' is called {call + 1} times, {len(outlines)} when the "
                 f"model was divided"
             )
-        if call == self.entry:
-            return resumption.release(outlines[call])
-        return resumption.ghosts(outlines[call], f"'{self.name}'", (self.name, call, training))
+        return resumption.hand_on(outlines[call], self.name, call)
+
+    def _run(self, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        if self.own_forward is not None:
+            return self.own_forward(*inputs, **keywords)
+        return type(self.module).forward(self.module, *inputs, **keywords)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from ..errors import ArgumentError, CutError
+from .arguments import Arguments, Example
 from .liveness import Trace, trace
 from .nested import tensors_in
 from .shadow import shadow
 
-__all__ = ["Survey", "as_arguments", "survey", "take_rows"]
+__all__ = ["Survey", "survey"]
 
 ROWS = (2, 3)
 
@@ -52,7 +51,7 @@ class Survey:
         return any(first <= time for (first, _), time in spans), any(last > time for (_, last), time in spans)
 
 
-def survey(model: nn.Module, example: Tensor | tuple[Any, ...]) -> Survey:
+def survey(model: nn.Module, example: Example) -> Survey:
     """Trace the model on a few samples of the example; nothing of the model changes.
 
     Raises:
@@ -64,59 +63,24 @@ def survey(model: nn.Module, example: Tensor | tuple[Any, ...]) -> Survey:
     unready = [name for name, p in model.named_parameters() if isinstance(p, UninitializedParameter)]
     if unready:
         raise ArgumentError(f"model: {unready[0]} is not initialised yet; run the model once first")
-    arguments = as_arguments(example)
+    arguments = Arguments.of(example)
     traces = [_watch(model, arguments, rows, training=mode) for mode in (False, True) for rows in ROWS]
     if not tensors_in(traces[0].output):
         raise CutError(f"the model's output holds no tensor: it is a {type(traces[0].output).__name__}")
     return Survey(model, (traces[0], traces[1], traces[2], traces[3]))
 
 
-def as_arguments(example: Any) -> tuple[Any, ...]:
-    """The positional arguments of the model's forward.
-
-    Raises:
-        ArgumentError: the example is no tensor or tuple with a batch of at least one sample.
-    """
-    arguments = example if isinstance(example, tuple) else (example,)
-    first = arguments[0] if arguments else None
-    if not isinstance(first, Tensor):
-        kind = f"a tuple that begins with {type(first).__name__}" if isinstance(example, tuple) else repr(type(example))
-        raise ArgumentError(
-            f"example: a batch of inputs [N, ...] is needed, or a tuple of positional arguments that begins with "
-            f"one, not {kind}"
-        )
-    if first.ndim == 0 or first.shape[0] == 0:
-        raise ArgumentError(f"example: at least one sample is needed, its shape is {list(first.shape)}")
-    return arguments
-
-
-def take_rows(arguments: tuple[Any, ...], rows: int) -> tuple[Any, ...]:
-    """The same arguments with `rows` samples: copies, repeated from the start where there are too few."""
-    samples = arguments[0].shape[0]
-
-    def take(argument: Any) -> Any:
-        if not isinstance(argument, Tensor) or argument.ndim == 0 or argument.shape[0] != samples:
-            return argument.clone() if isinstance(argument, Tensor) else argument
-        taken = argument.detach()[torch.arange(rows, device=argument.device) % samples]
-        if argument.ndim == 4 and argument.is_contiguous(memory_format=torch.channels_last):
-            taken = taken.contiguous(memory_format=torch.channels_last)
-        return taken
-
-    return tuple(take(argument) for argument in arguments)
-
-
-def _watch(model: nn.Module, arguments: tuple[Any, ...], rows: int, *, training: bool) -> Trace:
+def _watch(model: nn.Module, arguments: Arguments, rows: int, *, training: bool) -> Trace:
     body, clones = shadow(model, copy_buffers=True)
     names = {clones[module]: name for name, module in model.named_modules()}
-    inputs = take_rows(arguments, rows)
+    inputs = arguments.take(rows)
     try:
         return trace(body, names, inputs, rows, training=training)
     except CutError:
         raise
     except Exception as error:
-        shapes = ", ".join(f"{list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in tensors_in(inputs))
         mode = "train" if training else "eval"
         raise CutError(
-            f"the model's own forward fails in {mode} mode on {rows} samples of the example ({shapes}): "
+            f"the model's own forward fails in {mode} mode on {rows} samples of the example ({inputs.described()}): "
             f"{type(error).__name__}: {error}"
         ) from error
