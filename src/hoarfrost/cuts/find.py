@@ -165,7 +165,7 @@ class _Judgement:
         small, large = here[0].visit.flops, here[1].visit.flops
         whole = self.seen.traces[1].flops - self.seen.traces[0].flops
         features = self._crossing(passage.ports[0], ends)
-        tensor, tracker = self.traces[0].tensor(passage.ports[0]), self.seen.traces[0].tracker
+        tensor, tracker = self.traces[0].tensor(passage.ports[0]), self.seen.tracker
         assert tensor is not None, "only cuts come here"
         assert features.shape is not None, "the features are a tensor"
         assert features.dtype is not None, "the features are a tensor"
@@ -199,7 +199,7 @@ class _Judgement:
             number=port[2],
             shape=tuple(first.shape[1:]),
             dtype=first.dtype,
-            layout=layout_of(first, self.seen.traces[0].tracker.marks.get(id(first))),
+            layout=layout_of(first, self.seen.tracker.marks.get(id(first))),
             mutated=self._written(tensors, ends),
         )
 

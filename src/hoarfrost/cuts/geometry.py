@@ -13,8 +13,6 @@ from typing import Any
 
 from torch import Tensor
 
-from .nested import tensors_in
-
 __all__ = ["Geometry", "Mark", "Tracker", "geometry_of", "layout_of"]
 
 Pair = tuple[float, float]
@@ -73,12 +71,12 @@ class Tracker:
         else:
             self.marks[id(tensor)] = Mark(1 if tensor.ndim > 2 else None)
 
-    def operator(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Sequence[Tensor]) -> None:
+    def operator(self, name: str, args: tuple[Any, ...], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """One operator has run."""
         if not outputs:
             return
         out = outputs[0]
-        marked = [(t, m) for t in tensors_in((args, list(kwargs.values()))) if (m := self.marks.get(id(t))) is not None]
+        marked = [(t, m) for t in inputs if (m := self.marks.get(id(t))) is not None]
         if not marked and name != "embedding":
             return
         alike = [pair for pair in marked if pair[0].ndim == out.ndim] or marked

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -39,6 +39,7 @@ Port = tuple[str, int, int]
 SHAPE_ONLY = frozenset(
     f"{stem}{kind}" for stem in ("zeros", "ones", "empty", "full", "rand", "randn") for kind in ("_like",)
 ) | {"new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided"}
+WRITERS: dict[Any, bool] = {}  # whether an operator may write into an argument
 NOTHING: frozenset[Key] = frozenset()
 DECISIONS = frozenset({"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "unique_dim", "_unique2"})
 
@@ -134,7 +135,7 @@ class Trace:
     draws: list[Decision] = field(default_factory=list)
     flops: int = 0
     output: Any = None
-    tracker: Tracker = field(default_factory=Tracker)
+    tracker: Tracker | None = None
 
     def origin(self, tensor: Tensor) -> Origin:
         """What the tensor's contents come from."""
@@ -175,11 +176,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         packet = func._overloadpacket
         if packet in flop_registry:
             self.record.flops += flop_registry[packet](*args, **kwargs, out_val=out)
-        outputs = tensors_in(out)
+        outputs = _among((out,))
         name = packet.__name__
         is_random = torch.Tag.nondeterministic_seeded in func.tags
-        inputs = [] if name in SHAPE_ONLY else tensors_in((args, list(kwargs.values())))
-        storages = [self.read(tensor) for tensor in inputs]
+        inputs = _among((*args, *kwargs.values())) if kwargs else _among(args)
+        storages = [] if name in SHAPE_ONLY else [self.read(tensor) for tensor in inputs]
         origin = reduce(Origin.met, (s.origin for s in storages), Origin.CONSTANT)
         arguments = frozenset().union(*(s.arguments for s in storages)) if origin is Origin.ARGUMENTS else NOTHING
         if name in DECISIONS and origin >= Origin.ARGUMENTS:
@@ -199,7 +200,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if not storage.given:
                 self._fill(storage, origin, roots, arguments)
             self.value(tensor)
-        self.record.tracker.operator(name, args, kwargs, outputs)
+        if self.record.tracker is not None:
+            self.record.tracker.operator(name, args, inputs, outputs)
 
     def _fill(self, storage: Storage, origin: Origin, roots: frozenset[int], arguments: frozenset[Key]) -> None:
         storage.origin = storage.origin.met(origin)
@@ -246,7 +248,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.record.storages[storage_key(tensor)] = Storage(
             0, Origin.ARGUMENTS, reached=0, arguments=arguments, given=True
         )
-        self.record.tracker.argument(tensor)
+        if self.record.tracker is not None:
+            self.record.tracker.argument(tensor)
         self.value(tensor)
 
     def handed_on(self, output: Any, name: str, call: int) -> Any:
@@ -258,7 +261,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return leaf
             self.read(leaf)
             fresh = torch.ops.aten.alias(leaf)
-            self.record.tracker.operator("alias", (leaf,), {}, [fresh])
+            if self.record.tracker is not None:
+                self.record.tracker.operator("alias", (leaf,), [leaf], [fresh])
             self.value(fresh).port = (name, call, next(numbers))
             return fresh
 
@@ -268,15 +272,24 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return fresh
 
 
-def trace(body: nn.Module, names: dict[nn.Module, str], inputs: Arguments, rows: int, *, training: bool) -> Trace:
+def trace(
+    body: nn.Module,
+    names: dict[nn.Module, str],
+    inputs: Arguments,
+    rows: int,
+    *,
+    training: bool,
+    tracker: Tracker | None = None,
+) -> Trace:
     """Run `body` once without gradients and record it.
 
     Args:
         body: a shadow of the model with copied buffers; its hooks are spent afterwards.
         names: the path of each of its modules.
         inputs: arguments with `rows` samples.
+        tracker: follows where the features lie on the image.
     """
-    record = Trace(rows, training, inputs)
+    record = Trace(rows, training, inputs, tracker=tracker)
     roots: dict[int, list[str]] = {}
     tensors = [*body.named_parameters(remove_duplicate=False), *body.named_buffers(remove_duplicate=False)]
     for name, tensor in tensors:
@@ -326,7 +339,25 @@ def _first(module: nn.Module, hook: Callable[..., Any]) -> Any:
     return module.register_forward_pre_hook(hook, prepend=True)
 
 
+def _among(values: Iterable[Any]) -> list[Tensor]:
+    """The tensors among an operator's arguments or results, which nest at most once."""
+    found = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += [item for item in value if isinstance(item, Tensor)]
+    return found
+
+
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
+    if func not in WRITERS:
+        WRITERS[func] = any(
+            (argument.alias_info is not None and argument.alias_info.is_write) or argument.name == "running_mean"
+            for argument in func._schema.arguments
+        )
+    if not WRITERS[func]:
+        return
     schema = func._schema.arguments
     given = {a.name: args[n] if n < len(args) else kwargs.get(a.name) for n, a in enumerate(schema)}
     # Batch norms write their running statistics without declaring it.
@@ -334,7 +365,7 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterat
     for argument in schema:
         declared = argument.alias_info is not None and argument.alias_info.is_write
         if declared or (trains and argument.name in ("running_mean", "running_var")):
-            yield from tensors_in(given[argument.name])
+            yield from _among((given[argument.name],))
 
 
 @contextmanager

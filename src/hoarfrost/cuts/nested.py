@@ -70,6 +70,8 @@ def _holds_tensors(value: Any) -> bool:
 
 
 def _mapping_like(value: MutableMapping[Any, Any], keys: list[Any], items: list[Any]) -> Any:
+    if type(value) is dict:
+        return dict(zip(keys, items, strict=True))
     # A copy keeps the mapping's own type (transformers' ModelOutput is a mapping and a dataclass).
     mapping = copy.copy(value)
     for key, item in zip(keys, items, strict=True):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..errors import InvalidCutError
+from .arguments import Key
 from .cut import Cut, place
 from .liveness import Origin, Port, Trace, Visit, storage_key
 from .nested import tensors_in
@@ -122,10 +123,11 @@ class Plan:
             ) from error
 
     @cached_property
-    def inputs(self) -> Outline:
-        """The outline of the model's own arguments."""
+    def inputs(self) -> dict[Key, Outline]:
+        """The outlines of the model's own arguments."""
         small, large = self.seen.traces[:2]
-        return Outline.between((small.rows, large.rows), small.inputs, large.inputs)
+        rows = (small.rows, large.rows)
+        return {key: Outline.between(rows, value, large.inputs[key]) for key, value in small.inputs.items()}
 
     @cached_property
     def draws_in_front(self) -> bool:

@@ -16,6 +16,8 @@ from .survey import Survey
 
 __all__ = ["Seen", "Verdict", "judge"]
 
+SHOWN = 3  # of what crosses, in messages
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -50,8 +52,8 @@ class Verdict:
             return self.broken
         if len(self.beside) < max_tensors and self.stuck is None:
             return None
-        more = f" and {len(self.beside) - 3} more" if len(self.beside) > 3 else ""
-        reason = f"besides what it gives, {len(self.beside)} more cross it: {'; '.join(self.beside[:3])}{more}"
+        more = f" and {len(self.beside) - SHOWN} more" if len(self.beside) > SHOWN else ""
+        reason = f"besides what it gives, {len(self.beside)} more cross it: {'; '.join(self.beside[:SHOWN])}{more}"
         return f"{reason}; {self.stuck}" if self.stuck is not None and max_tensors > 1 else reason
 
 
@@ -222,22 +224,23 @@ def _crossing(seen: Seen, visit: Visit, own: Port, alive: Sequence[Value]) -> Cr
             needed = f"read later in {_module(value.reader_after(visit.end))}"
             found.arguments |= dict.fromkeys(storage.arguments, needed)
             continue
-        what = "random numbers" if storage.origin is Origin.RANDOM else "a tensor"
-        told = (
-            f"{what} {list(value.shape)} made in {_module(value.maker)} and read later in "
-            f"{_module(value.reader_after(visit.end))}"
-        )
+        told = _told(value, storage, visit.end) if len(found.beside) < SHOWN else "another"
         found.beside.append(told)
         if value.port is None or storage.origin is Origin.RANDOM:
             found.stuck = found.stuck or f"{told} is nothing that a module gives, so it cannot be handed on"
             continue
         found.ports.append(value.port)
-        found.stuck = found.stuck or seen.no_port(value.port, visit)
     tensors = [tensor for port in found.ports if (tensor := seen.tensor(port)) is not None]
     memory = [storage_key(tensor) for tensor in tensors]
     if len(set(memory)) < len(memory) and any(seen.written_after(tensor, visit.end) for tensor in tensors):
         found.stuck = found.stuck or "two of them lie in one memory, and it is written into later"
     return found
+
+
+def _told(value: Value, storage: Storage, time: int) -> str:
+    what = "random numbers" if storage.origin is Origin.RANDOM else "a tensor"
+    reader = _module(value.reader_after(time))
+    return f"{what} {list(value.shape)} made in {_module(value.maker)} and read later in {reader}"
 
 
 def _decided(trace: Trace, visit: Visit, last_ends: Mapping[str, int], crossing: Crossing) -> str | None:

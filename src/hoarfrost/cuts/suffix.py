@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import count
 from typing import Any
@@ -38,7 +37,7 @@ class Suffix(Part):
     """
 
     _resumption: Resumption
-    _inputs: Outline
+    _inputs: dict[Key, Outline]
 
     def __init__(self, plan: Plan, model: nn.Module) -> None:
         body, clones = shadow(model, lambda name: plan.sides[name][1])
@@ -75,7 +74,9 @@ class Suffix(Part):
         resumption, body = self._resumption, self._body
         body.training = self.training
         with resumption.of(given, self.training):
-            output = resumption.arguments(self._inputs).call(body)
+            given_again = {key: resumption.argument(key, outline) for key, outline in self._inputs.items()}
+            positional = [value for key, value in given_again.items() if isinstance(key, int)]
+            output = body(*positional, **{key: v for key, v in given_again.items() if isinstance(key, str)})
         for tensor in tensors_in(output):
             if isinstance(tensor, Ghost):
                 raise InvalidCutError(
@@ -107,7 +108,7 @@ class Resumption(Gate):
         self.restores_chance = plan.draws_in_front
         self.training = False
         self.features: tuple[Any, ...] | None = None
-        self.calls: Counter[str] = Counter()
+        self.calls: dict[str, int] = {}
         self.chance: list[Tensor] = []
         self.known: dict[Any, Any] = {}
 
@@ -127,15 +128,18 @@ class Resumption(Gate):
         self.features = None
         self.passed = False
 
-    def arguments(self, outline: Outline) -> Any:
-        """The model's arguments: ghosts, but for those that were handed over."""
-        ghosts = self.ghosts(outline, "the model's input", None)
-        return ghosts.replaced({key: self._own(place) for key, place in self.given_as.items()})
+    def argument(self, key: Key, outline: Outline) -> Any:
+        """One of the model's arguments: ghosts, unless it was handed over."""
+        place = self.given_as.get(key)
+        return self.ghosts(outline, "the model's input", key) if place is None else self._own(place)
 
     def ghosts(self, outline: Outline, source: str, key: Any) -> Any:
         """The structure of an outline for this batch, with ghosts as tensors."""
         first = self._first
         samples, device = first.shape[0], first.device
+        if torch.compiler.is_compiling():
+            # Plain tensors in a graph: what nothing reads is no part of it.
+            return outline.fill(samples, lambda meta: torch.empty_like(meta, device=device))
         key = (key, samples, device)
         if key not in self.known:
             if len(self.known) > 1024:
@@ -146,12 +150,8 @@ class Resumption(Gate):
 
     def hand_on(self, outline: Outline, name: str, call: int) -> Any:
         """What a module gave in front of the cut; at the cut itself the gate closes behind it."""
-        places = self.given_at.get((name, call))
-        if places is None:
-            return self.ghosts(outline, f"'{name}'", (name, call, self.training))
-        first = self._first
-        ghosts = outline.fill(first.shape[0], lambda meta: Ghost(meta, first.device, self, f"'{name}'"))
-        return self.put_in(ghosts, name, call)
+        output = self.ghosts(outline, f"'{name}'", (name, call, self.training))
+        return self.put_in(output, name, call) if (name, call) in self.given_at else output
 
     def put_in(self, output: Any, name: str, call: int) -> Any:
         """A module's output with the features in their places."""
@@ -218,7 +218,7 @@ class Replay:
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         resumption = self.resumption
-        call = resumption.calls[self.name]
+        call = resumption.calls.get(self.name, 0)
         resumption.calls[self.name] = call + 1
         if self.last is not None and call > self.last:
             return self._run(inputs, keywords)

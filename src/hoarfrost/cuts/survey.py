@@ -14,6 +14,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from ..errors import ArgumentError, CutError
 from .arguments import Arguments, Example
+from .geometry import Tracker
 from .liveness import Trace, trace
 from .nested import tensors_in
 from .shadow import shadow
@@ -25,10 +26,11 @@ ROWS = (2, 3)
 
 @dataclass(frozen=True)
 class Survey:
-    """The traces: eval with two and three samples, then train with two and three."""
+    """The traces: eval with two and three samples, then train with two and three; the first was tracked."""
 
     model: nn.Module
     traces: tuple[Trace, Trace, Trace, Trace]
+    tracker: Tracker
 
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -64,18 +66,20 @@ def survey(model: nn.Module, example: Example) -> Survey:
     if unready:
         raise ArgumentError(f"model: {unready[0]} is not initialised yet; run the model once first")
     arguments = Arguments.of(example)
-    traces = [_watch(model, arguments, rows, training=mode) for mode in (False, True) for rows in ROWS]
+    tracker = Tracker()
+    kinds = [(mode, rows) for mode in (False, True) for rows in ROWS]
+    traces = [_watch(model, arguments, rows, mode, tracker if n == 0 else None) for n, (mode, rows) in enumerate(kinds)]
     if not tensors_in(traces[0].output):
         raise CutError(f"the model's output holds no tensor: it is a {type(traces[0].output).__name__}")
-    return Survey(model, (traces[0], traces[1], traces[2], traces[3]))
+    return Survey(model, (traces[0], traces[1], traces[2], traces[3]), tracker)
 
 
-def _watch(model: nn.Module, arguments: Arguments, rows: int, *, training: bool) -> Trace:
+def _watch(model: nn.Module, arguments: Arguments, rows: int, training: bool, tracker: Tracker | None) -> Trace:
     body, clones = shadow(model, copy_buffers=True)
     names = {clones[module]: name for name, module in model.named_modules()}
     inputs = arguments.take(rows)
     try:
-        return trace(body, names, inputs, rows, training=training)
+        return trace(body, names, inputs, rows, training=training, tracker=tracker)
     except CutError:
         raise
     except Exception as error:
