@@ -110,6 +110,7 @@ def test_resuming_another_model_is_refused_by_name(folder: Path) -> None:
     assert run(folder, "out", "--epochs", "1", "--freeze", "0=layer1").returncode == 0
     other = SMALL.replace("(4, 8, 8)", "(4, 8, 16)")
     (folder / "nets.py").write_text(other)
+    (folder / "out/model.safetensors").unlink()  # as if the run had not come to its end
     done = run(folder, "out", "--epochs", "1", "--freeze", "0=layer1", "--resume")
     assert done.returncode == 2
     assert "is another model's: 'layer3.0.conv1.weight' has the shape" in " ".join(done.stderr.split())

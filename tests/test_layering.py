@@ -33,6 +33,8 @@ LEVELS = {
     "freezer": 7,
     "examination": 4,
     "runfiles": 2,
+    "runconfig": 3,
+    "tables": 3,
     "training": 8,
     "integrations": 8,
     "study": 9,

@@ -2,139 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
 import platform
-import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 import torchvision
-import yaml
 
-from .data import Data, default_transforms, open_data
-from .errors import ArgumentError
+from .data import Data, default_transforms, few, open_data
 from .examination import Examination
 from .freezer import Freezer
 from .models import resolve_model
-from .report import Run, write_report
-from .runfiles import Journal, RunFiles, save_model
+from .runconfig import RunConfig
+from .runfiles import Journal, RunFiles, report_on, save_model
 from .training import fit, interruptible
 
-__all__ = ["RunConfig", "describe_machine", "train"]
-
-OPTIMIZERS = ("sgd", "adamw")
+__all__ = ["Outcome", "describe_machine", "train"]
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """What `hoarfrost train` is told, on its command line or in a YAML file of the same names.
+class Outcome:
+    """How a run ended: its files, whether all epochs are trained, and whether they were so before."""
 
-    Args:
-        model: a torchvision classifier, `cifar_resnet`, `efficientnet_lite0`, or "module:function".
-        data: "embedded", "fashion-mnist", or an image folder.
-        epochs, batch_size, seed: whole numbers.
-        optimizer, lr, momentum, weight_decay: "sgd" (Nesterov) or "adamw"; lr is the peak of a cosine with warm-up.
-        pretrained: start from ImageNet weights.
-        image_size: pixels that images are brought to; None: what fits the data.
-        policy: "schedule" (an even one) or "none".
-        freeze: epochs, from 0, to cuts; overrides `policy`.
-        cut: one cut to freeze, at `cut_epoch`; a shorter way to write `freeze`.
-        views, ladder, mode, window, tolerance, disk_budget, workers, channels_last, device: as in `Freezer`.
-        cache_dir: None: `cache` in `out`.
-        out: the folder for model.safetensors, metrics.jsonl, report.html and the checkpoint; None: a new one in `runs`,
-            named after model and data.
-    """
-
-    model: str = "cifar_resnet"
-    data: str = "embedded"
-    epochs: int = 20
-    batch_size: int = 64
-    optimizer: str = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    pretrained: bool = False
-    image_size: int | None = None
-    policy: str = "schedule"
-    freeze: Mapping[int, str | int] | None = None
-    cut: str | None = None
-    cut_epoch: int | None = None
-    views: int = 2
-    ladder: str | int = "auto"
-    mode: str = "auto"
-    window: int = 16
-    tolerance: float = 1e-3
-    disk_budget: int | str | None = None
-    cache_dir: str | None = None
-    workers: int = 0
-    channels_last: bool = False
-    device: str | None = None
-    seed: int = 0
-    out: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise ArgumentError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}")
-        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
-            raise ArgumentError(f"epochs must be a whole number of at least 1, not {self.epochs!r}")
-        if self.lr <= 0:
-            raise ArgumentError(f"lr must be above 0, not {self.lr!r}")
-        if isinstance(self.disk_budget, str):
-            object.__setattr__(self, "disk_budget", parse_bytes(self.disk_budget))
-        if self.cut is not None and self.freeze is not None:
-            raise ArgumentError("give cut or freeze, not both: freeze says everything that cut can say")
-
-    @classmethod
-    def from_yaml(cls, path: str | Path, **over: Any) -> RunConfig:
-        """Read a YAML file of this class's names; `over` wins.
-
-        Raises:
-            ArgumentError: no such file, no mapping, or names that do not exist.
-        """
-        try:
-            read = yaml.safe_load(Path(path).read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise ArgumentError(f"the configuration {path} cannot be read: {error}") from error
-        if not isinstance(read, dict):
-            raise ArgumentError(f"the configuration {path} holds a {type(read).__name__}, not names with values")
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(read) - known)
-        if unknown:
-            raise ArgumentError(
-                f"the configuration {path} has unknown names {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-            )
-        return cls(**{**read, **over})
-
-    def folder(self, resume: bool) -> Path:
-        """Where the run's files go.
-
-        Raises:
-            ArgumentError: another run's files lie there, and this is no resume; or a resume does not say where.
-        """
-        if self.out is None:
-            if resume:
-                raise ArgumentError("to resume, name the run's folder: --out")
-            name = f"{self.model}-{Path(self.data).name}".replace(":", "-")
-            taken = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
-            return next(folder for folder in taken if not folder.exists())
-        files = RunFiles(Path(self.out))
-        held = [path for path in (files.model, files.checkpoint) if path.exists()]
-        if held and not resume:
-            raise ArgumentError(
-                f"{files.folder} holds a run already ({held[0].name}): go on with --resume, or name another --out"
-            )
-        return files.folder
-
-    @property
-    def points(self) -> str | Mapping[int, str | int]:
-        """The policy as `Freezer` takes it."""
-        if self.cut is not None:
-            return {self.cut_epoch if self.cut_epoch is not None else max(1, self.epochs // 4): self.cut}
-        return self.policy if self.freeze is None else self.freeze
+    files: RunFiles
+    finished: bool
+    before: bool = False
 
 
 def train(
@@ -143,15 +37,25 @@ def train(
     resume: bool = False,
     listener: Callable[[dict[str, Any]], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
-) -> tuple[RunFiles, bool]:
+    on_stop: Callable[[], None] | None = None,
+) -> Outcome:
     """Train as described and leave model.safetensors, metrics.jsonl and report.html in `config.out`.
 
+    Args:
+        resume: go on from the checkpoint there; a run that is finished is left as it is.
+        listener: called with each record.
+        on_step: as in `fit`.
+        on_stop: called when Ctrl-C was heard, in its signal handler.
+
     Returns:
-        The files, and whether the run finished; if not, it was interrupted and left a checkpoint to resume from.
+        How it ended; a run that is not finished was interrupted and left a checkpoint to resume from.
     """
     torch.manual_seed(config.seed)
     files = RunFiles(config.folder(resume))
+    if resume and files.model.exists():
+        return Outcome(files, finished=True, before=True)
     data = open_data(config.data, config.seed, image_size=config.image_size)
+    train_set = data.train if config.samples is None else few(data, config.samples, config.seed)
     train_transform, test_transform = default_transforms(data)
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = resolve_model(
@@ -172,7 +76,7 @@ def train(
     }
     freezer = Freezer(
         model,
-        data.train,
+        train_set,
         batch_size=config.batch_size,
         epochs=config.epochs,
         transform=train_transform,
@@ -190,20 +94,20 @@ def train(
         workers=config.workers,
         channels_last=config.channels_last,
     )
-    records: list[dict[str, Any]] = []
-    journal = Journal(files.metrics)
+    if not resume:
+        config.write(files.config)
+    journal = Journal(files.metrics, goes_on=resume)
 
     def say(record: dict[str, Any]) -> None:
-        records.append(record)
         journal.write(record)
         if listener is not None:
             listener(record)
 
     try:
-        say(start_record(config, data, freezer))
+        say(start_record(config, data, len(train_set), freezer))  # type: ignore[arg-type]
         freezer.listener = say
         began = time.perf_counter()
-        with interruptible() as stop:
+        with interruptible(on_stop) as stop:
             finished = fit(
                 freezer,
                 optimizer,
@@ -227,25 +131,11 @@ def train(
                 }
             )
             save_model(files.model, model)
-        write_report(files.report, title=f"{config.model} on {data.name}", runs=[Run(config.model, records)])
-        return files, finished
+        report_on([files.folder])
+        return Outcome(files, finished)
     finally:
         journal.close()
         freezer.close()
-
-
-def parse_bytes(text: str) -> int:
-    """`2GB`, `500 MiB`, `1000000` -> bytes.
-
-    Raises:
-        ArgumentError: no size.
-    """
-    units = {"": 1, "B": 1} | {f"{p}B": 1000**n for n, p in enumerate("KMGT", 1)}
-    units |= {f"{p}IB": 1024**n for n, p in enumerate("KMGT", 1)}
-    match = re.fullmatch(r"([0-9.]+)\s*([A-Z]*)", text.strip().upper())
-    if match is None or match[2] not in units or match[1].count(".") > 1 or match[1] == ".":
-        raise ArgumentError(f"{text!r} is no size; write 500MB, 2GiB or a number of bytes")
-    return int(float(match[1]) * units[match[2]])
 
 
 def make_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -257,13 +147,13 @@ def make_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.optim.Opt
     )
 
 
-def start_record(config: RunConfig, data: Data, freezer: Freezer) -> dict[str, Any]:
+def start_record(config: RunConfig, data: Data, samples: int, freezer: Freezer) -> dict[str, Any]:
     """The first line of metrics.jsonl."""
     return {
         "event": "start",
         "model": config.model,
         "data": data.name,
-        "samples": len(data.train),  # type: ignore[arg-type]
+        "samples": samples,
         "epochs": config.epochs,
         "seed": config.seed,
         "policy": repr(freezer.policy),

@@ -35,10 +35,13 @@ def cosine(warmup: float = 0.15) -> Callable[[float], float]:
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible(heard: Callable[[], None] | None = None) -> Iterator[Callable[[], bool]]:
     """Turns the first Ctrl-C (or SIGTERM) into a question that the loop asks between two steps.
 
     A second one interrupts at once. Outside the main thread nothing is caught.
+
+    Args:
+        heard: called at the first one, in the signal handler.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -50,6 +53,8 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
+        if heard is not None:
+            heard()
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -51,9 +51,11 @@ def list_caches(directory: str | os.PathLike[str]) -> list[CacheInfo]:
     return [info for info in found if info is not None]
 
 
-def prune(directory: str | os.PathLike[str], keep: Iterable[Fingerprint | str] = ()) -> list[Path]:
+def prune(
+    directory: str | os.PathLike[str], keep: Iterable[Fingerprint | str] = (), *, abandoned_only: bool = False
+) -> list[Path]:
     """Removes all caches and interrupted builds but those in `keep` (fingerprints, digests or keys) and
-    those that someone is writing to; the paths that were removed.
+    those that someone is writing to; the paths that were removed. With `abandoned_only`, finished caches stay.
 
     Raises:
         CacheDirectoryError: there is no such directory, or something cannot be removed.
@@ -62,7 +64,7 @@ def prune(directory: str | os.PathLike[str], keep: Iterable[Fingerprint | str] =
     kept = {k.key if isinstance(k, Fingerprint) else k[:16] for k in keep}
     removed = []
     for info in list_caches(root):
-        if info.key in kept:
+        if info.key in kept or (abandoned_only and info.state == "ready"):
             continue
         if foreign_file(info.path) is not None:
             continue

@@ -3,7 +3,7 @@
 from hoarfrost.data.arrays import ImageArray
 from hoarfrost.data.fashion import FASHION_CLASSES, embedded, fashion_mnist
 from hoarfrost.data.folders import image_folder
-from hoarfrost.data.sources import DATA_NAMES, Data, default_transforms, open_data
+from hoarfrost.data.sources import DATA_NAMES, Data, default_transforms, few, open_data
 
 __all__ = [
     "DATA_NAMES",
@@ -13,6 +13,7 @@ __all__ = [
     "default_transforms",
     "embedded",
     "fashion_mnist",
+    "few",
     "image_folder",
     "open_data",
 ]

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from torchvision.transforms import v2
 
 from hoarfrost.data.fashion import embedded, fashion_mnist
 from hoarfrost.data.folders import image_folder
 from hoarfrost.errors import ArgumentError
 
-__all__ = ["DATA_NAMES", "Data", "default_transforms", "open_data"]
+__all__ = ["DATA_NAMES", "Data", "default_transforms", "few", "open_data"]
 
 DATA_NAMES = ("embedded", "fashion-mnist")
 """The names `open_data` knows, besides folders."""
@@ -96,6 +96,25 @@ def default_transforms(data: Data) -> tuple[v2.Compose, v2.Compose]:
     resize = [] if image.size == (size, size) else [v2.Resize((size, size), antialias=True)]
     train = [*resize, v2.RandomHorizontalFlip(), v2.RandomCrop(size, padding=-(-size // 8))]
     return v2.Compose([*train, *to_tensor]), v2.Compose([*resize, *to_tensor])
+
+
+def few(data: Data, samples: int, seed: int = 0) -> Dataset[tuple[Any, int]]:
+    """So many of the training images, in their own order: of each class its share, drawn by the seed.
+
+    Raises:
+        ArgumentError: there are not so many.
+    """
+    targets = torch.as_tensor(data.train.targets)  # type: ignore[attr-defined]
+    if not 1 <= samples <= len(targets):
+        raise ArgumentError(f"samples must lie between 1 and {len(targets)}, the training images, not {samples}")
+    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
+    # Behind every image stands what share of its class comes before it; the smallest shares are taken.
+    rank = torch.zeros(len(targets))
+    for target in sorted(set(targets.tolist())):
+        members = order[targets[order] == target]
+        rank[members] = (torch.arange(len(members)) + 0.5) / len(members)
+    chosen = order[rank[order].argsort(stable=True)][:samples]
+    return Subset(data.train, chosen.sort().values.tolist())
 
 
 def _common_small_size(images: Any) -> int | None:

@@ -1,0 +1,5 @@
+"""The command: parse, call, print."""
+
+from .app import app
+
+__all__ = ["app"]

@@ -1,0 +1,54 @@
+"""`hoarfrost cache`: what is stored, whether it is whole, and removing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..cache import prune as prune_caches
+from ..console import print_table
+from ..tables import caches_table, damage_table
+from .telling import console, say, told_plainly
+
+__all__ = ["cache"]
+
+cache = typer.Typer(help="Look at stored features, check them, remove them.", no_args_is_help=True)
+
+Directory = Annotated[Path, typer.Argument(help="A cache directory, as in train's --cache-dir.")]
+
+
+@cache.command("ls")
+def ls(directory: Directory) -> None:
+    """List the caches in a directory."""
+    with told_plainly():
+        print_table(console, caches_table(directory))
+
+
+@cache.command()
+def verify(directory: Directory) -> None:
+    """Read every cache in a directory from end to end; exit code 1 if something is damaged."""
+    with told_plainly():
+        table = damage_table(directory)
+        print_table(console, table)
+    if table.rows:
+        raise typer.Exit(1)
+
+
+@cache.command()
+def prune(
+    directory: Directory,
+    every: Annotated[bool, typer.Option("--all", help="Finished caches too, not only abandoned builds.")] = False,
+    keep: Annotated[list[str] | None, typer.Option(help="The key of a cache to keep, as ls shows it.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove builds that nobody goes on with; with --all, finished caches as well."""
+    with told_plainly():
+        if every and not yes:
+            print_table(console, caches_table(directory))
+            typer.confirm("Remove these caches?", abort=True)
+        removed = prune_caches(directory, keep or [], abandoned_only=not every)
+    for path in removed:
+        say(f"removed {path}")
+    say(f"{len(removed)} removed")

@@ -1,0 +1,49 @@
+"""How the command speaks: results to stdout, errors as one sentence to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from ..errors import HoarfrostError
+
+__all__ = ["INTERRUPTED", "REFUSED", "console", "say", "told_plainly"]
+
+REFUSED, INTERRUPTED = 2, 130
+"""Exit codes: the arguments or what they name cannot be used; Ctrl-C."""
+
+console = Console()
+
+
+def say(text: str) -> None:
+    """Print as it is: a path is never wrapped, since it is copied."""
+    console.print(escape(text), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def told_plainly(
+    on_interrupt: Callable[[], str] = lambda: "", on_error: Callable[[], str] = lambda: ""
+) -> Iterator[None]:
+    """Our own errors, the disk's and Ctrl-C are shown as a sentence, not as a traceback.
+
+    Args:
+        on_interrupt, on_error: what to add, such as how to go on.
+    """
+    try:
+        yield
+    except (HoarfrostError, OSError) as error:
+        errors = Console(stderr=True)
+        name = type(error).__name__
+        errors.print(f"[bold red]{name}[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
+        more = on_error()
+        if more:
+            errors.print(escape(more), highlight=False, soft_wrap=True)
+        raise typer.Exit(REFUSED) from error
+    except KeyboardInterrupt as error:
+        more = on_interrupt()
+        say("stopped at once" + (f"; {more}" if more else ""))
+        raise typer.Exit(INTERRUPTED) from error

@@ -1,0 +1,146 @@
+"""What the commands show and how they refuse; training itself is in test_end_to_end.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from hoarfrost.cache import Cache, CacheSpec, Fingerprint, list_caches
+from hoarfrost.cli import app
+from hoarfrost.codecs import Linear
+
+
+def hoarfrost(*words: str | Path, **more: Any) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "80", "NO_COLOR": "1"}, **more)
+
+
+def told(result: Result) -> str:
+    return " ".join((result.output + (result.stderr or "")).split())
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """A directory with a finished cache and an abandoned build."""
+    spec = CacheSpec(
+        samples=4,
+        chunk_size=4,
+        shape=(2, 3, 3),
+        dtype=torch.float32,
+        channel_axis=1,
+        channels_last=False,
+        codec=Linear(4),
+        view_channels=(None,),
+    )
+    for number in (1, 2):
+        writer = Cache.create(tmp_path / "cache", Fingerprint({"number": number, "cut": "layer1"}), spec)
+        writer.append(0, 0, [0, 1, 2, 3], torch.zeros(4, dtype=torch.long), torch.randn(4, 2, 3, 3))
+        if number == 1:
+            writer.commit()
+        del writer
+    return tmp_path / "cache"
+
+
+def test_cuts_are_shown_with_their_share_of_the_work() -> None:
+    shown = hoarfrost("cuts", "cifar_resnet", "--data", "embedded")
+    assert shown.exit_code == 0
+    assert "layer1 16x28x28 NCHW 50.2 kB 39.9 %" in told(shown)
+    assert "5 more lie inside blocks or behind the stem (--all shows them)" in told(shown)
+    assert "stem.0" not in shown.output
+    assert "· stem.0" in hoarfrost("cuts", "cifar_resnet", "--data", "embedded", "--all").output
+
+
+def test_cuts_of_a_model_that_does_not_exist() -> None:
+    refused = hoarfrost("cuts", "resnt18")
+    assert refused.exit_code == 2
+    assert "resnet18" in told(refused)
+
+
+def test_no_line_is_wider_than_the_terminal(stored: Path) -> None:
+    for words in (["cuts", "resnet18", "--image-size", "64"], ["cache", "ls", str(stored)], ["train", "--help"]):
+        assert max(map(len, hoarfrost(*words).output.splitlines())) <= 80
+
+
+def test_caches_are_listed(stored: Path) -> None:
+    shown = told(hoarfrost("cache", "ls", stored))
+    for info in list_caches(stored):
+        assert f"{info.key} {info.state} layer1 4 x 1 linear 4" in shown
+
+
+def test_a_damaged_cache_is_found(stored: Path) -> None:
+    whole = hoarfrost("cache", "verify", stored)
+    assert (whole.exit_code, "nothing damaged" in told(whole)) == (0, True)
+    (ready,) = [info for info in list_caches(stored) if info.state == "ready"]
+    data = next(
+        path
+        for path in ready.path.iterdir()
+        if path.stat().st_size == max(p.stat().st_size for p in ready.path.iterdir())
+    )
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    data.write_bytes(bytes(content))
+    damaged = hoarfrost("cache", "verify", stored)
+    assert damaged.exit_code == 1
+    assert "damaged" in damaged.output
+    assert ready.key in damaged.output
+
+
+def test_pruning_removes_what_is_abandoned_and_no_more(stored: Path) -> None:
+    assert "1 removed" in hoarfrost("cache", "prune", stored).output
+    assert [info.state for info in list_caches(stored)] == ["ready"]
+    refused = hoarfrost("cache", "prune", stored, "--all", input="n\n")
+    assert (refused.exit_code, len(list_caches(stored))) == (1, 1)
+    kept = list_caches(stored)[0].key
+    assert "0 removed" in hoarfrost("cache", "prune", stored, "--all", "--yes", "--keep", kept).output
+    assert "1 removed" in hoarfrost("cache", "prune", stored, "--all", "--yes").output
+    assert list_caches(stored) == []
+
+
+def test_a_directory_that_is_not_there() -> None:
+    refused = hoarfrost("cache", "ls", "nowhere")
+    assert refused.exit_code == 2
+    assert "nowhere" in told(refused)
+
+
+def test_reports_of_several_runs_side_by_side(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        records = [
+            {"event": "start", "model": "m", "data": "d", "samples": 10, "epochs": 1, "seed": 0, "cuts": []},
+            {"event": "epoch", "epoch": 0, "depth": 0, "cut": None, "source": "images", "loss": 1.0, "accuracy": 0.5}
+            | {"seconds": 1.0, "cache_bytes": 0},
+        ]
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    done = hoarfrost("report", tmp_path / "one", tmp_path / "two", "--out", tmp_path / "both.html")
+    assert done.exit_code == 0, told(done)
+    page = (tmp_path / "both.html").read_text()
+    assert "one" in page
+    assert "two" in page
+    assert hoarfrost("report", tmp_path / "one").exit_code == 0
+    assert (tmp_path / "one/report.html").exists()
+    refused = hoarfrost("report", tmp_path)
+    assert refused.exit_code == 2
+    assert "metrics.jsonl cannot be read" in told(refused)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--freeze", "layer1"], "'layer1' is no schedule; write 5=layer1,10=layer2"),
+        (["--samples", "0"], "samples must lie between 1 and 10000"),
+        (["--cut", "layer1", "--freeze", "1=layer1"], "give cut or freeze, not both"),
+        (["--lr", "0"], "lr must be above 0"),
+        (["--resume"], "name the run's folder: --out"),
+        (["--resume", "--out", "nowhere"], "there is no run to resume in nowhere"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_sentence(words: list[str], sentence: str, tmp_path: Path) -> None:
+    out = [] if "--resume" in words else ["--out", str(tmp_path / "out")]
+    refused = hoarfrost("train", *words, *out)
+    assert refused.exit_code == 2
+    assert sentence in told(refused)
+    assert not (tmp_path / "out" / "model.safetensors").exists()

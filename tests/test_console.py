@@ -1,0 +1,90 @@
+"""What a run shows, line by line, at the width of a terminal."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from hoarfrost.console import RunDisplay, print_table
+from hoarfrost.report import Table
+
+START = {
+    "event": "start",
+    "model": "resnet18",
+    "data": "birds",
+    "samples": 12_345,
+    "epochs": 20,
+    "policy": "Schedule({5: 'layer1'})",
+    "cuts": ["layer1", "layer2"],
+    "transform": ["RandomErasing: image-only", "ToTensor: deterministic"],
+    "hardware": "a laptop",
+    "config": {"out": "runs/resnet18-birds"},
+}
+EPOCH = {
+    "event": "epoch",
+    "epoch": 9,
+    "depth": 1,
+    "cut": "features.denseblock3.denselayer12",
+    "source": "recompute",
+    "loss": 12.3456,
+    "accuracy": 1.0,
+    "test_accuracy": 0.4567,
+    "images_per_second": 123_456.7,
+    "cache_bytes": 999_500_000,
+    "saved_seconds": -3_723.0,
+}
+
+
+def shown(width: int, *records: dict[str, Any]) -> list[str]:
+    stream = io.StringIO()
+    with RunDisplay(Console(file=stream, width=width)) as display:
+        for record in records:
+            display.show(record)
+    return [line.rstrip() for line in stream.getvalue().splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_an_epoch_is_one_line(width: int) -> None:
+    lines = shown(width, START, EPOCH)
+    assert max(map(len, lines)) <= width
+    head, row = lines[-2:]
+    assert head.split() == ["epoch", "loss", "train", "test", "images/s", "frozen", "from", "stored", "saved"]
+    for number in ("10/20", "12.346", "100.0 %", "45.7 %", "123,457", "recompute"):
+        assert number in row
+
+
+def test_names_are_cut_at_their_beginning_where_room_is_short() -> None:
+    assert "…enselayer12" in shown(80, START, EPOCH)[-1]
+
+
+def test_only_steps_that_matter_are_told() -> None:
+    text = "\n".join(shown(100, START))
+    assert "RandomErasing: image-only" in text
+    assert "ToTensor" not in text
+    assert "12,345 training images, 20 epochs, 2 cuts" in text
+
+
+def test_warnings_of_hoarfrost_are_lines_of_the_display() -> None:
+    stream = io.StringIO()
+    with RunDisplay(Console(file=stream, width=80)), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("hoarfrost goes on by recomputing: no room", stacklevel=1)
+    assert "hoarfrost goes on by recomputing: no room" in stream.getvalue()
+    assert "UserWarning" not in stream.getvalue()
+
+
+def test_a_table_without_rows_is_its_title_and_note() -> None:
+    stream = io.StringIO()
+    print_table(Console(file=stream, width=80), Table("nothing damaged", ["cache"], [], note="1 cache checked"))
+    assert stream.getvalue().split("\n") == ["nothing damaged", "1 cache checked", ""]
+
+
+def test_markup_in_names_is_text() -> None:
+    stream = io.StringIO()
+    print_table(Console(file=stream, width=80), Table("[bold]", ["a"], [["[red]x"]]))
+    assert "[bold]" in stream.getvalue()
+    assert "[red]x" in stream.getvalue()
