@@ -94,7 +94,7 @@ def test_seconds_are_the_median_after_a_warm_up() -> None:
 
 def test_flops_of_a_step_are_those_of_its_products() -> None:
     # Forward 2 * 6 * 5; backward the same for the weight; none for the input, which needs no gradient.
-    assert training_flops(nn.Linear(6, 5, bias=False), torch.randn(4, 6)) == 2 * (2 * 6 * 5)
+    assert training_flops(nn.Linear(6, 5, bias=False), torch.randn(4, 6), 4) == 2 * (2 * 6 * 5)
 
 
 def test_to_count_flops_changes_nothing() -> None:
@@ -105,7 +105,7 @@ def test_to_count_flops_changes_nothing() -> None:
     gradients = {name: p.grad for name, p in model.named_parameters()}
     values = {name: grad.clone() for name, grad in gradients.items() if grad is not None}
     random = torch.get_rng_state()
-    training_flops(model, inputs)
+    training_flops(model, inputs, len(inputs))
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in state.items())
     assert all(parameter.grad is gradients[name] for name, parameter in model.named_parameters())
     assert all(torch.equal(values[name], p.grad) for name, p in model.named_parameters() if p.grad is not None)
@@ -122,7 +122,7 @@ def test_flops_are_counted_whatever_the_model_returns(wrap: Any) -> None:
         def forward(self, input: torch.Tensor) -> Any:
             return wrap(super().forward(input))
 
-    assert training_flops(Wrapping(6, 5, bias=False), torch.randn(4, 6)) == 120
+    assert training_flops(Wrapping(6, 5, bias=False), torch.randn(4, 6), 4) == 120
 
 
 def test_what_is_saved_is_counted_against_the_median_epoch_on_images() -> None:

@@ -217,7 +217,9 @@ def test_a_budget_for_one_view_stores_one_view() -> None:
 
 def test_a_prediction_that_was_too_low_costs_a_view_and_not_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     budget = int(bytes_of_one_view() * 1.3)
-    monkeypatch.setattr(Feeder, "_within_budget", lambda self, calibration, label: (calibration.spec, ""))
+    monkeypatch.setattr(
+        Feeder, "_within_budget", lambda self, calibration, label: (len(calibration.spec.view_channels), "")
+    )
     with frozen(views=Views(3, Selection(share=1.0)), disk_budget=budget) as freezer:
         epoch_of(freezer)
         assert freezer.cache is not None
@@ -509,18 +511,18 @@ def test_reopening_another_cache_names_the_field_that_differs(tmp_path: Path) ->
         assert freezer.cache is not None
         assert freezer._division is not None
         digest = freezer.cache.fingerprint.digest
-        assert freezer._feeder.reopen(freezer._division, digest)
+        assert freezer._feeder.reopen(freezer._division, [digest])
         with torch.no_grad():
             freezer.model.get_submodule("stem.0").weight.add_(1)  # type: ignore[union-attr,operator]
         with pytest.warns(UserWarning, match="hoarfrost builds the cache again: 'prefix' is .* here, but"):
-            assert not freezer._feeder.reopen(freezer._division, digest)
+            assert not freezer._feeder.reopen(freezer._division, [digest])
 
 
 def test_a_cache_that_is_gone_is_not_reopened() -> None:
     with frozen() as freezer:
         epoch_of(freezer)
         assert freezer._division is not None
-        assert not freezer._feeder.reopen(freezer._division, Fingerprint({}).digest)
+        assert not freezer._feeder.reopen(freezer._division, [Fingerprint({}).digest])
 
 
 def test_an_epoch_trained_on_features_leaves_the_images_alone() -> None:

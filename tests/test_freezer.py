@@ -579,9 +579,9 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any
         freezer.load_state_dict(state)
 
 
-@pytest.mark.parametrize("state", [{}, {"version": 2}], ids=["none", "newer"])
+@pytest.mark.parametrize("state", [{}, {"version": 3}], ids=["none", "newer"])
 def test_what_is_no_state_is_refused(state: dict[str, Any]) -> None:
-    text = "a freezer's state of version 1 is needed, this one has"
+    text = "a freezer's state of version 2 is needed, this one has"
     with freezer_of() as freezer, pytest.raises(CheckpointError, match=text):
         freezer.load_state_dict(state)
 

@@ -103,12 +103,12 @@ def test_a_cached_run_is_the_run_on_the_cache_in_memory(monkeypatch: pytest.Monk
     options: dict[str, Any] = {"policy": {1: "layer1"}, "views": 2, "ladder": 4, "epochs": 4}
     on_disk = train(resnet(), data, **options)
 
-    def in_memory(self: Feeder, division: Any, spec: Any, border: Any) -> MemoryCache:
-        writer = MemoryCache.create(None, self._fingerprint(division, spec, border), spec)
-        self._fill(writer, division, spec)  # type: ignore[arg-type]
+    def in_memory(self: Feeder, division: Any, specs: Any, calibration: Any) -> tuple[MemoryCache, ...]:
+        writer = MemoryCache.create(None, self._fingerprint(division, specs[0], calibration.border), specs[0])
+        self._fill({0: writer}, division, specs)  # type: ignore[dict-item]
         cache = writer.commit()
         cache.path = self._cache_dir
-        return cache
+        return (cache,)
 
     monkeypatch.setattr(Feeder, "_stored", in_memory)
     assert_same_run(train(resnet(), data, **options), on_disk)

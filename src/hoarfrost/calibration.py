@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from .cache import CacheSpec
 from .codecs import Codec, Exact, Ladder, RungMeasure, choose, measure_rungs
 from .codecs.features import find_non_finite
 from .costs import Decision, decide, seconds_of
-from .cuts import Cut
+from .cuts import Crossing, Cut
 from .errors import CodecError, NonFiniteError
 from .loading import Order
 from .samples import Frame, Samples
@@ -35,27 +36,40 @@ WHOLE_FROM = 0.75
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Another tensor that crosses the cut: what its cache will hold, and its bytes; integers have no rung."""
+
+    spec: CacheSpec
+    rung: RungMeasure | None
+    bytes_per_sample: float
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What was measured and chosen for one freeze.
 
     Attributes:
         spec: what the cache will hold (its `view_channels` say how many views, and what of each).
+        beside: likewise for the other tensors that cross the cut.
         decision: read or recompute, with the reason.
         rungs: every rung's harm and bytes; none where the user asked to recompute.
         rung: the chosen one.
         sensitivity: [C] of the channels, or None where no view can be derived.
         border: what derived features show where the base view has none, the better of those measured.
-        predicted_bytes: of the whole cache.
+        view_bytes: of the first view, of all that crosses.
+        predicted_bytes: of all views.
         prefix_seconds, read_seconds: of one epoch, in front of the suffix; reading is not measured where the user
             asked to recompute.
     """
 
     spec: CacheSpec
+    beside: tuple[Beside, ...]
     decision: Decision
     rungs: tuple[RungMeasure, ...]
     rung: RungMeasure | None
     sensitivity: Tensor | None
     border: Border
+    view_bytes: int
     predicted_bytes: int
     prefix_seconds: float
     read_seconds: float | None
@@ -66,7 +80,7 @@ class Calibration:
 
 
 def feature_spec(
-    cut: Cut,
+    crossing: Crossing,
     features: Tensor,
     order: Order,
     codec: Codec,
@@ -78,8 +92,9 @@ def feature_spec(
         chunk_size=order.chunk_size,
         shape=tuple(features.shape[1:]),
         dtype=features.dtype,
-        channel_axis=features.dim() - 1 if cut.layout == "tokens" else 1,
+        channel_axis=features.dim() - 1 if crossing.layout in ("tokens", "NHWC") else 1,
         channels_last=features.dim() == 4
+        and crossing.layout == "NCHW"
         and not features.is_contiguous()
         and features.is_contiguous(memory_format=torch.channels_last),
         codec=codec,
@@ -90,7 +105,7 @@ def feature_spec(
 def calibrate(
     *,
     source: PrefixSource,
-    suffix: Callable[[Tensor], Tensor],
+    suffix: Callable[[Any], Tensor],
     cut: Cut,
     samples: Samples,
     order: Order,
@@ -118,47 +133,57 @@ def calibrate(
     """
     base = renditions.view(event, 0, views.base)
     began = time.perf_counter()
-    first, _ = source.features(0, base)
+    crossings = cut.tensors
+    firsts, _ = source.tensors(0, base)
+    first = firsts[0]
     if mode == "recompute":
         # Plain freezing: nothing is measured that it does not need, so that it stays an honest rival.
         return Calibration(
-            spec=feature_spec(cut, first, order, Exact()),
+            spec=feature_spec(crossings[0], first, order, Exact()),
+            beside=tuple(
+                Beside(feature_spec(crossing, tensor, order, Exact()), None, 0.0)
+                for crossing, tensor in zip(crossings[1:], firsts[1:], strict=True)
+            ),
             decision=Decision("recompute", 0, "recomputed, as asked", None),
             rungs=(),
             rung=None,
             sensitivity=None,
             border=BORDERS[0],
+            view_bytes=0,
             predicted_bytes=0,
             prefix_seconds=order.chunks * (time.perf_counter() - began),
             read_seconds=None,
         )
     chunk_seconds = [time.perf_counter() - began]
-    room = SAMPLE_BYTES // max(1, first.numel() * first.element_size())
+    room = SAMPLE_BYTES // max(1, sum(tensor.numel() * tensor.element_size() for tensor in firsts))
     probe = max(1, min(4, -(-order.chunks // 16), room))
-    parts = [first]
+    parts = [firsts]
     for chunk in range(1, probe):
         began = time.perf_counter()
-        parts.append(source.features(chunk, base)[0])
+        parts.append(source.tensors(chunk, base)[0])
         chunk_seconds.append(time.perf_counter() - began)
-    features = torch.cat(parts)
-    spec = feature_spec(cut, features, order, Exact())
-    check_finite(features, spec, torch.cat([order.members(chunk) for chunk in range(probe)]))
+    sample = [torch.cat(column) for column in zip(*parts, strict=True)]
+    features = sample[0]
+    exact = [feature_spec(crossing, tensor, order, Exact()) for crossing, tensor in zip(crossings, sample, strict=True)]
+    spec = exact[0]
+    ids = torch.cat([order.members(chunk) for chunk in range(probe)])
+    floating = [number for number, tensor in enumerate(sample) if tensor.is_floating_point()]
+    for number in floating:
+        check_finite(sample[number], exact[number], ids)
 
-    rungs = measure_rungs(
-        lambda part: suffix(part.to(source.device)),
-        features,
-        ladder,
-        channel_axis=spec.channel_axis,
-        tolerance=tolerance,
-        chunk_size=order.chunk_size,
-        channels_last=spec.channels_last,
-    )
-    rung = pick(rungs, tolerance, floor)
+    measured = {
+        # The tolerance is for all of them together.
+        number: _rungs_of(number, sample, exact[number], suffix, ladder, tolerance / len(floating), source.device)
+        for number in floating
+    }
+    rungs = measured[0]
+    picked = {number: pick(found, tolerance / len(floating), floor) for number, found in measured.items()}
+    rung = picked[0]
     codec = rung.codec
 
     wanted = views.count if samples.pipeline.is_random and not views.feature_space else 1
     sensitivity, border = None, BORDERS[0]
-    if frame is not None and (wanted > 1 or views.feature_space) and derivable(cut, samples):
+    if frame is not None and not cut.others and (wanted > 1 or views.feature_space) and derivable(cut, samples):
         sensitivity, border = _sensitivity(features, source, samples, order, renditions, event, views, frame)
     channel_bytes = rung.bytes_per_sample * order.samples / spec.channels
     kept: tuple[int, ...] | None = None
@@ -169,12 +194,9 @@ def calibrate(
         kept = None if len(chosen) > WHOLE_FROM * len(sensitivity) else tuple(chosen.tolist())
 
     prefix_seconds = order.chunks * seconds_a_chunk(chunk_seconds)
-    physical = spec.physical(first)
-    payload = codec.encode(physical, spec.codec_axis)
-    read_seconds = order.chunks * seconds_of(
-        lambda: codec.decode(payload, tuple(physical.shape), physical.dtype, spec.codec_axis)
-    )
-    write_seconds = order.chunks * seconds_of(lambda: codec.encode(physical, spec.codec_axis), 1)
+    codecs = [picked[number].codec if number in picked else Exact() for number in range(len(sample))]
+    coded = [_seconds_to_code(*triple) for triple in zip(firsts, exact, codecs, strict=True)]
+    write_seconds, read_seconds = (order.chunks * sum(column) for column in list(zip(*coded, strict=True))[:2])
     decision = decide(
         epochs_left=epochs_left,
         views=wanted,
@@ -186,17 +208,64 @@ def calibrate(
     view_channels = (None, *[kept] * (max(decision.views, 1) - 1))
     share = 1.0 if kept is None else len(kept) / spec.channels
     stored = 1 + share * (len(view_channels) - 1)
+    beside = tuple(
+        Beside(
+            feature_spec(crossings[number], sample[number], order, codecs[number], (None,) * len(view_channels)),
+            picked.get(number),
+            picked[number].bytes_per_sample if number in picked else coded[number][2] / len(first),
+        )
+        for number in range(1, len(sample))
+    )
+    others = sum(other.bytes_per_sample for other in beside)
     return Calibration(
-        spec=feature_spec(cut, features, order, codec, view_channels),
+        spec=feature_spec(crossings[0], features, order, codec, view_channels),
+        beside=beside,
         decision=decision,
         rungs=tuple(rungs),
         rung=rung,
         sensitivity=sensitivity,
         border=border,
-        predicted_bytes=round(rung.bytes_per_sample * order.samples * stored),
+        view_bytes=round((rung.bytes_per_sample + others) * order.samples),
+        predicted_bytes=round((rung.bytes_per_sample * stored + others * len(view_channels)) * order.samples),
         prefix_seconds=prefix_seconds,
         read_seconds=read_seconds,
     )
+
+
+def _rungs_of(
+    number: int,
+    sample: Sequence[Tensor],
+    spec: CacheSpec,
+    suffix: Callable[[Any], Tensor],
+    ladder: Ladder,
+    tolerance: float,
+    device: torch.device,
+) -> list[RungMeasure]:
+    """Each rung's harm and bytes for one of the tensors that cross, the others exact."""
+
+    def call_with(part: Tensor, start: int) -> Any:
+        rows = [part if n == number else t[start : start + len(part)] for n, t in enumerate(sample)]
+        moved = tuple(row.to(device) for row in rows)
+        return moved if len(moved) > 1 else moved[0]
+
+    return measure_rungs(
+        suffix,
+        sample[number],
+        ladder,
+        channel_axis=spec.channel_axis,
+        tolerance=tolerance,
+        chunk_size=spec.chunk_size,
+        channels_last=spec.channels_last,
+        call_with=call_with,
+    )
+
+
+def _seconds_to_code(features: Tensor, spec: CacheSpec, codec: Codec) -> tuple[float, float, int]:
+    """Seconds to encode and to decode one chunk, and its bytes."""
+    physical = spec.physical(features)
+    payload = codec.encode(physical, spec.codec_axis)
+    decode = seconds_of(lambda: codec.decode(payload, tuple(physical.shape), physical.dtype, spec.codec_axis))
+    return seconds_of(lambda: codec.encode(physical, spec.codec_axis), 1), decode, len(payload)
 
 
 def seconds_a_chunk(measured: Sequence[float]) -> float:
@@ -232,8 +301,8 @@ def check_finite(features: Tensor, spec: CacheSpec, ids: Tensor) -> None:
 
 
 def derivable(cut: Cut, samples: Samples) -> bool:
-    """Whether features of one view can be made from those of another: a feature map, and geometry to follow."""
-    return cut.layout == "NCHW" and any(step.kind == "paired" for step in samples.pipeline.steps)
+    """Whether features of one view can be made from those of another: one feature map, and geometry to follow."""
+    return cut.layout == "NCHW" and not cut.others and any(step.kind == "paired" for step in samples.pipeline.steps)
 
 
 def _sensitivity(
@@ -261,10 +330,10 @@ def _sensitivity(
     return found[best], best
 
 
-def suffix_in_eval(suffix: nn.Module) -> Callable[[Tensor], Tensor]:
+def suffix_in_eval(suffix: nn.Module) -> Callable[[Any], Tensor]:
     """The suffix as a function for measuring: in eval, without gradients, its flags put back after each call."""
 
-    def call(features: Tensor) -> Tensor:
+    def call(features: Any) -> Tensor:
         flags = {module: module.training for module in suffix.modules()}
         suffix.eval()
         try:

@@ -39,8 +39,8 @@ def _wait_for(device: torch.device | None) -> None:
         torch.cuda.synchronize(device)
 
 
-def training_flops(module: nn.Module, inputs: Tensor) -> int:
-    """FLOPs of one training step on `inputs` [B, ...], forward and backward, per sample.
+def training_flops(module: nn.Module, inputs: Any, samples: int) -> int:
+    """FLOPs of one training step on `inputs` of so many samples, forward and backward, per sample.
 
     Counted by torch's FlopCounterMode over the operations that run: buffers, gradients and random state of `module`
     are put back.
@@ -60,11 +60,12 @@ def training_flops(module: nn.Module, inputs: Tensor) -> int:
                 buffer.copy_(buffers[name])
         for name, parameter in module.named_parameters():
             parameter.grad = gradients[name]
-    return int(counter.get_total_flops()) // len(inputs)
+    return int(counter.get_total_flops()) // samples
 
 
-def _cuda_devices(inputs: Tensor) -> list[int]:
-    return [inputs.device.index] if inputs.is_cuda and inputs.device.index is not None else []
+def _cuda_devices(inputs: Any) -> list[int]:
+    tensors = [inputs] if isinstance(inputs, Tensor) else [item for item in inputs if isinstance(item, Tensor)]
+    return sorted({t.device.index for t in tensors if t.is_cuda and t.device.index is not None})
 
 
 def _sum_of(output: object) -> Tensor:

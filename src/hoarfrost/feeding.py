@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from .cuts import Cut
 from .errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError, StaleCacheError
 from .loading import Order, feature_batches
 from .samples import Frame, Samples
-from .sources import CacheSource, PrefixSource, Renditions
+from .sources import CacheSource, PrefixSource, Renditions, Together
 from .views import Views
 
 __all__ = ["Division", "Feeder"]
@@ -78,30 +78,44 @@ class Feeder:
         self._device, self._channels_last, self._frame = device, channels_last, frame
         self._say = say
         self.renditions = Renditions(samples, seed)
-        self.cache: Cache | None = None
+        self.caches: tuple[Cache, ...] = ()
+        """One for each tensor that crosses the cut; none when recomputing."""
         self.rung = 0
         """Position of the current rung in the ladder; the next cache does not start below it."""
-        self._source: PrefixSource | CacheSource | None = None
-        self._spec: CacheSpec | None = None
+        self._sources: tuple[tuple[PrefixSource | CacheSource, CacheSpec], ...] = ()
+
+    @property
+    def cache(self) -> Cache | None:
+        """The stored features, or None; what else crosses the cut is stored beside them."""
+        return self.caches[0] if self.caches else None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk of all that crosses."""
+        return sum(cache.nbytes for cache in self.caches)
 
     @property
     def ready(self) -> bool:
         """Whether `batches` can be called: a cache that has vanished from the disk has to be built again."""
-        return self._source is not None and (self.cache is None or self.cache.path.is_dir())
+        return bool(self._sources) and all(cache.path.is_dir() for cache in self.caches)
 
     def reset(self) -> None:
         """The division has changed: what was read so far is no longer what the suffix needs."""
-        self._source = None
+        self._sources = ()
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch of features [B, ...] and targets [B, ...] on the device."""
-        if self._source is None or self._spec is None:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, Tensor]]:
+        """One epoch of features [B, ...], or tuples of all that crosses, and targets [B, ...] on the device."""
+        if not self._sources:
             raise RuntimeError("Feeder.batches before Feeder.settle")
         device = None if self._device.type == "cpu" else self._device
-        for batch in feature_batches(
-            self._source, self.order, self._spec, epoch, self._batch_size, start=start, device=device
-        ):
-            yield batch.features, batch.targets
+        # The order is a pure function of seed and epoch, so that the tensors of one batch belong together.
+        columns = [
+            feature_batches(source, self.order, spec, epoch, self._batch_size, start=start, device=device)
+            for source, spec in self._sources
+        ]
+        for batches in zip(*columns, strict=True):
+            features = tuple(batch.features for batch in batches)
+            yield features if len(features) > 1 else features[0], batches[0].targets
 
     def settle(self, division: Division, epochs_left: int | None, policy: str) -> None:
         """Measure, choose, store if that pays and fits, and say what was decided.
@@ -125,14 +139,15 @@ class Feeder:
             mode=self._mode,
             frame=self._frame,
         )
-        decision, choice, spec = calibration.decision.reason, calibration.decision.choice, calibration.spec
-        previous, self.cache = self.cache, None
+        decision, choice = calibration.decision.reason, calibration.decision.choice
+        specs = [calibration.spec, *(other.spec for other in calibration.beside)]
+        previous, self.caches = self.caches, ()
         build_seconds = 0.0
         if choice == "cache":
             began = time.perf_counter()
             try:
-                self.cache, note = self._stored_within_budget(division, calibration)
-                spec = self.cache.spec
+                self.caches, note = self._stored_within_budget(division, calibration)
+                specs = [cache.spec for cache in self.caches]
                 decision = "; ".join(filter(None, (decision, note)))
             except (BudgetError, CacheDirectoryError, CacheBusyError) as error:
                 choice, decision = (
@@ -143,9 +158,10 @@ class Feeder:
             build_seconds = time.perf_counter() - began
         if self.cache is not None and calibration.rung is not None:
             self.rung = calibration.rung.index
-        self._use(division, spec, views)
-        if previous is not None and (self.cache is None or previous.path != self.cache.path):
-            previous.drop()
+        self._use(division, specs, views)
+        for cache in previous:
+            if cache.path not in [kept.path for kept in self.caches]:
+                cache.drop()
         stored = None if self.cache is None else self.cache.spec.view_channels
         self._say(
             {
@@ -172,41 +188,55 @@ class Feeder:
                 "views": len(stored) if stored else 0,
                 "predicted_bytes": calibration.predicted_bytes,
                 "build_seconds": build_seconds,
-                "cache_bytes": self.cache.nbytes if self.cache else 0,
-                "dense_bytes": self.cache.dense_nbytes if self.cache else 0,
+                "beside": [
+                    {
+                        "tensor": str(crossing.source),
+                        "codec": str(other.spec.codec),
+                        "kl": None if other.rung is None else other.rung.harm,
+                        "bytes_per_sample": other.bytes_per_sample,
+                    }
+                    for crossing, other in zip(division.cut.others, calibration.beside, strict=True)
+                ],
+                "cache_bytes": self.nbytes,
+                "dense_bytes": sum(cache.dense_nbytes for cache in self.caches),
             }
         )
 
-    def reopen(self, division: Division, digest: str) -> bool:
-        """Go on with the cache of an earlier process; False if it is gone or was made from something else."""
+    def reopen(self, division: Division, digests: Sequence[str]) -> bool:
+        """Go on with the caches of an earlier process; False if one is gone or was made from something else."""
+        if len(digests) != len(division.cut.tensors):
+            return False
+        found = []
         try:
-            cache = Cache.open(self._cache_dir / digest[:16])
-            cache = Cache.open(cache.path, self._fingerprint(division, cache.spec, _border_of(cache)))
+            for tensor, digest in enumerate(digests):
+                cache = Cache.open(self._cache_dir / digest[:16])
+                found.append(Cache.open(cache.path, self._fingerprint(division, cache.spec, _border_of(cache), tensor)))
         except (StaleCacheError, CorruptChunkError) as error:
             warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
             return False
         except CacheDirectoryError:
             return False
-        self.cache = cache
-        self._use(division, cache.spec, self._views_at(division))
+        self.caches = tuple(found)
+        self._use(division, [cache.spec for cache in found], self._views_at(division))
         return True
 
     # ------------------------------------------------------------------ storing
 
-    def _stored_within_budget(self, division: Division, calibration: Calibration) -> tuple[Cache, str]:
-        """The cache, and what had to be left out for it.
+    def _stored_within_budget(self, division: Division, calibration: Calibration) -> tuple[tuple[Cache, ...], str]:
+        """The caches, and what had to be left out for it.
 
         What was predicted from a sample can turn out too small: then a view less is tried.
         """
-        spec, note = self._within_budget(calibration, division.cut.label)
+        specs = [calibration.spec, *(other.spec for other in calibration.beside)]
+        count, note = self._within_budget(calibration, division.cut.label)
         while True:
+            fewer = [replace(spec, view_channels=spec.view_channels[:count]) for spec in specs]
             try:
-                return self._stored(division, spec, calibration.border), note
+                return self._stored(division, fewer, calibration), note
             except BudgetError:
-                count = len(spec.view_channels) - 1
+                count -= 1
                 if not count:
                     raise
-                spec = replace(spec, view_channels=spec.view_channels[:count])
                 note = f"{count} of {len(calibration.spec.view_channels)} views, for more there was no room"
 
     def _views_at(self, division: Division) -> Views:
@@ -220,16 +250,16 @@ class Feeder:
         )
         return replace(self._views, feature_space=False)
 
-    def _within_budget(self, calibration: Calibration, label: str) -> tuple[CacheSpec, str]:
-        """What can be stored under the disk budget: fewer views if need be.
+    def _within_budget(self, calibration: Calibration, label: str) -> tuple[int, str]:
+        """How many views can be stored under the disk budget.
 
         Raises:
             BudgetError: not even one view fits.
         """
         spec, needed, budget = calibration.spec, calibration.predicted_bytes, self._disk_budget
         if budget is None or needed <= budget:
-            return spec, ""
-        one = 0 if calibration.rung is None else round(calibration.rung.bytes_per_sample * self.order.samples)
+            return len(spec.view_channels), ""
+        one = calibration.view_bytes
         if one > budget:
             raise BudgetError(
                 f"the disk budget is {budget:,} bytes, one view of {self.order.samples:,} samples at cut {label!r} "
@@ -241,48 +271,75 @@ class Feeder:
             if n == 1 or needed * n / len(spec.view_channels) <= budget
         )
         note = f"{count} of {len(spec.view_channels)} views, to stay within the disk budget of {budget:,} bytes"
-        return replace(spec, view_channels=spec.view_channels[:count]), note
+        return count, note
 
-    def _stored(self, division: Division, spec: CacheSpec, border: Border) -> Cache:
-        """The cache of this division: an identical one that stands already, or a new one."""
-        fingerprint = self._fingerprint(division, spec, border)
+    def _stored(self, division: Division, specs: Sequence[CacheSpec], calibration: Calibration) -> tuple[Cache, ...]:
+        """The caches of this division: identical ones that stand already, and new ones."""
+        standing: dict[int, Cache] = {}
+        writers: dict[int, CacheWriter] = {}
+        shares = self._shares(calibration)
         try:
-            return Cache.open(self._cache_dir / fingerprint.key, fingerprint)
-        except CacheDirectoryError:
-            pass  # there is none yet
-        except CorruptChunkError as error:
-            warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
-        writer = Cache.create(self._cache_dir, fingerprint, spec, budget_bytes=self._disk_budget)
-        try:
-            self._fill(writer, division, spec)
-            return writer.commit()
+            for tensor, spec in enumerate(specs):
+                fingerprint = self._fingerprint(division, spec, calibration.border, tensor)
+                try:
+                    standing[tensor] = Cache.open(self._cache_dir / fingerprint.key, fingerprint)
+                    continue
+                except CacheDirectoryError:
+                    pass  # there is none yet
+                except CorruptChunkError as error:
+                    warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
+                writers[tensor] = Cache.create(self._cache_dir, fingerprint, spec, budget_bytes=shares[tensor])
+            if writers:
+                self._fill(writers, division, specs)
+            # One after the other: a crash in between leaves whole caches, and the build of the others goes on.
+            return tuple(standing[n] if n in standing else writers[n].commit() for n in range(len(specs)))
         except Exception:
-            writer.abort()
+            for writer in writers.values():
+                writer.abort()
             raise
 
-    def _fill(self, writer: CacheWriter, division: Division, spec: CacheSpec) -> None:
+    def _shares(self, calibration: Calibration) -> list[int | None]:
+        """The disk budget, divided between the tensors that cross as their bytes will be."""
+        if self._disk_budget is None or not calibration.beside:
+            return [self._disk_budget] * (1 + len(calibration.beside))
+        others = [round(other.bytes_per_sample * self.order.samples) for other in calibration.beside]
+        sizes = [calibration.view_bytes - sum(others), *others]
+        return [self._disk_budget * size // max(1, calibration.view_bytes) for size in sizes]
+
+    def _fill(self, writers: Mapping[int, CacheWriter], division: Division, specs: Sequence[CacheSpec]) -> None:
         """One pass of the prefix for each view; a thread encodes and writes what the prefix has computed."""
-        source = self._prefix_source(division, spec)
+        source = self._prefix_source(division, specs[0])
         with ThreadPoolExecutor(1, "hoarfrost-write") as writing:
             pending: list[Future[int]] = []
-            for view, channels in enumerate(spec.view_channels):
+            for view in range(len(specs[0].view_channels)):
                 draw = self.renditions.view(division.event, view, self._views.base)
-                todo = [chunk for chunk in range(self.order.chunks) if (chunk, view) not in writer.done]
+                todo = [
+                    chunk
+                    for chunk in range(self.order.chunks)
+                    if any((chunk, view) not in writer.done for writer in writers.values())
+                ]
                 members = [self.order.members(chunk) for chunk in todo]
                 rendered = self._samples.stream(members, draw)
                 for chunk, ids, (images, targets) in zip(todo, members, rendered, strict=True):
-                    features = source.run(images)
-                    if channels is not None:
-                        features = features.index_select(spec.channel_axis, torch.tensor(channels))
-                    if len(pending) >= WRITES_AHEAD:
-                        pending.pop(0).result()
-                    pending.append(writing.submit(writer.append, chunk, view, ids, targets, features))
+                    tensors = source.run(images)
+                    for number, writer in writers.items():
+                        if (chunk, view) in writer.done:
+                            continue
+                        features, channels = tensors[number], specs[number].view_channels[view]
+                        if channels is not None:
+                            features = features.index_select(specs[number].channel_axis, torch.tensor(channels))
+                        if len(pending) >= WRITES_AHEAD:
+                            pending.pop(0).result()
+                        pending.append(writing.submit(writer.append, chunk, view, ids, targets, features))
             for waiting in pending:
                 waiting.result()
 
-    def _fingerprint(self, division: Division, spec: CacheSpec, border: Border) -> Fingerprint:
+    def _fingerprint(self, division: Division, spec: CacheSpec, border: Border, tensor: int = 0) -> Fingerprint:
+        crossing = division.cut.tensors[tensor]
+        which = {"tensor": {"source": str(crossing.source), "number": crossing.number}} if tensor else {}
         return Fingerprint(
             {
+                **which,
                 "prefix": hash_tensors(division.prefix.state_dict()),
                 "cut": division.cut.label,
                 "samples": len(self._samples),
@@ -307,22 +364,29 @@ class Feeder:
 
     # ------------------------------------------------------------------ reading
 
-    def _use(self, division: Division, spec: CacheSpec, views: Views) -> None:
-        self._spec = spec
-        prefix = self._prefix_source(division, spec)
-        if self.cache is None:
-            self._source = prefix
+    def _use(self, division: Division, specs: Sequence[CacheSpec], views: Views) -> None:
+        together = Together(len(specs)) if len(specs) > 1 else None
+        prefixes = [
+            replace(self._prefix_source(division, spec), tensor=number, together=together)
+            for number, spec in enumerate(specs)
+        ]
+        if not self.caches:
+            self._sources = tuple(zip(prefixes, specs, strict=True))
             return
-        stored = len(spec.view_channels)
-        self._source = CacheSource(
-            cache=self.cache,
+        read = [self._cache_source(division, *pair, views) for pair in zip(self.caches, prefixes, strict=True)]
+        self._sources = tuple(zip(read, specs, strict=True))
+
+    def _cache_source(self, division: Division, cache: Cache, prefix: PrefixSource, views: Views) -> CacheSource:
+        stored = len(cache.spec.view_channels)
+        return CacheSource(
+            cache=cache,
             order=self.order,
             views=views,
             stored_views=stored,
             draws=[self.renditions.view(division.event, view, views.base) for view in range(stored)],
             samples=self._samples,
             frame=self._frame,
-            border=_border_of(self.cache),
+            border=_border_of(cache),
             healer=prefix,
             live_draw=self.renditions.live,
             on_heal=lambda chunk, view, reason: self._say(

@@ -31,7 +31,7 @@ __all__ = ["Freezer"]
 
 MODES = ("auto", "cache", "recompute")
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 EXAMPLES = 8
 """Images that cuts are found and verified on."""
@@ -78,6 +78,7 @@ class Freezer:
         tolerance: harm that the ladder's rung may do: mean KL divergence of the outputs, in nats.
         workers: processes that read and render images ahead.
         channels_last: hand images to the model in that memory format (faster convolutions on most devices).
+        max_tensors: how many tensors may cross a cut, as in `find_cuts`; `batches` then gives tuples of features.
 
     Raises:
         ArgumentError: an argument of the wrong kind or out of range.
@@ -108,6 +109,7 @@ class Freezer:
         tolerance: float = 1e-3,
         workers: int = 0,
         channels_last: bool = False,
+        max_tensors: int = 1,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ArgumentError(f"model must be a torch.nn.Module, not {type(model).__name__}")
@@ -149,7 +151,7 @@ class Freezer:
         try:
             self.batch_size = usable_batch_size(batch_size, len(self._samples))
             self._example = self._render_example()
-            self.cuts: tuple[Cut, ...] = tuple(find_cuts(model, self._example))
+            self.cuts: tuple[Cut, ...] = storable(find_cuts(model, self._example, max_tensors=max_tensors))
             if not self.cuts and self.policy != Never():
                 raise NoCutError(
                     f"{type(model).__name__} has no place where it can be divided: in no module of it is the output "
@@ -179,8 +181,10 @@ class Freezer:
 
     # ------------------------------------------------------------------ what a loop calls
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, Tensor]]:
         """The epoch's batches, on the device: images [B, C, H, W] or features [B, ...], and targets [B, ...].
+
+        Where several tensors cross the cut, features are a tuple of them.
 
         Every sample comes once. The order depends on the seed and the epoch only.
 
@@ -202,12 +206,12 @@ class Freezer:
             else:
                 yield from self._feeder.batches(epoch, start)
 
-    def __call__(self, inputs: Tensor) -> Any:
+    def __call__(self, inputs: Tensor | tuple[Tensor, ...]) -> Any:
         """The model's output for what `batches` gave: the whole model on images, the suffix on features."""
         division = self._division
         if division is None:
             return self.model(inputs)
-        if inputs.shape[1:] != division.cut.shape:
+        if isinstance(inputs, Tensor) and (division.cut.others or inputs.shape[1:] != division.cut.shape):
             raise ArgumentError(
                 f"the freezer is at cut {division.cut.label!r} and takes features [B, "
                 f"{', '.join(map(str, division.cut.shape))}] from batches(), not {list(inputs.shape)}; "
@@ -236,7 +240,7 @@ class Freezer:
                 "source": self.source,
                 "seconds": seconds,
                 "images_per_second": len(self._samples) / seconds if seconds else None,
-                "cache_bytes": self.cache.nbytes if self.cache else 0,
+                "cache_bytes": self._feeder.nbytes,
                 "saved_seconds": self._clock.saved_seconds(),
                 **known,
             }
@@ -277,11 +281,11 @@ class Freezer:
         and the forward of the prefix where it is recomputed."""
         few = self._example[:2]
         if self._division is None:
-            return training_flops(self.model, few)
+            return training_flops(self.model, few, len(few))
         with torch.no_grad():
             features = self._division.prefix(few)
         recomputed = self._division.cut.prefix_flops if self.cache is None else 0
-        return training_flops(self._division.suffix, features) + recomputed
+        return training_flops(self._division.suffix, features, len(few)) + recomputed
 
     def describe(self) -> list[str]:
         """What Hoarfrost will do with each step of the transform, one line a step."""
@@ -299,7 +303,7 @@ class Freezer:
             "rung": self._feeder.rung,
             "seed": self.seed,
             "samples": len(self._samples),
-            "fingerprint": self.cache.fingerprint.digest if self.cache else None,
+            "fingerprints": [cache.fingerprint.digest for cache in self._feeder.caches],
             "metrics": [dict(metrics) for metrics in self._metrics],
             "history": list(self.history),
             "clock": self._clock.state_dict(),
@@ -334,13 +338,12 @@ class Freezer:
         self._feeder.rung = int(state["rung"])
         self._epoch = self._asked = int(state["epoch"])
         self._metrics = list(state["metrics"])
-        for record in state["history"]:
-            self._record(record)
+        self.history = [dict(record) for record in state["history"]]
         self._clock.load_state_dict(state["clock"])
         if state["policy"] is not None:
             self.policy.load_state_dict(state["policy"])  # type: ignore[attr-defined]
-        if self._division is not None and state["fingerprint"] is not None:
-            self._feeder.reopen(self._division, state["fingerprint"])
+        if self._division is not None and state["fingerprints"]:
+            self._feeder.reopen(self._division, state["fingerprints"])
 
     def close(self) -> None:
         """Give the data set its transform back; remove the temporary cache. The model stays frozen as it is."""
@@ -419,6 +422,11 @@ class Freezer:
         self.history.append(record)
         if self.listener is not None:
             self.listener(record)
+
+
+def storable(cuts: Sequence[Cut]) -> tuple[Cut, ...]:
+    """The cuts of which all that crosses can be stored: tensors with one entry or more for each sample."""
+    return tuple(cut for cut in cuts if all(crossing.shape for crossing in cut.tensors))
 
 
 def usable_batch_size(batch_size: int, samples: int) -> int:

@@ -17,7 +17,7 @@ from .loading import Block, Order, mix
 from .samples import Frame, Samples
 from .views import Views
 
-__all__ = ["CacheSource", "PrefixSource", "Renditions"]
+__all__ = ["CacheSource", "PrefixSource", "Renditions", "Together"]
 
 
 class Renditions:
@@ -53,9 +53,32 @@ class Renditions:
         return draw
 
 
+class Together:
+    """What one pass of the prefix gave for a chunk, kept until the sources of all its tensors have taken their own."""
+
+    def __init__(self, tensors: int) -> None:
+        self._tensors = tensors
+        self._held: dict[tuple[int, int], tuple[tuple[Tensor, ...], Tensor, set[int]]] = {}
+
+    def take(
+        self, chunk: int, epoch: int, tensor: int, compute: Callable[[], tuple[tuple[Tensor, ...], Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        key = chunk, epoch
+        if key not in self._held:
+            self._held[key] = (*compute(), set(range(self._tensors)))
+        features, targets, waiting = self._held[key]
+        waiting.discard(tensor)
+        if not waiting:
+            del self._held[key]
+        return features[tensor], targets
+
+
 @dataclass
 class PrefixSource:
-    """Runs the frozen prefix on freshly rendered images, a chunk at a time."""
+    """Runs the frozen prefix on freshly rendered images, a chunk at a time.
+
+    Where several tensors cross the cut, each has a source; `tensor` says which one this gives.
+    """
 
     prefix: nn.Module
     samples: Samples
@@ -66,11 +89,17 @@ class PrefixSource:
     device: torch.device
     channels_last: bool = False
     concurrent: bool = False
+    tensor: int = 0
+    together: Together | None = None
 
     def load(self, chunk: int, epoch: int) -> Block:
         if self.spec is None:
             raise RuntimeError("PrefixSource.load needs the features' layout")
-        features, targets = self.features(chunk, self.draw_for(chunk, epoch))
+        draw = self.draw_for(chunk, epoch)
+        if self.together is None:
+            features, targets = self.features(chunk, draw)
+        else:
+            features, targets = self.together.take(chunk, epoch, self.tensor, lambda: self.tensors(chunk, draw))
         return Block(dense_block(features, self.spec), targets)
 
     def recover(self, chunk: int, epoch: int, reason: Exception) -> Block:
@@ -78,17 +107,23 @@ class PrefixSource:
 
     def features(self, chunk: int, draw: Draw) -> tuple[Tensor, Tensor]:
         """Features [n, ...] of a chunk's samples under a draw, and targets [n, ...]."""
+        tensors, targets = self.tensors(chunk, draw)
+        return tensors[self.tensor], targets
+
+    def tensors(self, chunk: int, draw: Draw) -> tuple[tuple[Tensor, ...], Tensor]:
+        """All that crosses the cut for a chunk's samples, and targets [n, ...]."""
         images, targets = self.samples.images(self.order.members(chunk), draw)
         return self.run(images), targets
 
-    def run(self, images: Tensor) -> Tensor:
-        """Features [n, ...] of images [n, C, H, W], on the CPU, in the memory format that the prefix gives."""
+    def run(self, images: Tensor) -> tuple[Tensor, ...]:
+        """All that crosses, each [n, ...], of images [n, C, H, W]: on the CPU, in the prefix's own memory format."""
         with torch.no_grad():
             images = images.to(self.device)
             if self.channels_last and images.dim() == 4:
                 images = images.contiguous(memory_format=torch.channels_last)
-            features: Tensor = self.prefix(images)
-            return features.to("cpu")
+            features = self.prefix(images)
+            tensors = (features,) if isinstance(features, Tensor) else features
+            return tuple(tensor.to("cpu") for tensor in tensors)
 
 
 def dense_block(features: Tensor, spec: CacheSpec) -> Packed:

@@ -107,6 +107,8 @@ def fit(
     epoch, step, tally = 0, 0, Tally()
     if resume:
         epoch, step, tally = _resume(checkpoint, freezer, optimizer, schedule, epochs)
+        if freezer.listener is not None:
+            freezer.listener({"event": "resume", "epoch": epoch, "step": step})
 
     def save() -> None:
         if checkpoint is not None:

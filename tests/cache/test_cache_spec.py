@@ -7,7 +7,7 @@ import torch
 from cache_cases import make_spec
 
 from hoarfrost.cache import CacheSpec
-from hoarfrost.codecs import Exact
+from hoarfrost.codecs import Exact, Linear
 from hoarfrost.errors import ArgumentError
 
 
@@ -56,7 +56,7 @@ def test_tokens_keep_their_channels_last() -> None:
         ({"chunk_size": 0}, "must be positive"),
         ({"shape": ()}, "must be positive"),
         ({"shape": (0, 2)}, "must be positive"),
-        ({"dtype": torch.int64}, "features are floats, not torch.int64"),
+        ({"dtype": torch.int64, "codec": Linear(4)}, "torch.int64 features are stored exactly, not by"),
         ({"channel_axis": 4}, "channel_axis 4 is no axis"),
         ({"channels_last": True, "shape": (3, 4)}, "channels_last is for"),
         ({"view_channels": ()}, "view 0 stores all channels"),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hoarfrost.codecs import Codec, codec_from_config
+from hoarfrost.codecs import Codec, Exact, codec_from_config
 from hoarfrost.errors import ArgumentError
 
 __all__ = ["CacheSpec", "dtype_named", "name_of"]
@@ -61,8 +61,8 @@ class CacheSpec:
             raise ArgumentError(
                 f"samples, chunk_size and shape must be positive: {self.samples}, {self.chunk_size}, {self.shape}"
             )
-        if not self.dtype.is_floating_point:
-            raise ArgumentError(f"features are floats, not {self.dtype}")
+        if not self.dtype.is_floating_point and self.codec != Exact():
+            raise ArgumentError(f"{self.dtype} features are stored exactly, not by {self.codec}")
         if not 1 <= self.channel_axis <= len(self.shape):
             raise ArgumentError(f"channel_axis {self.channel_axis} is no axis of a batch of {self.shape}")
         if self.channels_last and (len(self.shape) != 3 or self.channel_axis != 1):

@@ -19,9 +19,9 @@ FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _BLOCK = 1 << 18
 
 
-def check_shape(shape: Sequence[int], dtype: torch.dtype, channel_axis: int) -> None:
+def check_shape(shape: Sequence[int], dtype: torch.dtype, channel_axis: int, *, any_dtype: bool = False) -> None:
     """Raises `CodecError` for what is not a batch of features with a channel axis behind the batch axis."""
-    if dtype not in FLOAT_DTYPES:
+    if dtype not in FLOAT_DTYPES and not any_dtype:
         raise CodecError(f"codecs take float16, bfloat16, float32 or float64 features, not {dtype}")
     if not 1 <= channel_axis < len(shape):
         raise CodecError(f"channel_axis {channel_axis} is no axis behind the batch axis of shape {tuple(shape)}")
@@ -29,9 +29,9 @@ def check_shape(shape: Sequence[int], dtype: torch.dtype, channel_axis: int) -> 
         raise CodecError(f"features of shape {tuple(shape)} are empty")
 
 
-def check_features(features: Tensor, channel_axis: int) -> Tensor:
+def check_features(features: Tensor, channel_axis: int, *, any_dtype: bool = False) -> Tensor:
     """`features`, detached; raises `CodecError` as `check_shape` does."""
-    check_shape(features.shape, features.dtype, channel_axis)
+    check_shape(features.shape, features.dtype, channel_axis, any_dtype=any_dtype)
     return features.detach()
 
 

@@ -49,13 +49,15 @@ def measure_rungs(
     *,
     chunk_size: int = 64,
     channels_last: bool = False,
+    call_with: Callable[[Tensor, int], Any] = lambda part, start: part,
 ) -> list[RungMeasure]:
     """What each rung costs and harms on `features` (`[N, ...]`, a calibration sample), gentle to strong.
 
     `suffix` is any callable from features to outputs: a tensor, or a mapping, tuple or object whose
     `logits` or first tensor counts. Modules are run in eval mode without gradients, and their flags
     restored. Features are encoded in chunks of `chunk_size` as the cache does, since the range of a channel
-    is that of its chunk; with `channels_last` in that physical order.
+    is that of its chunk; with `channels_last` in that physical order. `call_with(part, start)` makes what the
+    suffix is called with of a part that begins at row `start`, where it takes more than these features.
 
     Raises:
         ArgumentError: the suffix gives no tensor, or outputs that are not finite on the exact features.
@@ -63,19 +65,20 @@ def measure_rungs(
     """
     features = check_features(features, channel_axis)
     parts = torch.split(features, chunk_size)
+    starts = range(0, len(features), chunk_size)
     measures = []
     with _evaluating(suffix):
-        exact = [_tensor(suffix(part)) for part in parts]
+        exact = [_tensor(suffix(call_with(part, start))) for part, start in zip(parts, starts, strict=True)]
         if not all(bool(output.isfinite().all()) for output in exact):
             raise ArgumentError("the suffix's outputs on the exact features are not finite: harm cannot be measured")
         dense_bytes = features[0].numel() * 4
         for index, codec in enumerate(ladder):
             size, outputs, refused = 0, [], None
             try:
-                for part in parts:
+                for part, start in zip(parts, starts, strict=True):
                     nbytes, decoded = _there_and_back(codec, part, channel_axis, channels_last)
                     size += nbytes
-                    outputs.append(_tensor(suffix(decoded)))
+                    outputs.append(_tensor(suffix(call_with(decoded, start))))
             except CodecError as error:
                 measures.append(RungMeasure(index, codec, float("inf"), dense_bytes, 1.0, False, str(error)))
                 continue
