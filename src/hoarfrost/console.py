@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
@@ -32,6 +33,9 @@ COLUMNS = (
 
 WIDE = 100
 """From this width on columns are two blanks apart."""
+
+GAP = 2
+"""Blanks between the columns of a table."""
 
 
 class RunDisplay:
@@ -205,14 +209,37 @@ def _brief(seconds: float) -> str:
 
 
 def print_table(console: Console, table: Table) -> None:
-    """A report's table in the terminal."""
+    """A report's table in the terminal; what is too wide follows below, each part with the first column."""
     console.print(f"[bold]{escape(table.title)}[/]", highlight=False)
-    shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    for name, numeric in zip(table.header, table.numeric, strict=True):
-        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for number, row in enumerate(table.rows):
-        shown.add_row(*map(escape, row), style="bold" if number == table.emphasis else "")
     if table.rows:
-        console.print(shown)
+        console.print()
+        for columns in _parts(table, console.width):
+            console.print(_part(table, columns))
+            console.print()
     if table.note:
         console.print(f"[dim]{escape(table.note)}[/]", highlight=False)
+
+
+def _parts(table: Table, width: int) -> list[list[int]]:
+    """Numbers of the columns that fit beside each other, the first of all in each part."""
+    widths = [max(map(cell_len, column)) for column in zip(table.header, *table.rows, strict=True)]
+    parts = [[0]]
+    taken = widths[0]
+    for number in range(1, len(widths)):
+        if taken + GAP + widths[number] > width and len(parts[-1]) > 1:
+            parts.append([0])
+            taken = widths[0]
+        parts[-1].append(number)
+        taken += GAP + widths[number]
+    return parts
+
+
+def _part(table: Table, columns: list[int]) -> RichTable:
+    part = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="dim")
+    for number in columns:
+        numeric = table.numeric[number]
+        # A number is never broken; a name that alone is too wide goes on in the next line.
+        part.add_column(table.header[number], justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    for order, row in enumerate(table.rows):
+        part.add_row(*(escape(row[number]) for number in columns), style="bold" if order == table.emphasis else "")
+    return part

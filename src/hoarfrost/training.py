@@ -20,7 +20,9 @@ from .checkpoints import load_tree, random_state, restore_random_state, save_tre
 from .errors import ArgumentError, CheckpointError
 from .freezer import Freezer
 
-__all__ = ["cosine", "fit", "interruptible"]
+__all__ = ["cosine", "fit", "held_back", "interruptible"]
+
+SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 def cosine(warmup: float = 0.15) -> Callable[[float], float]:
@@ -56,12 +58,41 @@ def interruptible(heard: Callable[[], None] | None = None) -> Iterator[Callable[
         if heard is not None:
             heard()
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, ask) for number in SIGNALS}
     try:
         yield lambda: asked
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Holds back one Ctrl-C (or SIGTERM) until the block ends, so that what it writes is written; a second one passes.
+
+    Outside the main thread nothing is caught.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        held.append(number)
+        if len(held) > 1:
+            let_through()
+
+    def let_through() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        while held:
+            signal.raise_signal(held.pop(0))
+
+    previous = {number: signal.signal(number, hold) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        let_through()
 
 
 def fit(
@@ -107,25 +138,26 @@ def fit(
     epoch, step, tally = 0, 0, Tally()
     if resume:
         epoch, step, tally = _resume(checkpoint, freezer, optimizer, schedule, epochs)
-        if freezer.listener is not None:
+        if freezer.listener is not None and epoch < epochs:
             freezer.listener({"event": "resume", "epoch": epoch, "step": step})
 
     def save() -> None:
-        if checkpoint is not None:
-            save_tree(
-                checkpoint,
-                {
-                    "epochs": epochs,
-                    "epoch": epoch,
-                    "step": step,
-                    "tally": [tally.loss, tally.right, tally.seen],
-                    "model": freezer.model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "freezer": freezer.state_dict(),
-                    "random": random_state(),
-                },
-            )
+        if checkpoint is None:
+            return
+        tree = {
+            "epochs": epochs,
+            "epoch": epoch,
+            "step": step,
+            "tally": [tally.loss, tally.right, tally.seen],
+            "model": freezer.model.state_dict(),
+            "optimizer_class": type(optimizer).__name__,
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "freezer": freezer.state_dict(),
+            "random": random_state(),
+        }
+        with held_back():
+            save_tree(checkpoint, tree)
 
     flops: dict[tuple[int, str], int] = {}
     while epoch < epochs:
@@ -196,12 +228,16 @@ def _resume(
             "the learning rate would not fit"
         )
     _check_names(checkpoint, saved["model"], freezer.model)
+    mine = type(optimizer).__name__
+    if saved["optimizer_class"] != mine:
+        # Torch would take the state, and fail at the first step.
+        raise CheckpointError(f"the checkpoint {checkpoint} was made with {saved['optimizer_class']}, not {mine}")
     freezer.model.load_state_dict(saved["model"])
     freezer.load_state_dict(saved["freezer"])
     try:
         optimizer.load_state_dict(saved["optimizer"])
     except ValueError as error:
-        raise CheckpointError(f"the checkpoint {checkpoint} was made with another optimizer: {error}") from error
+        raise CheckpointError(f"the checkpoint {checkpoint} has other parameter groups: {error}") from error
     schedule.load_state_dict(saved["schedule"])
     restore_random_state(saved["random"])
     return saved["epoch"], saved["step"], Tally(*saved["tally"])

@@ -31,60 +31,99 @@ def parse_points(text: str) -> dict[int, str | int]:
         raise ArgumentError(f"--freeze {text!r} is no schedule; write 5=layer1,10=layer2") from None
 
 
+DEFAULT = RunConfig()
 DATA, TRAINING, FREEZING, RUN = "Model and data", "Training", "Freezing and storing", "Run"
 
 
-def option(panel: str, *names: str, text: str, **more: Any) -> Any:
-    """An option in a panel of the help."""
-    return typer.Option(*names, help=text, rich_help_panel=panel, **more)
+def option(panel: str, metavar: str | None, *names: str, text: str, **more: Any) -> Any:
+    """An option in a panel of the help; flags have no metavar."""
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel, **more)
 
 
 def train(
-    config: Annotated[Path | None, option(RUN, text="A YAML file with the same names; options win over it.")] = None,
     model: Annotated[
-        str | None, option(DATA, text="A torchvision classifier, cifar_resnet, or module:function.")
+        str | None,
+        option(
+            DATA, "NAME", text=f"A torchvision classifier, cifar_resnet, or module:function; default: {DEFAULT.model}."
+        ),
     ] = None,
-    data: Annotated[str | None, option(DATA, text="embedded, fashion-mnist, or an image folder.")] = None,
-    samples: Annotated[int | None, option(DATA, text="Train on so many of the images, for a quick try.")] = None,
-    image_size: Annotated[int | None, option(DATA, text="Pixels that images are brought to.", min=1)] = None,
+    data: Annotated[
+        str | None,
+        option(DATA, "NAME|DIR", text=f"embedded, fashion-mnist, or an image folder; default: {DEFAULT.data}."),
+    ] = None,
+    samples: Annotated[int | None, option(DATA, "N", text="Train on so many of the images, for a quick try.")] = None,
+    image_size: Annotated[int | None, option(DATA, "N", text="Pixels that images are brought to.", min=1)] = None,
     pretrained: Annotated[
-        bool | None, option(DATA, "--pretrained/--from-scratch", text="ImageNet weights, or none.")
+        bool | None, option(DATA, None, "--pretrained/--from-scratch", text="ImageNet weights, or none.")
     ] = None,
-    epochs: Annotated[int | None, option(TRAINING, text="How often every image is seen.", min=1)] = None,
-    batch_size: Annotated[int | None, option(TRAINING, text="Images a step.", min=1)] = None,
-    optimizer: Annotated[str | None, option(TRAINING, text="sgd or adamw.")] = None,
-    lr: Annotated[float | None, option(TRAINING, text="Peak learning rate.")] = None,
-    momentum: Annotated[float | None, option(TRAINING, text="Of sgd.")] = None,
-    weight_decay: Annotated[float | None, option(TRAINING, text="Of all parameters.")] = None,
-    policy: Annotated[str | None, option(FREEZING, text="schedule or none.")] = None,
+    epochs: Annotated[
+        int | None, option(TRAINING, "N", text=f"How often every image is seen; default: {DEFAULT.epochs}.", min=1)
+    ] = None,
+    batch_size: Annotated[
+        int | None, option(TRAINING, "N", text=f"Images a step; default: {DEFAULT.batch_size}.", min=1)
+    ] = None,
+    optimizer: Annotated[
+        str | None, option(TRAINING, "NAME", text=f"sgd or adamw; default: {DEFAULT.optimizer}.")
+    ] = None,
+    lr: Annotated[float | None, option(TRAINING, "X", text=f"Peak learning rate; default: {DEFAULT.lr}.")] = None,
+    momentum: Annotated[float | None, option(TRAINING, "X", text=f"Of sgd; default: {DEFAULT.momentum}.")] = None,
+    weight_decay: Annotated[
+        float | None, option(TRAINING, "X", text=f"Of all parameters; default: {DEFAULT.weight_decay}.")
+    ] = None,
+    policy: Annotated[
+        str | None, option(FREEZING, "NAME", text=f"schedule or none; default: {DEFAULT.policy}.")
+    ] = None,
     freeze: Annotated[
-        str | None, option(FREEZING, text="What to freeze before which epoch, from 0: 5=layer1,10=layer2.")
+        str | None, option(FREEZING, "E=CUT,...", text="What to freeze before which epoch, from 0: 5=layer1,10=layer2.")
     ] = None,
-    cut: Annotated[str | None, option(FREEZING, text="One cut to freeze; hoarfrost cuts MODEL lists them.")] = None,
+    cut: Annotated[
+        str | None, option(FREEZING, "CUT", text="One cut to freeze; hoarfrost cuts MODEL lists them.")
+    ] = None,
     cut_epoch: Annotated[
-        int | None, option(FREEZING, text="Before which epoch, from 0; default: a quarter of them.", min=0)
+        int | None, option(FREEZING, "E", text="Before which epoch, from 0; default: a quarter of them.", min=0)
     ] = None,
-    views: Annotated[int | None, option(FREEZING, text="Stored random renditions of each image.", min=1)] = None,
-    ladder: Annotated[str | None, option(FREEZING, text="auto, exact, half, or a number of bits.")] = None,
-    mode: Annotated[str | None, option(FREEZING, text="auto (the cheaper), cache or recompute.")] = None,
-    window: Annotated[int | None, option(FREEZING, text="Chunks of 64 images that the shuffle mixes.")] = None,
-    tolerance: Annotated[float | None, option(FREEZING, text="Harm that compression may do, KL in nats.")] = None,
+    views: Annotated[
+        int | None,
+        option(FREEZING, "N", text=f"Stored random renditions of each image; default: {DEFAULT.views}.", min=1),
+    ] = None,
+    ladder: Annotated[
+        str | None,
+        option(FREEZING, "NAME|BITS", text=f"auto, exact, half, or a number of bits; default: {DEFAULT.ladder}."),
+    ] = None,
+    mode: Annotated[
+        str | None, option(FREEZING, "NAME", text=f"auto (the cheaper), cache or recompute; default: {DEFAULT.mode}.")
+    ] = None,
+    window: Annotated[
+        int | None,
+        option(FREEZING, "N", text=f"Chunks of 64 images that the shuffle mixes; default: {DEFAULT.window}."),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        option(FREEZING, "X", text=f"Harm that compression may do, KL in nats; default: {DEFAULT.tolerance}."),
+    ] = None,
     cache_dir: Annotated[
-        Path | None, option(FREEZING, text="Where features are stored and kept; default: in --out.")
+        Path | None, option(FREEZING, "DIR", text="Where features are stored and kept; default: in --out.")
     ] = None,
-    disk_budget: Annotated[str | None, option(FREEZING, text="Most that they may take: 500MB, 2GiB.")] = None,
-    workers: Annotated[int | None, option(RUN, text="Processes that read images.", min=0)] = None,
-    channels_last: Annotated[
-        bool | None, option(RUN, "--channels-last/--channels-first", text="Memory format of images.")
+    disk_budget: Annotated[str | None, option(FREEZING, "SIZE", text="Most that they may take: 500MB, 2GiB.")] = None,
+    config: Annotated[
+        Path | None, option(RUN, "FILE", text="A YAML file with the same names; options win over it.")
     ] = None,
-    device: Annotated[str | None, option(RUN, text="cpu, cuda, ...; default: a GPU if there is one.")] = None,
-    seed: Annotated[int | None, option(RUN, text="Of weights, orders and renditions.")] = None,
     out: Annotated[
-        Path | None, option(RUN, text="Folder for the model, metrics and report; default: a new one in runs/.")
+        Path | None, option(RUN, "DIR", text="For model, metrics and report; default: a new one in runs/.")
     ] = None,
     resume: Annotated[
-        bool, option(RUN, "--resume", text="Go on from the checkpoint in --out; the other options are remembered.")
+        bool, option(RUN, None, "--resume", text="Go on with the run in --out; it remembers the other options.")
     ] = False,
+    seed: Annotated[
+        int | None, option(RUN, "N", text=f"Of weights, orders and renditions; default: {DEFAULT.seed}.")
+    ] = None,
+    device: Annotated[str | None, option(RUN, "NAME", text="cpu, cuda, ...; default: a GPU if there is one.")] = None,
+    workers: Annotated[
+        int | None, option(RUN, "N", text=f"Processes that read images; default: {DEFAULT.workers}.", min=0)
+    ] = None,
+    channels_last: Annotated[
+        bool | None, option(RUN, None, "--channels-last/--channels-first", text="Memory format of images.")
+    ] = None,
 ) -> None:
     """Train a model, freezing front layers as they settle and storing what they produce."""
     given: dict[str, Any] = {name: value for name, value in locals().items() if name not in ("config", "resume")}

@@ -97,9 +97,9 @@ class Cut:
 
     @property
     def single(self) -> bool:
-        """Whether nothing but the features crosses, arguments of integer or boolean type not counted."""
+        """Whether nothing but the features crosses, but for arguments that are no floating tensors."""
         return all(
-            other.is_argument and other.dtype is not None and not other.dtype.is_floating_point for other in self.others
+            other.is_argument and (other.dtype is None or not other.dtype.is_floating_point) for other in self.others
         )
 
     @property

@@ -61,9 +61,10 @@ def divide(model: nn.Module, cut: Cut, example: Example, *, verify: bool = True)
             f"{list(here.shape)}; find the cuts with an example of the size that is trained on"
         )
     plan = Plan(seen, here)
-    if verify:
-        check_law(plan, model, Arguments.of(example))
-    return Prefix(plan, model), Suffix(plan, model)
+    rounding = check_law(plan, model, Arguments.of(example)) if verify else None
+    prefix = Prefix(plan, model)
+    prefix.rounding = rounding
+    return prefix, Suffix(plan, model)
 
 
 def join(prefix: Prefix, suffix: Suffix) -> nn.Module:

@@ -13,7 +13,7 @@ from .cut import Crossing, Cut, label, place
 from .geometry import geometry_of, layout_of
 from .liveness import Port
 from .nested import tensors_in
-from .rules import Seen, Verdict, judge
+from .rules import Seen, Verdict, judge, takes_room
 from .stages import recommended
 from .survey import Survey, survey
 
@@ -38,7 +38,8 @@ def find_cuts(model: nn.Module, example: Example, *, max_tensors: int = 1) -> li
         model: any module.
         example: a batch of inputs [N, ...], a tuple of positional arguments that begins with one (or with a list of
             images), or a mapping of keyword arguments.
-        max_tensors: how many tensors may cross, arguments of integer or boolean type not counted.
+        max_tensors: how many tensors may cross; of the model's arguments only floating tensors are counted, no ids,
+            masks, labels or lists of targets.
 
     Returns:
         The cuts; an empty list where the model has none (`require_cuts` raises then). Cuts that a single tensor
@@ -141,7 +142,7 @@ class _Judgement:
         arguments = frozenset().union(*(verdict.arguments for verdict in here))
         if any(verdict.ports[0] != ports[0] for verdict in here):
             return Passage("another of its tensors is read in train mode than in eval mode")
-        if len(ports) - 1 + sum(map(self._counts, arguments)) >= max_tensors:
+        if len(ports) - 1 + sum(takes_room(self.seen.traces[0].inputs[key]) for key in arguments) >= max_tensors:
             return Passage(f"other tensors cross it in train mode than in eval mode, more than {max_tensors} in all")
         for port in ports[1:]:
             for trace, verdict in zip(self.traces, here, strict=True):
@@ -155,15 +156,13 @@ class _Judgement:
         order = {key: number for number, (key, _) in enumerate(self.seen.traces[0].inputs.items())}
         return Passage(None, ports, tuple(sorted(arguments, key=order.__getitem__)))
 
-    def _counts(self, key: Key) -> bool:
-        return any(tensor.is_floating_point() for tensor in tensors_in(self.seen.traces[0].inputs[key]))
-
     def cut(self, index: int, places: Sequence[tuple[Place, Passage]]) -> Cut:
         at, passage = places[-1]  # an outer module ends after those inside it
         here = [v[at] for v in self.verdicts]
         ends = tuple(verdict.visit.end for verdict in here)
-        small, large = here[0].visit.flops, here[1].visit.flops
-        whole = self.seen.traces[1].flops - self.seen.traces[0].flops
+        # Of the train traces: in eval torch's fused layers hide what they compute.
+        small, large = here[2].visit.flops, here[3].visit.flops
+        whole = self.seen.traces[3].flops - self.seen.traces[2].flops
         features = self._crossing(passage.ports[0], ends)
         tensor, tracker = self.traces[0].tensor(passage.ports[0]), self.seen.tracker
         assert tensor is not None, "only cuts come here"

@@ -23,11 +23,15 @@ __all__ = ["check_law"]
 SEED = 0
 
 
-def check_law(plan: Plan, model: nn.Module, inputs: Arguments) -> None:
+def check_law(plan: Plan, model: nn.Module, inputs: Arguments) -> float:
     """Divide a shadow of the model and compare it with the model on these inputs, in eval and in train.
 
     Compared are outputs, the buffers afterwards, and the gradients of the parameters behind the cut (but for those
     that act on both sides). The model's buffers, gradients and flags and the random states stay as they are.
+
+    Returns:
+        By how much features differ that are made without gradients, as a frozen prefix makes them: torch may choose
+        other kernels then. The largest difference as a share of the largest value; 0 for equal bits.
 
     Raises:
         InvalidCutError: something differs; the message says what, in which mode, and by how much.
@@ -47,6 +51,7 @@ def check_law(plan: Plan, model: nn.Module, inputs: Arguments) -> None:
                 difference = _difference(expected, got, tolerance=1e-3)
             if difference:
                 raise InvalidCutError(f"{where}: in {mode} mode {difference}")
+        return parts.rounding(inputs)
 
 
 Results = dict[str, Any]
@@ -86,6 +91,23 @@ class Parts:
         if not all(map(_same, tensors_in(features), tensors_in(kept))):
             raise InvalidCutError(f"cut '{self.prefix.cut.label}': the suffix writes into the features")
         return _results(output, dict(self.body.named_parameters(remove_duplicate=False)), self.body, names)
+
+    def rounding(self, inputs: Arguments) -> float:
+        """How far apart features are that are made with and without gradients, in eval."""
+        self.prefix.eval()
+        made = []
+        for with_gradients in (False, True):
+            _seed()
+            with torch.set_grad_enabled(with_gradients):
+                made.append(tensors_in(inputs.take(inputs.samples).call(self.prefix)))
+        return max(_apart(a.detach(), b.detach()) for a, b in zip(*made, strict=True))
+
+
+def _apart(a: Tensor, b: Tensor) -> float:
+    if not a.is_floating_point() or a.numel() == 0:
+        return 0.0
+    apart, largest = (a.double() - b.double()).abs().max().item(), b.double().abs().max().item()
+    return apart / largest if largest else apart
 
 
 def _results(output: Any, parameters: dict[str, nn.Parameter], body: nn.Module, names: list[str]) -> Results:

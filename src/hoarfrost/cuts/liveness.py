@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import reduce
+from functools import reduce, wraps
 from itertools import count
 from typing import Any
 
@@ -27,6 +27,7 @@ from torch.utils.flop_counter import flop_registry
 from .arguments import Arguments, Key
 from .geometry import Tracker
 from .nested import map_leaves, tensors_in
+from .shadow import has_hooks, own_forward
 
 __all__ = ["NEVER_ENDS", "SHAPE_ONLY", "Origin", "Port", "Trace", "Value", "Visit", "preserved_randomness", "trace"]
 
@@ -220,7 +221,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if found is None:
             self.kept.append(tensor)  # an id is the tensor's own only while it lives
             maker = self.stack[-1] if self.stack else ""
-            found = Value(self.time, maker, tuple(tensor.shape), storage_key(tensor))
+            shape = () if tensor.is_nested else tuple(tensor.shape)  # a nested one has no shape
+            found = Value(self.time, maker, shape, storage_key(tensor))
             self.record.values[id(tensor)] = found
         return found
 
@@ -284,7 +286,7 @@ def trace(
     """Run `body` once without gradients and record it.
 
     Args:
-        body: a shadow of the model with copied buffers; its hooks are spent afterwards.
+        body: a shadow of the model with copied buffers; of no use afterwards.
         names: the path of each of its modules.
         inputs: arguments with `rows` samples.
         tracker: follows where the features lie on the image.
@@ -320,14 +322,12 @@ def trace(
         record.visits.append(Visit(name, call, start, recorder.time, recorder.operators, record.flops, fresh, parents))
         return fresh
 
-    handles = [h for m in names if m is not body for h in (_first(m, enter), m.register_forward_hook(leave))]
+    for module in names:
+        if module is not body:
+            _watch(module, enter, leave)
     body.train(training)
-    try:
-        with torch.no_grad(), preserved_randomness(inputs), _slow_attention(), recorder:
-            record.output = inputs.call(body)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), preserved_randomness(inputs), recorder:
+        record.output = inputs.call(body)
     for tensor in tensors_in(record.output):
         recorder.value(tensor).reads.append((NEVER_ENDS, ""))
         recorder.time = NEVER_ENDS
@@ -335,8 +335,24 @@ def trace(
     return record
 
 
-def _first(module: nn.Module, hook: Callable[..., Any]) -> Any:
-    return module.register_forward_pre_hook(hook, prepend=True)
+def _watch(module: nn.Module, enter: Callable[..., None], leave: Callable[..., Any]) -> None:
+    """Call `enter` and `leave` around a module's forward.
+
+    Not by hooks where the module has none: torch's fused transformer layers take another way, with other bits, as soon
+    as a hook is in them.
+    """
+    if has_hooks(module) or isinstance(module, torch.jit.ScriptModule):
+        module.register_forward_pre_hook(enter, prepend=True)
+        module.register_forward_hook(leave)
+        return
+    forward = own_forward(module)
+
+    @wraps(forward)
+    def watched(*args: Any, **keywords: Any) -> Any:
+        enter(module, args)
+        return leave(module, args, forward(*args, **keywords))
+
+    module.__dict__["forward"] = watched
 
 
 def _among(values: Iterable[Any]) -> list[Tensor]:
@@ -366,17 +382,6 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterat
         declared = argument.alias_info is not None and argument.alias_info.is_write
         if declared or (trains and argument.name in ("running_mean", "running_var")):
             yield from _among((given[argument.name],))
-
-
-@contextmanager
-def _slow_attention() -> Iterator[None]:
-    """The fused attention of torch.nn hides its products from the FLOP count and its parameters' readers."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

@@ -86,6 +86,8 @@ class Outline:
 
 def _between(rows: tuple[int, int], small: Any, large: Any) -> Any:
     if isinstance(small, Tensor) and isinstance(large, Tensor):
+        if small.is_nested or large.is_nested:
+            raise ValueError("a nested tensor has no shape")
         size = tuple(Line.through(rows, pair) for pair in zip(small.shape, large.shape, strict=True))
         strides = small.stride()
         order = tuple(sorted(range(small.ndim), key=lambda d: (-strides[d], d)))

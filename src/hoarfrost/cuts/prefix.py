@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections import Counter
 from typing import Any
 
@@ -14,7 +15,7 @@ from .liveness import Port
 from .nested import tensors_in
 from .part import Part
 from .plan import Plan
-from .shadow import shadow
+from .shadow import has_hooks, shadow
 
 __all__ = ["Prefix"]
 
@@ -32,6 +33,9 @@ class Prefix(Part):
         cut: where the model was divided.
         whole: the model that was divided.
         frozen: whether it is inert.
+        rounding: how far features that are made without gradients, as a frozen prefix makes them, are from those made
+            with: the largest difference as a share of the largest value. 0 but where torch chooses other kernels
+            (some attention and recurrent layers); None where the division was not verified.
         parameter_names: parameters of the model that act only in front of the cut.
         buffer_names: buffers, likewise.
         module_names: modules, likewise.
@@ -39,6 +43,7 @@ class Prefix(Part):
     """
 
     frozen: bool
+    rounding: float | None
     parameter_names: tuple[str, ...]
     buffer_names: tuple[str, ...]
     module_names: tuple[str, ...]
@@ -49,10 +54,11 @@ class Prefix(Part):
         super().__init__(plan.cut, model, body)
         self._catch = Catch(plan.ports)
         for name in dict.fromkeys(name for name, _, _ in plan.ports):
-            clones[model.get_submodule(name)].register_forward_hook(Hook(name, self._catch))
+            Shown.at(clones[model.get_submodule(name)], name, self._catch)
         only = [name for name, sides in plan.sides.items() if sides == (True, False)]
         parameters = set(plan.seen.parameters)
         self.frozen = False
+        self.rounding = None
         self.parameter_names = tuple(name for name in only if name in parameters)
         self.buffer_names = tuple(name for name in only if name not in parameters)
         self.module_names = plan.front_modules
@@ -137,12 +143,31 @@ class Catch:
         return {"ports": self.ports, "calls": Counter(), "caught": {}}
 
 
-class Hook:
-    """A forward hook that shows a module's output to the catch."""
+class Shown:
+    """Shows a module's output to the catch: in place of its forward, or as its last hook where it has hooks.
 
-    def __init__(self, name: str, catch: Catch) -> None:
+    Torch's fused transformer layers take another way, with other bits, as soon as a hook is in them.
+    """
+
+    def __init__(self, module: nn.Module, name: str, catch: Catch) -> None:
+        self.module = module
         self.name = name
         self.catch = catch
+        self.own_forward = module.__dict__.get("forward")
 
-    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    @classmethod
+    def at(cls, module: nn.Module, name: str, catch: Catch) -> None:
+        shown = cls(module, name, catch)
+        if has_hooks(module) or isinstance(module, torch.jit.ScriptModule):
+            module.register_forward_hook(shown.hook)
+        else:
+            module.__dict__["forward"] = shown
+
+    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+        forward = self.own_forward or types.MethodType(type(self.module).forward, self.module)
+        output = forward(*inputs, **keywords)
+        self.catch.see(self.name, output)
+        return output
+
+    def hook(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self.catch.see(self.name, output)

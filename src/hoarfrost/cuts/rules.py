@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from .liveness import Origin, Port, Storage, Trace, Value, Visit, storage_key
 from .nested import tensors_in
 from .survey import Survey
 
-__all__ = ["Seen", "Verdict", "judge"]
+__all__ = ["Seen", "Verdict", "judge", "takes_room"]
 
 SHOWN = 3  # of what crosses, in messages
 
@@ -90,6 +91,8 @@ class Seen:
         where = f"what '{label(*port[:2])}' gives"
         if tensor is None or visit is None or visit.end > cut.end:
             return f"{where} is not there in every mode"
+        if tensor.is_nested:
+            return f"{where} is a nested tensor"
         if tensor.ndim == 0 or tensor.shape[0] != self.trace.rows:
             return (
                 f"{where} is {list(tensor.shape)} for {self.trace.rows} samples: its first dimension is not the batch"
@@ -171,9 +174,9 @@ def _judged(seen: Seen, visit: Visit, alive: Sequence[Value], last_ends: Mapping
         tensors = tensors_in(trace.inputs[key])
         if any(written <= visit.end for tensor in tensors for written in seen.storage(tensor).writes):
             decided = f"the model writes into its {_argument(key)} in front of it and reads it behind"
-        if any(tensor.is_floating_point() for tensor in tensors):
-            shape = f" {list(tensors[0].shape)}" if len(tensors) == 1 else ""
-            crossing.beside.append(f"the model's {_argument(key)}{shape}, {crossing.arguments[key]}")
+        value = trace.inputs[key]
+        if takes_room(value):
+            crossing.beside.append(f"the model's {_argument(key)} {list(value.shape)}, {crossing.arguments[key]}")
     ports = (port, *(p for p in crossing.ports if p != port))
     arguments, beside = frozenset(crossing.arguments), tuple(crossing.beside)
     return Verdict(visit, features, decided, ports, arguments, beside, crossing.stuck)
@@ -198,6 +201,8 @@ def _features(seen: Seen, visit: Visit) -> tuple[Port | None, str | None]:
     features = tensors[number]
     if not features.is_floating_point():
         return None, f"it gives {features.dtype}, a cut needs a floating type"
+    if features.is_nested:
+        return None, "it gives a nested tensor"
     if features.ndim == 0 or features.shape[0] != trace.rows:
         return None, f"it gives {list(features.shape)} for {trace.rows} samples: the first dimension is not the batch"
     return (visit.name, visit.call, number), None
@@ -260,6 +265,11 @@ def _decided(trace: Trace, visit: Visit, last_ends: Mapping[str, int], crossing:
             source = "the data" if decision.origin is Origin.DATA else "random numbers"
             return f"in front of it {where} makes a Python value from {source} (as .item() or nonzero do)"
     return None
+
+
+def takes_room(argument: Any) -> bool:
+    """Whether an argument that is handed on counts as a tensor: ids, masks, labels and lists of targets do not."""
+    return isinstance(argument, Tensor) and argument.is_floating_point()
 
 
 def _module(name: str | None) -> str:

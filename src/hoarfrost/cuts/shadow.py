@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["shadow"]
+__all__ = ["has_hooks", "own_forward", "shadow"]
 
 HOOKS = (
     "_forward_hooks",
@@ -38,6 +38,7 @@ def shadow(
         copy_buffers: the clone's buffers are copies, so that running it in train mode leaves the model's alone.
     """
     clones: dict[nn.Module, nn.Module] = {}
+    copied: dict[int, Any] = {}
     for name, module in model.named_modules():
         clones[module] = module if isinstance(module, torch.jit.ScriptModule) else _clone(module)
         if clones[module] is not module:
@@ -48,8 +49,19 @@ def shadow(
             clone.__dict__["_modules"] = {k: None if v is None else clones[v] for k, v in children}
             for key, value in module.__dict__.items():
                 if key not in ("_modules", "_parameters", "_buffers") and key not in HOOKS:
-                    clone.__dict__[key] = _redirect(value, clones)
+                    clone.__dict__[key] = _redirect(value, clones, copied)
     return clones[model], clones
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a module's forward has hooks: then its output is what the last of them gives."""
+    return any(len(module.__dict__.get(kind, ())) for kind in HOOKS)
+
+
+def own_forward(module: nn.Module) -> Callable[..., Any]:
+    """A module's forward, whether it is the instance's own or its class's."""
+    forward: Callable[..., Any] = module.__dict__.get("forward") or types.MethodType(type(module).forward, module)
+    return forward
 
 
 def _clone(module: nn.Module) -> nn.Module:
@@ -75,20 +87,32 @@ def _fill(
         clone.__dict__.update({k: t for k, t in tensors.items() if k not in kept})
 
 
-def _redirect(value: Any, clones: dict[nn.Module, nn.Module]) -> Any:
-    """Plain attributes may point at modules too: lists of layers, bound methods, partials."""
+def _redirect(value: Any, clones: dict[nn.Module, nn.Module], copied: dict[int, Any]) -> Any:
+    """A plain attribute for the clone.
+
+    It may point at modules: lists of layers, bound methods, partials. And it may be what the model keeps for later,
+    such as a dictionary of biases: the clone keeps its own, and one that several modules share is shared by their
+    clones.
+    """
     if isinstance(value, nn.Module):
         return clones.get(value, value)
     if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
         return types.MethodType(value.__func__, clones.get(value.__self__, value.__self__))
     if isinstance(value, functools.partial):
-        arguments = [_redirect(item, clones) for item in value.args]
-        keywords = {key: _redirect(item, clones) for key, item in value.keywords.items()}
-        return functools.partial(_redirect(value.func, clones), *arguments, **keywords)
-    if type(value) in (list, tuple, set):
-        items = [_redirect(item, clones) for item in value]
-        return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)
-    if type(value) is dict:
-        pairs = {key: _redirect(item, clones) for key, item in value.items()}
-        return value if all(pairs[key] is item for key, item in value.items()) else pairs
-    return value
+        arguments = [_redirect(item, clones, copied) for item in value.args]
+        keywords = {key: _redirect(item, clones, copied) for key, item in value.keywords.items()}
+        return functools.partial(_redirect(value.func, clones, copied), *arguments, **keywords)
+    if type(value) is tuple:
+        items = [_redirect(item, clones, copied) for item in value]
+        return value if all(a is b for a, b in zip(items, value, strict=True)) else tuple(items)
+    if type(value) not in (list, set, dict):
+        return value
+    if id(value) not in copied:
+        twin = copied[id(value)] = type(value)()  # first, so that a container that holds itself ends
+        if isinstance(twin, dict):
+            twin.update({key: _redirect(item, clones, copied) for key, item in value.items()})
+        elif isinstance(twin, set):
+            twin.update(_redirect(item, clones, copied) for item in value)
+        else:
+            twin.extend(_redirect(item, clones, copied) for item in value)
+    return copied[id(value)]

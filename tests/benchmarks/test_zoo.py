@@ -1,0 +1,115 @@
+"""The zoo's script runs through on a few models, and its own check of the law sees what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from zoo import law  # noqa: E402
+from zoo.entry import Entry, images  # noqa: E402
+from zoo.examine import Plan, examine  # noqa: E402
+from zoo.page import summary  # noqa: E402
+
+
+def run(*options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "zoo.py"), *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_a_few_models_through_the_whole_script(tmp_path: Path) -> None:
+    out, page = tmp_path / "zoo.jsonl", tmp_path / "zoo.md"
+    options = ["--group", "user", "--group", "torchvision", "--cuts", "3", "--jobs", "2"]
+    options += ["--only", "unet", "--only", "in_and_out_by_name", "--only", "squeezenet1_1"]
+    options += ["--out", str(out), "--page", str(page)]
+    printed = run(*options)
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {r["model"]: (r["status"], r["tested"]) for r in records} == dict.fromkeys(
+        ("unet", "in_and_out_by_name", "squeezenet1_1"), ("done", 3)
+    )
+    assert all(r["tested_exact_in_eval"] == r["tested_exact_in_train"] == 3 for r in records)
+    assert "user/unet: " in printed
+    assert "| user | 2 | 2 | 2 |" in page.read_text()
+    assert "`squeezenet1_1`" in page.read_text()
+    again = run(*options)
+    assert "user/unet: " not in again
+    assert out.read_text().count("\n") == 3
+
+
+class Noisy(nn.Module):
+    """Differs from itself: it counts its calls in a list that a copy shares."""
+
+    calls: list[int] = []  # noqa: RUF012 (shared by all copies is the point)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(1)
+        return self.layers(x) + len(self.calls)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_the_law_sees_a_part_that_computes_otherwise(training: bool) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    x = torch.randn(5, 3)
+    expected = law.whole(model, x, training=False)
+    assert expected.difference(law.whole(model, x, training=False)) is None
+    with torch.no_grad():
+        model[2].bias[0] += 1e-6
+    wrong = expected.difference(law.whole(model, x, training=training))
+    assert wrong is not None
+    assert wrong.startswith("output '' differs by up to")
+
+
+def test_the_law_sees_a_gradient_that_stops_early() -> None:
+    class Cutting(nn.Module):
+        def __init__(self, cutting: bool) -> None:
+            super().__init__()
+            self.first, self.last, self.cutting = nn.Linear(3, 4), nn.Linear(4, 2), cutting
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.last(x.detach() if self.cutting else x)
+
+    whole, cutting, x = Cutting(False), Cutting(True), torch.randn(5, 3)
+    cutting.load_state_dict(whole.state_dict())
+    wrong = law.whole(whole, x, training=True).difference(law.whole(cutting, x, training=True))
+    assert wrong == "gradient 'first.weight' is None, not a tensor [4, 3]"
+
+
+def test_a_model_that_differs_from_itself_is_said_to() -> None:
+    records = []
+    examine(Entry("user", "noisy", lambda: (Noisy(), images(2))), Plan(cuts=1), records.append)
+    reasons = [failure["reason"] for failure in records[-1]["failures"]]
+    assert records[-1]["tested_exact_in_eval"] == 0
+    assert reasons
+    assert all(reason.startswith("the model differs from itself from run to run: ") for reason in reasons)
+
+
+def test_what_cannot_be_built_does_not_count() -> None:
+    def build() -> tuple[nn.Module, object]:
+        raise ImportError("it needs a package that is not here")
+
+    records = []
+    examine(Entry("user", "missing", build), Plan(), records.append)  # type: ignore[arg-type]
+    assert records[-1]["status"] == "not built"
+    assert records[-1]["reason"] == "ImportError: it needs a package that is not here"
+    assert "| **all** | 0 | 0 | 0 |" in summary(records)
