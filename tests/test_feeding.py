@@ -544,3 +544,37 @@ def test_another_architecture_heals_too() -> None:
         assert freezer.cache is not None
         (freezer.cache.path / "features.bin").write_bytes(b"")
         assert same(before, epoch_of(freezer))
+
+
+def bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("share", [1.05, 1.2, 3.0], ids=["one after the other", "tight", "both at once"])
+def test_the_budget_holds_while_a_deeper_cut_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    with frozen(views=1) as alone:
+        epoch_of(alone)
+        shallow = alone._feeder.nbytes
+    budget, largest = int(share * shallow), 0
+    append = CacheWriter.append
+
+    def watched(self: CacheWriter, *record: Any) -> int:
+        nonlocal largest
+        written = append(self, *record)
+        largest = max(largest, bytes_in(tmp_path))
+        return written
+
+    monkeypatch.setattr(CacheWriter, "append", watched)
+    options: dict[str, Any] = {"cache_dir": tmp_path, "views": 1, "disk_budget": budget, "epochs": 4}
+    with frozen(policy={0: "layer1", 1: "layer2"}, **options) as freezer:
+        epoch_of(freezer)
+        freezer.end_epoch()
+        epoch_of(freezer, 1)
+        told = record(freezer)["decision"]
+        assert freezer.cut is not None
+        assert (freezer.cut.label, freezer.source) == ("layer2", "cache")
+    slack = 4096  # manifests, locks
+    assert largest <= budget + slack
+    assert ("the earlier features were removed" in told) == (share < 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -82,6 +83,8 @@ class Feeder:
         """One for each tensor that crosses the cut; none when recomputing."""
         self.rung = 0
         """Position of the current rung in the ladder; the next cache does not start below it."""
+        self._previous: tuple[Cache, ...] = ()
+        """The features of the shallower cut, while those of the deeper one are stored."""
         self._sources: tuple[tuple[PrefixSource | CacheSource, CacheSpec], ...] = ()
 
     @property
@@ -141,7 +144,7 @@ class Feeder:
         )
         decision, choice = calibration.decision.reason, calibration.decision.choice
         specs = [calibration.spec, *(other.spec for other in calibration.beside)]
-        previous, self.caches = self.caches, ()
+        self._previous, self.caches = self.caches, ()
         build_seconds = 0.0
         if choice == "cache":
             began = time.perf_counter()
@@ -159,9 +162,7 @@ class Feeder:
         if self.cache is not None and calibration.rung is not None:
             self.rung = calibration.rung.index
         self._use(division, specs, views)
-        for cache in previous:
-            if cache.path not in [kept.path for kept in self.caches]:
-                cache.drop()
+        self._drop_previous()
         stored = None if self.cache is None else self.cache.spec.view_channels
         self._say(
             {
@@ -229,15 +230,37 @@ class Feeder:
         """
         specs = [calibration.spec, *(other.spec for other in calibration.beside)]
         count, note = self._within_budget(calibration, division.cut.label)
+        first = ""
         while True:
+            if self._previous and self._room(count, calibration) < 0:
+                first = "the earlier features were removed first, since there was no room for both"
+                self._drop_previous()
             fewer = [replace(spec, view_channels=spec.view_channels[:count]) for spec in specs]
             try:
-                return self._stored(division, fewer, calibration), note
+                return self._stored(division, fewer, calibration), "; ".join(filter(None, (note, first)))
             except BudgetError:
+                if self._previous:
+                    first = "the earlier features were removed, since there was no room for both"
+                    self._drop_previous()
+                    continue
                 count -= 1
                 if not count:
                     raise
                 note = f"{count} of {len(calibration.spec.view_channels)} views, for more there was no room"
+
+    def _room(self, views: int, calibration: Calibration) -> float:
+        """Bytes of the disk budget that would be left beside the earlier features and so many views."""
+        if self._disk_budget is None:
+            return math.inf
+        needed = calibration.predicted_bytes * views / len(calibration.spec.view_channels)
+        return self._disk_budget - sum(cache.nbytes for cache in self._previous) - needed
+
+    def _drop_previous(self) -> None:
+        """Remove the features of the shallower cut."""
+        for cache in self._previous:
+            if cache.path not in [kept.path for kept in self.caches]:
+                cache.drop()
+        self._previous = ()
 
     def _views_at(self, division: Division) -> Views:
         """The views asked for; stored ones instead of feature space where nothing can be derived."""
@@ -299,12 +322,15 @@ class Feeder:
             raise
 
     def _shares(self, calibration: Calibration) -> list[int | None]:
-        """The disk budget, divided between the tensors that cross as their bytes will be."""
-        if self._disk_budget is None or not calibration.beside:
-            return [self._disk_budget] * (1 + len(calibration.beside))
+        """What the earlier features leave of the disk budget, divided between the tensors as their bytes will be."""
+        if self._disk_budget is None:
+            return [None] * (1 + len(calibration.beside))
+        budget = max(0, self._disk_budget - sum(cache.nbytes for cache in self._previous))
+        if not calibration.beside:
+            return [budget]
         others = [round(other.bytes_per_sample * self.order.samples) for other in calibration.beside]
         sizes = [calibration.view_bytes - sum(others), *others]
-        return [self._disk_budget * size // max(1, calibration.view_bytes) for size in sizes]
+        return [budget * size // max(1, calibration.view_bytes) for size in sizes]
 
     def _fill(self, writers: Mapping[int, CacheWriter], division: Division, specs: Sequence[CacheSpec]) -> None:
         """One pass of the prefix for each view; a thread encodes and writes what the prefix has computed."""
