@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import torch
 from typer.testing import CliRunner, Result
 
 from hoarfrost.cache import Cache, CacheSpec, Fingerprint, list_caches
+from hoarfrost.cache.locking import CacheLock
 from hoarfrost.cli import app
 from hoarfrost.codecs import Linear
+from hoarfrost.models import cifar_resnet
 
 
 def hoarfrost(*words: str | Path, **more: Any) -> Result:
@@ -48,10 +52,32 @@ def stored(tmp_path: Path) -> Path:
 def test_cuts_are_shown_with_their_share_of_the_work() -> None:
     shown = hoarfrost("cuts", "cifar_resnet", "--data", "embedded")
     assert shown.exit_code == 0
-    assert "layer1 16x28x28 NCHW 50.2 kB 39.9 %" in told(shown)
+    assert "layer1 16x28x28 NCHW 50.2 kB 39.9 % 4.85 k" in told(shown)
     assert "5 more lie inside blocks or behind the stem (--all shows them)" in told(shown)
     assert "stem.0" not in shown.output
     assert "· stem.0" in hoarfrost("cuts", "cifar_resnet", "--data", "embedded", "--all").output
+
+
+def test_cuts_for_programs() -> None:
+    shown = hoarfrost("cuts", "cifar_resnet", "--data", "embedded", "--image-size", "32", "--classes", "3", "--json")
+    assert shown.exit_code == 0
+    found = json.loads(shown.stdout)
+    assert (found["model"], found["image"], found["hidden"]) == ("cifar_resnet", [1, 32, 32], 5)
+    assert [cut["label"] for cut in found["cuts"]] == ["layer1", "layer2", "layer3"]
+    first, last = found["cuts"][0], found["cuts"][-1]
+    assert first["tensors"] == [{"source": "layer1", "shape": [16, 32, 32], "dtype": "float32"}]
+    assert first["bytes_per_sample"] == 4 * 16 * 32 * 32
+    model = cifar_resnet(3, 1)
+    behind = sum(parameter.numel() for parameter in model.fc.parameters())
+    assert last["parameters_in_front"] == sum(parameter.numel() for parameter in model.parameters()) - behind
+    every = hoarfrost("cuts", "cifar_resnet", "--data", "embedded", "--all", "--json")
+    assert len(json.loads(every.stdout)["cuts"]) == len(found["cuts"]) + found["hidden"]
+
+
+def test_the_help_groups_its_options() -> None:
+    lines = hoarfrost("train", "--help").output.splitlines()
+    panels = [line.strip("╭╮─ ") for line in lines if line.startswith("╭")]
+    assert panels == ["Options", "Model and data", "Training", "Freezing and storing", "Run"]
 
 
 def test_cuts_of_a_model_that_does_not_exist() -> None:
@@ -95,9 +121,19 @@ def test_pruning_removes_what_is_abandoned_and_no_more(stored: Path) -> None:
     refused = hoarfrost("cache", "prune", stored, "--all", input="n\n")
     assert (refused.exit_code, len(list_caches(stored))) == (1, 1)
     kept = list_caches(stored)[0].key
+    mistyped = hoarfrost("cache", "prune", stored, "--all", "--yes", "--keep", kept[:-1])
+    assert (mistyped.exit_code, len(list_caches(stored))) == (2, 1)
+    assert "there is no such cache" in told(mistyped)
     assert "0 removed" in hoarfrost("cache", "prune", stored, "--all", "--yes", "--keep", kept).output
     assert "1 removed" in hoarfrost("cache", "prune", stored, "--all", "--yes").output
     assert list_caches(stored) == []
+
+
+def test_pruning_leaves_what_is_being_written(stored: Path) -> None:
+    (building,) = [info for info in list_caches(stored) if info.state == "building"]
+    with CacheLock(stored, building.key):
+        assert "0 removed" in hoarfrost("cache", "prune", stored).output
+    assert "1 removed" in hoarfrost("cache", "prune", stored).output
 
 
 def test_a_directory_that_is_not_there() -> None:
@@ -144,3 +180,18 @@ def test_what_cannot_be_trained_is_one_sentence(words: list[str], sentence: str,
     assert refused.exit_code == 2
     assert sentence in told(refused)
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_ctrl_c_is_a_sentence_and_a_further_one_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["hoarfrost.cli.train"], "run_training", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        stopped = hoarfrost("train", "--out", tmp_path / "out")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stopped.exit_code == 130
+    assert "stopped at once; no epoch was finished yet" in told(stopped)

@@ -88,3 +88,33 @@ def test_markup_in_names_is_text() -> None:
     print_table(Console(file=stream, width=80), Table("[bold]", ["a"], [["[red]x"]]))
     assert "[bold]" in stream.getvalue()
     assert "[red]x" in stream.getvalue()
+
+
+WIDE_TABLE = Table(
+    "training",
+    ["training", "epochs", "accuracy", "seconds an epoch by depth", "FLOPs", "stored"],
+    [["augmented in feature space only", "30", "80.2 %", "images 2.51, layer1 1.01", "1.23e+13", "12.5 MB, 3.5 MB"]],
+    emphasis=0,
+)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_a_table_that_is_too_wide_goes_on_below(width: int) -> None:
+    stream = io.StringIO()
+    print_table(Console(file=stream, width=width), WIDE_TABLE)
+    lines = [line.strip() for line in stream.getvalue().splitlines()]
+    assert max(map(len, lines)) <= width
+    whole = [cell for cell in WIDE_TABLE.rows[0][1:] if any(cell in line for line in lines)]
+    assert whole == list(WIDE_TABLE.rows[0][1:])
+    heads = sum(line.startswith("training ") for line in lines)
+    assert heads == {60: 3, 80: 2, 100: 2, 200: 1}[width]
+
+
+def test_a_sentence_in_a_table_is_wrapped_at_its_blanks() -> None:
+    stream = io.StringIO()
+    table = Table("damaged", ["cache", "chunk", "damage"], [["dd1afb6c83c46973", "15", "so it goes " * 10]])
+    print_table(Console(file=stream, width=80), table)
+    lines = stream.getvalue().splitlines()
+    assert sum("dd1afb6c83c46973     15  so it goes so it goes" in line for line in lines) == 1
+    assert " ".join(" ".join(lines).split()).count("so it goes") == 10
+    assert max(map(len, lines)) <= 80

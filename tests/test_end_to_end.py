@@ -89,6 +89,30 @@ def test_a_killed_run_resumes_to_the_same_bits(folder: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_ctrl_c_leaves_a_run_that_goes_on(folder: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(
+        command(folder, "out"), cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    metrics = folder / "out/metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and running.poll() is None:
+        if metrics.exists() and '"event": "epoch"' in metrics.read_text():
+            break
+        time.sleep(0.001)
+    running.send_signal(signal.SIGINT)
+    said, errors = running.communicate(timeout=120)
+    assert running.returncode == 130, errors
+    assert "interrupted, nothing is lost; to go on: hoarfrost train --out out --resume" in said
+    resumed = run(folder, "out", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on with epoch" in resumed.stdout
+    again = run(folder, "out", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert "the run in out is finished: all 4 epochs are trained" in again.stdout
+    assert "out/report.html" in again.stdout
+
+
 def test_an_unknown_cut_is_one_sentence_and_lists_the_near_ones(folder: Path) -> None:
     done = run(folder, "out", "--freeze", "1=layr1")
     assert done.returncode == 2

@@ -37,6 +37,9 @@ WIDE = 100
 GAP = 2
 """Blanks between the columns of a table."""
 
+SENTENCE = 40
+"""Cells with blanks that are longer than this may be wrapped to it."""
+
 
 class RunDisplay:
     """One line an epoch, one paragraph a freeze, and a bar for the epoch that runs."""
@@ -222,7 +225,8 @@ def print_table(console: Console, table: Table) -> None:
 
 def _parts(table: Table, width: int) -> list[list[int]]:
     """Numbers of the columns that fit beside each other, the first of all in each part."""
-    widths = [max(map(cell_len, column)) for column in zip(table.header, *table.rows, strict=True)]
+    columns = zip(table.header, *table.rows, strict=True)
+    widths = [max(min(cell_len(cell), SENTENCE) if " " in cell else cell_len(cell) for cell in c) for c in columns]
     parts = [[0]]
     taken = widths[0]
     for number in range(1, len(widths)):

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ..cache import list_caches
 from ..cache import prune as prune_caches
 from ..console import print_table
+from ..errors import ArgumentError
 from ..tables import caches_table, damage_table
 from .telling import console, say, told_plainly
 
@@ -43,11 +45,16 @@ def prune(
     keep: Annotated[list[str] | None, typer.Option(help="The key of a cache to keep, as ls shows it.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove builds that nobody goes on with; with --all, finished caches as well."""
+    """Remove builds that nobody goes on with, and what cannot be read; with --all, finished caches as well."""
     with told_plainly():
-        if every and not yes:
+        known = {info.key for info in list_caches(directory)}
+        unknown = sorted(set(keep or []) - known)
+        if unknown:
+            raise ArgumentError(f"--keep {unknown[0]}: there is no such cache in {directory}; ls shows the keys")
+        if every and not yes and known - set(keep or []):
             print_table(console, caches_table(directory))
-            typer.confirm("Remove these caches?", abort=True)
+            spared = f" but {', '.join(sorted(set(keep or [])))}" if keep else ""
+            typer.confirm(f"Remove these caches{spared}?", abort=True)
         removed = prune_caches(directory, keep or [], abandoned_only=not every)
     for path in removed:
         say(f"removed {path}")

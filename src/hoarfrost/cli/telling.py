@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -44,6 +45,8 @@ def told_plainly(
             errors.print(escape(more), highlight=False, soft_wrap=True)
         raise typer.Exit(REFUSED) from error
     except KeyboardInterrupt as error:
+        # All that is left is to leave: one more ends the process, without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         more = on_interrupt()
         say("stopped at once" + (f"; {more}" if more else ""))
         raise typer.Exit(INTERRUPTED) from error
