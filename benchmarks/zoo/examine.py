@@ -28,6 +28,7 @@ REPEATS = 2
 ENOUGH = 3  # cuts that every model is meant to have
 SEVERAL = 4  # tensors that may cross, tried where too few cuts are crossed by one
 SPREAD = 10
+OTHER_KERNELS = "torch chooses other kernels where the prefix records no gradients"
 # Reasons that say that more than one tensor must cross there, or that there is nothing to freeze or to train.
 STRUCTURAL = ("besides what it gives", "no parameter is read", "nothing reads", "it hands on", "it gives no tensor")
 
@@ -178,7 +179,7 @@ class Subject:
             lost = [n for n, g in trial.expected.gradients.items() if g is not None and n not in sides]
             wrong = f"gradient of '{lost[0]}' is in neither part" if lost else self._compared(trial, prefix, suffix)
             if wrong is not None:
-                broken.setdefault(trial.name, wrong)
+                broken.setdefault("rounding" if wrong.startswith(OTHER_KERNELS) else trial.name, wrong)
             self.restore_buffers()
         changed = difference("state", self.before, state(self.model))
         if changed is not None:
@@ -200,7 +201,7 @@ class Subject:
         if trial.expected.difference(Trial.of(self.model, trial.example, trial.training).expected) is not None:
             return f"the model differs from itself from run to run: {wrong}"
         if trial.training and trial.expected.difference(got(recording=True)) is None:
-            return f"only where the prefix records no gradients, which makes torch choose other kernels: {wrong}"
+            return f"{OTHER_KERNELS}, exact where it does: {wrong}"
         return wrong
 
     def restore_buffers(self) -> None:

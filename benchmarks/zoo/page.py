@@ -25,6 +25,7 @@ HEADER = (
     "cuts tried",
     "models exact in eval",
     "models exact in train",
+    "other bits without gradients",
     "median seconds to find",
 )
 
@@ -47,9 +48,11 @@ def page(records: Sequence[Record]) -> str:
         "`benchmarks/zoo.py` divides other people's models, checks the two parts against the whole, and writes this "
         f"page. Random weights, small inputs; {', '.join(sorted(versions))}.",
         "A model counts as exact if at each cut that was tried the parts gave what the model gives, bit for bit, on "
-        "two batch sizes, and left the model as it was: in eval the outputs; in train, the prefix without gradients, "
-        "the outputs, the buffers, and the gradients of the parameters that act behind the cut only. The comparison is "
-        "the script's own. Seconds are of one thread on a machine that others were using: an order of magnitude."
+        "two batch sizes, and left the model as it was: in eval the outputs; in train, given the same features, "
+        "the outputs, the buffers, and the gradients of the parameters that act behind the cut only. A prefix that "
+        "records no gradients, as a frozen one, makes torch choose other kernels in some attention and recurrent "
+        "layers: models with features of other bits then are counted in a column of their own (`prefix.rounding` "
+        "tells the difference). The comparison is the script's own. Seconds are of one thread on a machine that others were using: an order of magnitude."
         + mixed,
         "\n".join([_row(HEADER), "|" + "---|" * len(HEADER), *map(_row, _rows(records))]),
     ]
@@ -89,6 +92,7 @@ def _counted(group: str, records: Sequence[Record]) -> list[str]:
         str(sum(map(_tried, done))),
         f"{sum(_exact(r, 'eval') for r in cut)} of {len(cut)}",
         f"{sum(_exact(r, 'train') for r in cut)} of {len(cut)}",
+        str(sum(any(failure["check"] == "rounding" for failure in r["failures"]) for r in cut)),
         f"{statistics.median(seconds):.2f}" if seconds else "–",
     ]
 

@@ -26,7 +26,7 @@ CLEAN = Views(count=1, base="clean", feature_space=True)
 
 
 def from_scratch(
-    seed: int = 0, *, epochs: int = 30, samples: int = 1_500, curve: bool = True
+    seed: int = 0, *, epochs: int = 40, samples: int = 1_250, curve: bool = True
 ) -> tuple[Bench, list[Arm]]:
     """A CIFAR-style ResNet on the first of the embedded images: the bench and its arms, but for the shortened rival."""
     data = open_data("embedded")
@@ -34,22 +34,22 @@ def from_scratch(
     train = data.train.first(samples)  # type: ignore[attr-defined]
     plain = Examination(data.test, test_transform, channels_last=True)
     bench = Bench(
-        make_model=lambda: cifar_resnet(len(data.classes), data.channels, (32, 32, 64), (2, 1, 1)),
+        make_model=lambda: cifar_resnet(len(data.classes), data.channels, (32, 48, 64), (1, 1, 1)),
         train_set=train,
         train_transform=train_transform,
         plain=plain,
         augmented=Examination(data.test, train_transform, channels_last=True),
-        batch_size=64,
-        lr=0.1,
+        batch_size=32,
+        lr=0.05,
         weight_decay=5e-4,
         warmup=0.15,
         seed=seed,
         start={"model": "cifar_resnet", "data": data.name, "samples": len(train), **describe_machine()},
         curve=plain if curve else None,
-        evaluate_every=6,
+        evaluate_every=8,
         channels_last=True,
     )
-    points = {round(0.37 * epochs): "layer1"}
+    points = {round(0.325 * epochs): "layer1", round(0.5 * epochs): "layer2"}
     return bench, [
         Arm("full training", epochs),
         Arm("Hoarfrost", epochs, {"policy": points}),
