@@ -18,6 +18,7 @@ from .liveness import DECISIONS, SHAPE_ONLY
 
 __all__ = ["Gate", "Ghost"]
 
+MOST_KNOWN = 1024
 FILLS = {"zeros_like": 0, "new_zeros": 0, "ones_like": 1, "new_ones": 1}
 
 
@@ -74,6 +75,8 @@ class Ghost(Tensor):
         # The same shapes give the same shapes: from the second batch on nothing is worked out.
         key = (func, tuple(_shape_key(leaf) for leaf in tree_leaves((args, kwargs))))
         if key not in first.gate.worked_out:
+            if len(first.gate.worked_out) >= MOST_KNOWN:
+                first.gate.worked_out.clear()  # a number that changes from batch to batch makes a key of each
             first.gate.worked_out[key] = func(*tree_map(_on_meta, args), **tree_map(_on_meta, kwargs))
         out = first.gate.worked_out[key]
         # An in-place operator gives back its own argument: the same ghost, not a new one.

@@ -42,6 +42,7 @@ SHAPE_ONLY = frozenset(
 ) | {"new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided"}
 WRITERS: dict[Any, bool] = {}  # whether an operator may write into an argument
 NOTHING: frozenset[Key] = frozenset()
+SHAPES_FROM_VALUES = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
 DECISIONS = frozenset({"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "unique_dim", "_unique2"})
 
 
@@ -184,7 +185,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         storages = [] if name in SHAPE_ONLY else [self.read(tensor) for tensor in inputs]
         origin = reduce(Origin.met, (s.origin for s in storages), Origin.CONSTANT)
         arguments = frozenset().union(*(s.arguments for s in storages)) if origin is Origin.ARGUMENTS else NOTHING
-        if name in DECISIONS and origin >= Origin.ARGUMENTS:
+        if origin >= Origin.ARGUMENTS and (name in DECISIONS or SHAPES_FROM_VALUES & set(func.tags)):
             self.record.decisions.append(Decision(self.time, origin, tuple(self.stack), arguments))
         if is_random:
             origin = origin.met(Origin.RANDOM)
