@@ -52,8 +52,8 @@ def page(records: Sequence[Record]) -> str:
         "the outputs, the buffers, and the gradients of the parameters that act behind the cut only. A prefix that "
         "records no gradients, as a frozen one, makes torch choose other kernels in some attention and recurrent "
         "layers: models with features of other bits then are counted in a column of their own (`prefix.rounding` "
-        "tells the difference). The comparison is the script's own. Seconds are of one thread on a machine that others were using: an order of magnitude."
-        + mixed,
+        "tells the difference). The comparison is the script's own. Seconds are of one thread on a machine that others "
+        "were using: an order of magnitude." + mixed,
         "\n".join([_row(HEADER), "|" + "---|" * len(HEADER), *map(_row, _rows(records))]),
     ]
     parts += ["## What is not perfect", *_shortcomings(records)]
