@@ -41,7 +41,7 @@ def calibration(
     }
     return calibrate(
         source=source,
-        suffix=suffix_in_eval(suffix),
+        suffix=suffix,
         cut=cut,
         samples=samples,
         order=order,
@@ -158,7 +158,7 @@ def test_without_random_augmentation_one_view_is_enough() -> None:
 
 
 def test_feature_space_stores_the_base_view_alone() -> None:
-    found = calibration(views=Views(3, base="clean", feature_space=True))
+    found = calibration(views=Views(3, base="clean", derived=1.0))
     assert found.spec.view_channels == (None,)
     assert found.sensitivity is not None
 

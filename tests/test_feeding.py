@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from hoarfrost.cache import CacheWriter, Fingerprint
 from hoarfrost.cache.locking import CacheLock
 from hoarfrost.costs import Decision
 from hoarfrost.errors import BudgetError, CacheDirectoryError, NonFiniteError
-from hoarfrost.feeding import Feeder
 from hoarfrost.loading import Order
+from hoarfrost.storing import Storage
 from training_runs import (
     NORMALISE,
     PLAIN,
@@ -59,14 +60,14 @@ def same(one: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]) -
 def count_prefix_runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches that a prefix ran on behind the calibration."""
     runs: list[int] = []
-    fill = Feeder._fill
+    fill = Storage._fill
 
-    def counted(self: Feeder, writer: CacheWriter, division: Any, spec: Any) -> None:
+    def counted(self: Storage, writers: Any, division: Any, specs: Any, source: Any) -> None:
         handle = division.prefix.register_forward_hook(lambda module, args, output: runs.append(len(output)))
-        fill(self, writer, division, spec)
+        fill(self, writers, division, specs, source)
         handle.remove()
 
-    monkeypatch.setattr(Feeder, "_fill", counted)
+    monkeypatch.setattr(Storage, "_fill", counted)
     return runs
 
 
@@ -116,7 +117,7 @@ def test_with_all_channels_every_epoch_shows_one_stored_view_of_each_sample() ->
     [
         Views(2, Selection(share=0.25)),
         Views(3, Selection(budget_bytes=2**17)),
-        Views(1, base="clean", feature_space=True),
+        Views(1, base="clean", derived=1.0),
     ],
     ids=["share", "bytes", "feature space"],
 )
@@ -151,7 +152,7 @@ def test_feature_space_where_nothing_can_be_derived_says_so_and_shows_stored_vie
 ) -> None:
     if label == "layer1":
         data.transform = v2.Compose([*NORMALISE, v2.RandomErasing(1.0)])
-    views = Views(2, feature_space=True)
+    views = Views(2, derived=1.0)
     with frozen(data, model(), policy={0: label}, views=views) as freezer:
         with pytest.warns(UserWarning, match=f"features at cut '{label}' have no feature-space augmentation"):
             epoch_of(freezer)
@@ -218,7 +219,7 @@ def test_a_budget_for_one_view_stores_one_view() -> None:
 def test_a_prediction_that_was_too_low_costs_a_view_and_not_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     budget = int(bytes_of_one_view() * 1.3)
     monkeypatch.setattr(
-        Feeder, "_within_budget", lambda self, calibration, label: (len(calibration.spec.view_channels), "")
+        Storage, "_within_budget", lambda self, calibration, label: (len(calibration.spec.view_channels), "")
     )
     with frozen(views=Views(3, Selection(share=1.0)), disk_budget=budget) as freezer:
         epoch_of(freezer)
@@ -578,3 +579,113 @@ def test_the_budget_holds_while_a_deeper_cut_is_stored(
     slack = 4096  # manifests, locks
     assert largest <= budget + slack
     assert ("the earlier features were removed" in told) == (share < 3)
+
+
+# ---------------------------------------------------------------------- recorded as they are shown, drawn anew
+
+
+@pytest.mark.parametrize("views", [1, 2, 3])
+@pytest.mark.parametrize("ladder", ["exact", 4])
+def test_recorded_as_they_are_shown_the_run_is_the_same_bit_for_bit(views: int, ladder: Any) -> None:
+    ahead, shown = (
+        train(
+            resnet(),
+            images(N, RANDOM),
+            policy={1: "layer1"},
+            views=Views(views, Selection(share=1.0), record=record),
+            ladder=ladder,
+            epochs=6,
+        )
+        for record in ("ahead", "shown")
+    )
+    assert_same_run(ahead, shown)
+
+
+def test_recorded_as_they_are_shown_no_image_is_read_once_every_view_was_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = CountingImages(N, RANDOM)
+    with frozen(data, views=Views(2, record="shown")) as freezer:
+        reads = []
+        for epoch in range(4):
+            epoch_of(freezer, epoch)
+            freezer.end_epoch()
+            reads.append(data.reads)
+            data.reads = 0
+        # One chunk is there before: it says what the targets are.
+        assert [n for n in reads[1:] if n] == [n for n in reads[1:] if n >= N - 64]
+        assert reads[1] in (N, N - 64, N - 22)
+        assert reads[2:] == [0, 0]
+        assert freezer.cache is not None
+        assert not freezer.cache.whole
+        assert freezer.cache.verify() == []
+
+
+def test_a_run_that_is_broken_off_while_it_records_goes_on_with_what_is_there(tmp_path: Path) -> None:
+    views = Views(2, Selection(share=1.0), record="shown")
+    data = CountingImages(N, RANDOM)
+    with frozen(data, cache_dir=tmp_path, views=views) as freezer:
+        first = epoch_of(freezer, 0)
+        freezer.end_epoch()
+        second = epoch_of(freezer, 1)
+        state = freezer.state_dict()
+    data = CountingImages(N, RANDOM)
+    with frozen(data, cache_dir=tmp_path, views=views) as again:
+        again.load_state_dict(state)
+        data.reads = 0
+        assert same(epoch_of(again, 0), first)
+        assert same(epoch_of(again, 1), second)
+        assert data.reads == 0
+
+
+@pytest.mark.parametrize("refresh", ["rolling", "together"])
+def test_refreshed_features_are_those_of_new_renditions(refresh: str) -> None:
+    with frozen(views=Views(1, refresh_every=2, refresh=refresh)) as freezer:
+        seen = [torch.cat([inputs for inputs, _ in epoch_of(freezer, epoch)]).sum().item() for epoch in range(8)]
+    changes = [one != other for one, other in pairwise(seen)]
+    assert all(changes) if refresh == "rolling" else sum(changes) >= 3
+
+
+def test_a_view_drawn_anew_in_every_epoch_never_repeats() -> None:
+    """A frozen flip, the same view for ever, would show as one sum for many epochs."""
+    with frozen(views=Views(1, refresh_every=1)) as freezer:
+        sums = {round(torch.cat([x for x, _ in epoch_of(freezer, e)]).double().sum().item(), 6) for e in range(6)}
+    assert len(sums) == 6
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_as_many_different_inputs_of_each_sample_are_seen_as_views_are_stored(count: int) -> None:
+    """Counts distinct inputs of each sample over the epochs: stored views are all shown, none is shown for ever."""
+    with frozen(views=Views(count, Selection(share=1.0))) as freezer:
+        seen: list[set[bytes]] = [set() for _ in range(N)]
+        for epoch in range(2 * count):
+            order = torch.cat(_ids(freezer, epoch))
+            rows = torch.cat([inputs for inputs, _ in epoch_of(freezer, epoch)])
+            for sample, row in zip(order.tolist(), rows, strict=True):
+                seen[sample].add(row.numpy().tobytes())
+    # Two random renditions may fall together, where no flip and the same shift are drawn.
+    assert sum(map(len, seen)) > 0.97 * N * count
+    assert max(map(len, seen)) == count
+
+
+def _ids(freezer: Freezer, epoch: int) -> list[Tensor]:
+    order = freezer._feeder.order
+    return [torch.cat([order.members(chunk) for chunk in chunks])[rows] for chunks, rows in order.windows(epoch)]
+
+
+def test_refreshing_costs_are_part_of_the_decision() -> None:
+    with frozen(mode="auto", views=Views(1, refresh_every=1), policy={0: "stem"}) as freezer:
+        epoch_of(freezer)
+        assert "to read and refresh" in record(freezer)["decision"]
+        assert record(freezer)["choice"] == "recompute"
+
+
+def test_the_disk_budget_holds_while_views_are_drawn_anew(tmp_path: Path) -> None:
+    with frozen(views=1, ladder=4, cache_dir=tmp_path / "probe") as freezer:
+        epoch_of(freezer)
+        budget = int(1.02 * freezer._feeder.nbytes)
+    with frozen(views=Views(1, refresh_every=2), ladder=4, cache_dir=tmp_path / "kept", disk_budget=budget) as freezer:
+        for epoch in range(6):
+            epoch_of(freezer, epoch)
+            assert freezer._feeder.nbytes <= budget
+            freezer.end_epoch()

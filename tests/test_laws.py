@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from hoarfrost import Freezer, Schedule, TrainState
 from hoarfrost.cache import MemoryCache
-from hoarfrost.feeding import Feeder
+from hoarfrost.storing import Storage
 from training_runs import (
     NORMALISE,
     PLAIN,
@@ -103,14 +103,14 @@ def test_a_cached_run_is_the_run_on_the_cache_in_memory(monkeypatch: pytest.Monk
     options: dict[str, Any] = {"policy": {1: "layer1"}, "views": 2, "ladder": 4, "epochs": 4}
     on_disk = train(resnet(), data, **options)
 
-    def in_memory(self: Feeder, division: Any, specs: Any, calibration: Any) -> tuple[MemoryCache, ...]:
+    def in_memory(self: Storage, division: Any, specs: Any, calibration: Any, source: Any) -> tuple[MemoryCache, ...]:
         writer = MemoryCache.create(None, self._fingerprint(division, specs[0], calibration.border), specs[0])
-        self._fill({0: writer}, division, specs)  # type: ignore[dict-item]
+        self._fill({0: writer}, division, specs, source)  # type: ignore[dict-item]
         cache = writer.commit()
-        cache.path = self._cache_dir
+        cache.path = self._directory
         return (cache,)
 
-    monkeypatch.setattr(Feeder, "_stored", in_memory)
+    monkeypatch.setattr(Storage, "_stored", in_memory)
     assert_same_run(train(resnet(), data, **options), on_disk)
 
 

@@ -13,6 +13,7 @@ ROOT = Path(hoarfrost.__file__).parent
 
 LEVELS = {
     "errors": 0,
+    "seeds": 0,
     "cuts": 1,
     "freezing": 2,
     "augment": 1,
@@ -29,20 +30,21 @@ LEVELS = {
     "loading": 3,
     "sources": 4,
     "calibration": 5,
-    "feeding": 6,
-    "freezer": 7,
+    "storing": 6,
+    "feeding": 7,
+    "freezer": 8,
     "examination": 4,
     "runfiles": 2,
     "runconfig": 3,
     "tables": 3,
-    "training": 8,
-    "integrations": 8,
-    "study": 9,
-    "run": 9,
-    "console": 9,
+    "training": 9,
+    "integrations": 9,
+    "study": 10,
+    "run": 10,
+    "console": 10,
     "report": 1,
-    "demo": 10,
-    "cli": 11,
+    "demo": 11,
+    "cli": 12,
 }
 
 # One room may look into another on its own level only where the plan says so.

@@ -13,7 +13,7 @@ from torch import Tensor
 from hoarfrost.cache import CacheSpec
 from hoarfrost.codecs import Codec, Exact, Half, Linear, Packed
 from hoarfrost.errors import ArgumentError, CorruptChunkError
-from hoarfrost.loading import Batch, Block, Order, batch_bounds, feature_batches, mix
+from hoarfrost.loading import Batch, Block, Order, batch_bounds, feature_batches
 
 
 def spec_of(order: Order, codec: Codec | None = None, channels_last: bool = False) -> CacheSpec:
@@ -36,6 +36,9 @@ class NumberedSource:
     loaded: list[int] = field(default_factory=list)
     threads: set[str] = field(default_factory=set)
     recovered: list[tuple[int, str]] = field(default_factory=list)
+
+    def ahead(self, chunk: int, epoch: int) -> bool:
+        return self.concurrent
 
     def load(self, chunk: int, epoch: int) -> Block:
         self.loaded.append(chunk)
@@ -242,7 +245,18 @@ def test_an_epoch_that_is_broken_off_leaves_no_thread() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("hoarfrost-read")]
 
 
-@given(st.lists(st.integers(0, 2**63), min_size=1, max_size=4), st.lists(st.integers(0, 2**63), min_size=1, max_size=4))
-def test_different_numbers_give_different_seeds(one: list[int], other: list[int]) -> None:
-    assert 0 <= mix(*one) < 2**63
-    assert (mix(*one) == mix(*other)) == (one == other)
+def test_what_may_not_be_loaded_ahead_is_loaded_in_the_caller() -> None:
+    order = Order(40, 0, chunk_size=8, window=2)
+    spec = spec_of(order)
+
+    class Mixed(NumberedSource):
+        def ahead(self, chunk: int, epoch: int) -> bool:
+            return chunk % 2 == 0
+
+        def load(self, chunk: int, epoch: int) -> Block:
+            assert threading.current_thread().name.startswith("hoarfrost-read") == (chunk % 2 == 0)
+            return super().load(chunk, epoch)
+
+    source = Mixed(order, spec)
+    assert ids_of([*feature_batches(source, order, spec, 0, 8)]) == ids_of(epoch_of(order, 8))
+    assert sorted(source.loaded) == list(range(order.chunks))

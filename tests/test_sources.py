@@ -61,13 +61,12 @@ class Stand:
             cache=self.cache,
             order=self.order,
             views=self.views,
-            stored_views=count,
-            draws=self.draws,
+            event=3,
+            renditions=self.renditions,
             samples=self.samples,
             frame=self.samples.frame(example),
             border="zeros",
             healer=self.prefix,
-            live_draw=self.renditions.live,
             on_heal=lambda chunk, view, reason: self.healed.append((chunk, view, reason)),
         )
 
@@ -109,9 +108,9 @@ def test_a_clean_base_is_still_and_further_views_are_not() -> None:
     renditions = Renditions(samples, 0)
     ids = torch.arange(N)
     plain = images(N, PLAIN)
-    clean = samples.images(ids, renditions.view(0, 0, "clean"))[0]
+    clean = samples.images(ids, renditions.view(0, 0, base="clean"))[0]
     assert torch.equal(clean, torch.stack([plain[i][0] for i in range(N)]))
-    moved = samples.pipeline.placement(renditions.view(0, 1, "clean"), ids, (28, 28))
+    moved = samples.pipeline.placement(renditions.view(0, 1, base="clean"), ids, (28, 28))
     assert bool((moved.sign == -1).any())
 
 
@@ -154,7 +153,7 @@ def test_of_a_partly_stored_view_the_stored_channels_are_exact_and_the_rest_deri
 
 
 def test_in_feature_space_each_epoch_moves_the_base_view_anew(tmp_path: Path) -> None:
-    stand = Stand(tmp_path, views=Views(1, feature_space=True))
+    stand = Stand(tmp_path, views=Views(1, derived=1.0))
     ids = stand.order.members(1)
     base = stand.prefix.features(1, stand.draws[0])[0]
     for epoch in (2, 3):
@@ -170,7 +169,7 @@ def test_in_feature_space_each_epoch_moves_the_base_view_anew(tmp_path: Path) ->
 CASES: dict[str, dict[str, Any]] = {
     "whole views": {},
     "partly stored views": {"kept": KEPT},
-    "feature space": {"views": Views(1, feature_space=True)},
+    "feature space": {"views": Views(1, derived=1.0)},
     "quantised": {"codec": Linear(4), "kept": KEPT},
 }
 
@@ -212,3 +211,104 @@ def test_a_cache_that_has_vanished_is_computed_with_the_same_bits(tmp_path: Path
     found = stand.source.recover(1, 0, CorruptChunkError("gone"))
     assert torch.equal(found.features.dense(), before)
     assert all("has vanished" in reason for _, _, reason in stand.healed)
+
+
+# ---------------------------------------------------------------------- drawn anew, recorded as they are shown
+
+
+@pytest.mark.parametrize("kept", [None, KEPT], ids=["whole", "partly stored"])
+@pytest.mark.parametrize("refresh", ["rolling", "together"])
+def test_a_refreshed_chunk_is_what_a_cache_of_the_new_renditions_would_show(
+    tmp_path: Path, refresh: str, kept: Any
+) -> None:
+    views = Views(2, refresh_every=3, refresh=refresh)
+    stand = Stand(tmp_path, views=views, kept=kept)
+    for epoch in range(3, 12):
+        for chunk in range(stand.order.chunks):
+            edition, view = views.edition(chunk, epoch, 3), (chunk + epoch) % 2
+            base, exact = (stand.prefix.features(chunk, stand.renditions.view(3, v, edition))[0] for v in (0, 1))
+            wanted = (base, exact)[view]
+            if kept is not None and view == 1:
+                ids = stand.order.members(chunk)
+                place = [
+                    stand.samples.pipeline.placement(stand.renditions.view(3, v, edition), ids, (28, 28))
+                    for v in (0, 1)
+                ]
+                wanted = derive(base, place[0], place[1], Grid((28, 28), (14, 14)), "zeros")
+                wanted[:, list(KEPT)] = exact[:, list(KEPT)]
+            assert torch.equal(stand.shown(chunk, epoch), wanted)
+            assert stand.source.ahead(chunk, epoch)
+    assert stand.healed == []
+
+
+def test_editions_are_different_renditions() -> None:
+    renditions = Renditions(Samples(images(N, RANDOM)), 0)
+    draws = [renditions.view(3, view, edition) for edition in range(4) for view in range(2)]
+    assert len({draw.seed for draw in draws}) == 8
+
+
+def test_draws_that_no_epoch_needs_any_more_are_let_go() -> None:
+    renditions = Renditions(Samples(images(N, RANDOM)), 0)
+    for edition in range(20):
+        for view in range(3):
+            renditions.view(3, view, edition)
+        renditions.live(edition)
+    assert len(renditions._held) == 3 * 2 + 1
+    renditions.view(9, 0)
+    assert len(renditions._held) == 2
+
+
+def test_the_prefix_runs_once_for_each_renewal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = Stand(tmp_path, views=Views(2, refresh_every=4))
+    runs: list[tuple[int, int]] = []
+    honest = PrefixSource.features
+    monkeypatch.setattr(
+        PrefixSource, "features", lambda self, chunk, draw: (runs.append((chunk, epoch)), honest(self, chunk, draw))[1]
+    )
+    for epoch in range(3, 3 + 12):
+        for chunk in range(stand.order.chunks):
+            due = not stand.source.ahead(chunk, epoch)
+            before = len(runs)
+            stand.shown(chunk, epoch)
+            assert len(runs) - before == due
+    editions = {(c, (c + e) % 2, stand.views.edition(c, e, 3)) for c in range(3) for e in range(3, 3 + 12)}
+    assert len(runs) == sum(edition > 0 for _, _, edition in editions)
+
+
+def test_another_runs_rendition_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    stand = Stand(tmp_path)
+    before = stand.shown(1, 0)
+    features, targets = stand.prefix.features(1, stand.renditions.view(3, 1, 5))
+    Cache.open(stand.cache.path).renew(1, 1, 5, features, targets=targets, sample_ids=stand.order.members(1))
+    found = stand.source.recover(1, 0, CorruptChunkError("seen")) if stand.source.ahead(1, 0) else None
+    assert found is not None
+    assert torch.equal(found.features.dense(), before)
+
+
+def test_a_record_without_room_is_computed_in_every_epoch_with_the_same_bits(tmp_path: Path) -> None:
+    stand, twin = (Stand(tmp_path / name, Linear(4), Views(1, refresh_every=2)) for name in ("small", "large"))
+    stand.source.budget_bytes = 1
+    for epoch in range(3, 9):
+        for chunk in range(3):
+            assert torch.equal(stand.shown(chunk, epoch), twin.shown(chunk, epoch))
+    assert [stand.cache.edition(chunk, 0) for chunk in range(3)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("kept", [None, KEPT], ids=["whole", "partly stored"])
+def test_part_of_the_chunks_is_shown_moved_to_the_epochs_own_rendition(tmp_path: Path, kept: Any) -> None:
+    views = Views(2, derived=0.5)
+    stand = Stand(tmp_path, views=views, kept=kept)
+    seen = set()
+    for epoch in range(3, 9):
+        for chunk in range(3):
+            moved, view = views.moved(chunk, epoch), (chunk + epoch) % 2
+            seen.add(moved)
+            source = view if kept is None else 0
+            ids, drawn = stand.order.members(chunk), stand.renditions.view(3, source)
+            features = stand.prefix.features(chunk, drawn)[0]
+            place = [
+                stand.samples.pipeline.placement(draw, ids, (28, 28)) for draw in (drawn, stand.renditions.live(epoch))
+            ]
+            wanted = derive(features, place[0], place[1], Grid((28, 28), (14, 14)), "zeros")
+            assert torch.equal(stand.shown(chunk, epoch), wanted) == moved
+    assert seen == {True, False}

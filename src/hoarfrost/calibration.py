@@ -20,7 +20,7 @@ from .cuts import Crossing, Cut
 from .errors import CodecError, NonFiniteError
 from .loading import Order
 from .samples import Frame, Samples
-from .sensitivity import channel_distance
+from .sensitivity import channel_distance, channel_harm
 from .sources import PrefixSource, Renditions
 from .views import Views
 
@@ -105,7 +105,7 @@ def feature_spec(
 def calibrate(
     *,
     source: PrefixSource,
-    suffix: Callable[[Any], Tensor],
+    suffix: nn.Module,
     cut: Cut,
     samples: Samples,
     order: Order,
@@ -131,7 +131,7 @@ def calibrate(
         NonFiniteError: NaN or infinity in the features; names the sample and the channel.
         CodecError: no rung takes these features.
     """
-    base = renditions.view(event, 0, views.base)
+    base = renditions.view(event, 0, base=views.base)
     began = time.perf_counter()
     crossings = cut.tensors
     firsts, _ = source.tensors(0, base)
@@ -171,9 +171,10 @@ def calibrate(
     for number in floating:
         check_finite(sample[number], exact[number], ids)
 
+    evaluated = suffix_in_eval(suffix)
     measured = {
         # The tolerance is for all of them together.
-        number: _rungs_of(number, sample, exact[number], suffix, ladder, tolerance / len(floating), source.device)
+        number: _rungs_of(number, sample, exact[number], evaluated, ladder, tolerance / len(floating), source.device)
         for number in floating
     }
     rungs = measured[0]
@@ -181,10 +182,10 @@ def calibrate(
     rung = picked[0]
     codec = rung.codec
 
-    wanted = views.count if samples.pipeline.is_random and not views.feature_space else 1
+    wanted = views.count if samples.pipeline.is_random and not views.feature_space_only else 1
     sensitivity, border = None, BORDERS[0]
-    if frame is not None and not cut.others and (wanted > 1 or views.feature_space) and derivable(cut, samples):
-        sensitivity, border = _sensitivity(features, source, samples, order, renditions, event, views, frame)
+    if frame is not None and not cut.others and (wanted > 1 or views.derived) and derivable(cut, samples):
+        sensitivity, border = _sensitivity(features, source, suffix, samples, order, renditions, event, views, frame)
     channel_bytes = rung.bytes_per_sample * order.samples / spec.channels
     kept: tuple[int, ...] | None = None
     if sensitivity is not None:
@@ -203,6 +204,7 @@ def calibrate(
         recompute_seconds=prefix_seconds,
         read_seconds=read_seconds,
         view_seconds=prefix_seconds + write_seconds,
+        refresh_every=views.refresh_every,
         mode=mode,
     )
     view_channels = (None, *[kept] * (max(decision.views, 1) - 1))
@@ -308,6 +310,7 @@ def derivable(cut: Cut, samples: Samples) -> bool:
 def _sensitivity(
     features: Tensor,
     source: PrefixSource,
+    suffix: nn.Module,
     samples: Samples,
     order: Order,
     renditions: Renditions,
@@ -318,16 +321,24 @@ def _sensitivity(
     """How far each channel of another view is from what the base view gives for it, [C], and the border for it."""
     chunks = range(len(features) // order.chunk_size or 1)
     ids = torch.cat([order.members(chunk) for chunk in chunks])
-    draws = renditions.view(event, 0, views.base), renditions.view(event, 1)
+    draws = renditions.view(event, 0, base=views.base), renditions.view(event, 1)
     exact = torch.cat([source.features(chunk, draws[1])[0] for chunk in chunks])
     base, other = (samples.pipeline.placement(draw, ids, frame.raw) for draw in draws)
     grid = Grid(frame.rendered, (features.shape[-2], features.shape[-1]))
     features = features[: len(ids)]
-    found = {
-        border: channel_distance(exact, derive(features, base, other, grid, border), views.metric) for border in BORDERS
-    }
+    derived = {border: derive(features, base, other, grid, border) for border in BORDERS}
+
+    def distance(border: Border, metric: str) -> Tensor:
+        if metric == "harm":
+            device = source.device
+            return channel_harm(suffix, exact.to(device), derived[border].to(device), seed=event)
+        return channel_distance(exact, derived[border], metric)
+
+    # Harm is measured by many passes of the suffix, and only of the border that will be shown.
+    choosing = "energy" if views.metric == "harm" else views.metric
+    found = {border: distance(border, choosing) for border in BORDERS}
     best = min(BORDERS, key=lambda border: float(found[border].mean()))
-    return found[best], best
+    return distance(best, views.metric) if views.metric == "harm" else found[best], best
 
 
 def suffix_in_eval(suffix: nn.Module) -> Callable[[Any], Tensor]:

@@ -101,24 +101,31 @@ def decide(
     recompute_seconds: float,
     read_seconds: float,
     view_seconds: float,
+    refresh_every: int | None = None,
     mode: str = "auto",
 ) -> Decision:
     """Read or recompute: the cheaper over the epochs for which this depth will last.
 
-    Storing costs `views * view_seconds` once and `read_seconds` in each epoch; recomputing costs
-    `recompute_seconds` in each. Fewer views are stored when fewer epochs are left: left to choose, each view that is
-    stored will be seen three times or more.
+    Storing costs `views * view_seconds` once and `read_seconds` in each epoch, and what is drawn anew; recomputing
+    costs `recompute_seconds` in each. Fewer views are stored when fewer epochs are left: left to choose, each view that
+    is stored will be seen three times or more.
 
     Args:
         epochs_left: epochs at this depth; None if unknown, then storing is taken if it ever pays.
         views: the views asked for.
         recompute_seconds, read_seconds: in front of the suffix, for one epoch.
         view_seconds: to compute, encode and write one view of all samples.
+        refresh_every: epochs after which each view is computed anew; None if it never is.
         mode: "auto", or "cache" where the user forces it.
     """
-    gain = recompute_seconds - read_seconds
+
+    def epoch_seconds(count: int) -> float:
+        # A view is computed anew when it is shown, hence at most once for each time that it is shown.
+        renewed = 0.0 if refresh_every is None else min(1.0, count / refresh_every)
+        return read_seconds + renewed * view_seconds
 
     def pays_after(count: int) -> float:
+        gain = recompute_seconds - epoch_seconds(count)
         return count * view_seconds / gain if gain > 0 else math.inf
 
     views = max(1, views if epochs_left is None else min(views, epochs_left))
@@ -127,7 +134,8 @@ def decide(
         views = max(1, min(views, epochs_left // SHOWN))
         views = next((count for count in range(views, 0, -1) if pays_after(count) < epochs_left), views)
     break_even = pays_after(views)
-    measured = f"an epoch costs {read_seconds:.2f} s to read, {recompute_seconds:.2f} s to recompute"
+    reading = "read" if refresh_every is None else "read and refresh"
+    measured = f"an epoch costs {epoch_seconds(views):.2f} s to {reading}, {recompute_seconds:.2f} s to recompute"
     build = f"{views} view{'s cost' if views > 1 else ' costs'} {views * view_seconds:.1f} s to store"
     known = break_even if math.isfinite(break_even) else None
     if mode == "cache":

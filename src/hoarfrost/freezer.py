@@ -19,12 +19,13 @@ from .codecs import Codec, Ladder
 from .costs import Clock, training_flops
 from .cuts import Cut, divide, find_cuts
 from .errors import ArgumentError, CacheDirectoryError, CheckpointError, NoCutError
-from .feeding import Division, Feeder
+from .feeding import Feeder
 from .freezing import Frozen, freeze
 from .loading import Order, batch_bounds
 from .policies import Never, Policy, TrainState, resolve_policy
 from .policies.base import announced_change, checked_depth, describe, prepared
 from .samples import Samples
+from .storing import Division
 from .views import Views
 
 __all__ = ["Freezer"]

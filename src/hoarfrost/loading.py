@@ -19,8 +19,9 @@ from torch import Tensor
 from .cache import CacheSpec
 from .codecs import Packed, dequantise
 from .errors import ArgumentError, CacheDirectoryError, CorruptChunkError
+from .seeds import mix
 
-__all__ = ["Batch", "Block", "ChunkSource", "Order", "batch_bounds", "feature_batches", "mix"]
+__all__ = ["Batch", "Block", "ChunkSource", "Order", "batch_bounds", "feature_batches"]
 
 
 @dataclass(frozen=True)
@@ -82,17 +83,6 @@ class Order:
         return torch.Generator().manual_seed(mix(self.seed, epoch, purpose))
 
 
-def mix(*parts: int) -> int:
-    """One 63-bit seed from several numbers: (0, 1) and (1, 0) give unrelated ones (splitmix64, Steele et al. 2014)."""
-    state = 0
-    for part in parts:
-        state = (state ^ (part & (2**64 - 1))) + 0x9E3779B97F4A7C15 & (2**64 - 1)
-        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
-        state = (state ^ (state >> 27)) * 0x94D049BB133111EB & (2**64 - 1)
-        state ^= state >> 31
-    return state >> 1
-
-
 @dataclass(frozen=True)
 class Block:
     """The features of one chunk as the window holds them, and the targets beside them [n, ...]."""
@@ -113,8 +103,10 @@ class Batch:
 class ChunkSource(Protocol):
     """Gives the features of one chunk in one epoch: the cache, or the prefix itself."""
 
-    concurrent: bool
-    """May `load` run in threads, ahead of the training? A source that computes with torch's random state may not."""
+    def ahead(self, chunk: int, epoch: int) -> bool:
+        """May `load` run in a thread, ahead of the training? What runs the prefix may not: it uses torch's threads and
+        random state."""
+        ...
 
     def load(self, chunk: int, epoch: int) -> Block: ...
 
@@ -206,7 +198,7 @@ class _Loader:
     def __init__(self, source: ChunkSource, epoch: int, threads: int) -> None:
         self._source = source
         self._epoch = epoch
-        self._pool = ThreadPoolExecutor(threads, "hoarfrost-read") if source.concurrent and threads > 0 else None
+        self._pool = ThreadPoolExecutor(threads, "hoarfrost-read") if threads > 0 else None
 
     def __enter__(self) -> _Loader:
         return self
@@ -215,16 +207,17 @@ class _Loader:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def submit(self, chunks: list[int]) -> list[Future[Block]] | list[int]:
-        if self._pool is None:
-            return chunks
-        return [self._pool.submit(self._source.load, chunk, self._epoch) for chunk in chunks]
+    def submit(self, chunks: list[int]) -> list[Future[Block] | int]:
+        """What will be loaded ahead as futures, the rest as the chunks' numbers."""
+        return [
+            self._pool.submit(self._source.load, chunk, self._epoch)
+            if self._pool is not None and self._source.ahead(chunk, self._epoch)
+            else chunk
+            for chunk in chunks
+        ]
 
-    def collect(self, chunks: list[int], pending: list[Future[Block]] | list[int]) -> list[Block]:
-        blocks = []
-        for place, chunk in enumerate(chunks):
-            blocks.append(self._block(chunk, pending[place]))
-        return blocks
+    def collect(self, chunks: list[int], pending: list[Future[Block] | int]) -> list[Block]:
+        return [self._block(chunk, item) for chunk, item in zip(chunks, pending, strict=True)]
 
     def _block(self, chunk: int, item: Future[Block] | int) -> Block:
         try:

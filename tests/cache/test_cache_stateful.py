@@ -94,6 +94,16 @@ class Twins(RuleBasedStateMachine):
         self.broken.discard(place)
 
     @precondition(lambda self: self.cache is not None)
+    @rule(place=PLACES, edition=st.integers(0, 3))
+    def renew(self, place: tuple[int, int], edition: int) -> None:
+        assert self.cache is not None
+        assert self.oracle is not None
+        _, _, ids, targets, features = row(SPEC, *place, edition)
+        for cache in (self.cache, self.oracle):
+            cache.renew(*place, edition, features, targets=targets, sample_ids=ids)
+        self.broken.discard(place)
+
+    @precondition(lambda self: self.cache is not None)
     @rule()
     def drop(self) -> None:
         assert self.cache is not None
@@ -118,6 +128,7 @@ class Twins(RuleBasedStateMachine):
                 continue
             assert place not in self.broken
             assert same(chunk, self.oracle.read(*place))
+            assert chunk.edition == self.oracle.read(*place).edition
 
 
 TestTwins = Twins.TestCase

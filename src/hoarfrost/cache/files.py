@@ -25,6 +25,7 @@ __all__ = [
     "building_path",
     "directory_errors",
     "directory_nbytes",
+    "file_size",
     "foreign_file",
     "fsync_directory",
     "is_key",
@@ -131,6 +132,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def directory_nbytes(path: Path) -> int:
     """Bytes of the files in a directory."""
     return sum(entry.stat().st_size for entry in path.iterdir() if entry.is_file())
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def foreign_file(path: Path) -> str | None:

@@ -21,7 +21,10 @@ _MARK = b',"line_crc32":"'
 
 @dataclass(frozen=True)
 class Record:
-    """Where the bytes of one (chunk, view) lie in the data file, what they are, and whose they are."""
+    """Where the bytes of one (chunk, view) lie in the data file, what they are, and whose they are.
+
+    `edition` says which of the view's renditions they show: 0 at first, and more with each time that it was drawn anew.
+    """
 
     chunk: int
     view: int
@@ -30,6 +33,7 @@ class Record:
     crc32: int
     targets_crc32: int
     sample_ids: tuple[int, ...]
+    edition: int = 0
 
 
 def write_line(record: Record) -> bytes:

@@ -30,6 +30,11 @@ class Manifest:
     targets: TargetForm | None
     totals: dict[str, int]
 
+    @property
+    def whole(self) -> bool:
+        """Whether every record was there when the cache was committed; if not, they are added as epochs show them."""
+        return self.totals.get("records") == len(self.spec.records)
+
     def write(self, path: Path) -> None:
         """Writes it whole or not at all, with the sha256 of its own canonical JSON."""
         body: dict[str, Any] = {

@@ -17,7 +17,8 @@ from hoarfrost.errors import ArgumentError, BudgetError, CorruptChunkError, Stal
 
 __all__ = ["MemoryCache", "MemoryWriter"]
 
-_Stored = tuple[tuple[int, ...], bytes, bytes]
+_Stored = tuple[tuple[int, ...], bytes, bytes, int]
+"""Sample ids, targets, features, edition."""
 
 
 class MemoryWriter:
@@ -62,13 +63,13 @@ class MemoryWriter:
         if self.budget_bytes is not None and needed > self.budget_bytes:
             raise BudgetError(f"the cache needs {needed:,} bytes, beyond the budget of {self.budget_bytes:,} bytes")
         self._form = form
-        self._records[chunk, view] = (ids, target_bytes, payload)
+        self._records[chunk, view] = (ids, target_bytes, payload, 0)
         return len(payload)
 
-    def commit(self) -> MemoryCache:
+    def commit(self, *, whole: bool = True) -> MemoryCache:
         """As `CacheWriter.commit`."""
         missing = sorted(self.spec.records - self.done)
-        if missing or self._closed or self._form is None:
+        if (missing and whole) or self._closed or self._form is None:
             raise ArgumentError(f"{len(missing)} of {len(self.spec.records)} records are missing, or it is closed")
         self._closed = True
         return MemoryCache(self.fingerprint, self.spec, self._form, self._records)
@@ -107,6 +108,7 @@ class MemoryCache:
         self.spec = spec
         self._form = form
         self._records = records
+        self._whole = set(records) == spec.records
 
     @staticmethod
     def create(
@@ -126,6 +128,11 @@ class MemoryCache:
             raise StaleCacheError(f"{difference}: the cache in memory was made from something else")
 
     @property
+    def whole(self) -> bool:
+        """As `Cache.whole`."""
+        return self._whole
+
+    @property
     def nbytes(self) -> int:
         return _nbytes(self._records)
 
@@ -138,10 +145,10 @@ class MemoryCache:
         self.spec.check_record(chunk, view)
         if (chunk, view) not in self._records:
             raise CorruptChunkError(f"chunk {chunk}, view {view} in memory: the cache was dropped")
-        ids, target_bytes, payload = self._records[chunk, view]
+        ids, target_bytes, payload, edition = self._records[chunk, view]
         shape = self.spec.physical_shape(chunk, view)
         packed = self.spec.codec.unpack(payload, shape, self.spec.dtype, self.spec.codec_axis)
-        return Chunk(torch.tensor(ids, dtype=torch.int64), self._form.parse(target_bytes), packed, self.spec)
+        return Chunk(torch.tensor(ids, dtype=torch.int64), self._form.parse(target_bytes), packed, self.spec, edition)
 
     def sample_ids(self, chunk: int) -> Tensor:
         """As `Cache.sample_ids`."""
@@ -155,16 +162,47 @@ class MemoryCache:
         *,
         targets: Tensor | None = None,
         sample_ids: Sequence[int] | Tensor | None = None,
-    ) -> None:
+    ) -> Chunk:
         """As `Cache.heal`."""
         self.spec.check_record(chunk, view)
-        ids, target_bytes, _ = self._records[chunk, view]
+        ids, target_bytes, _, edition = self._records[chunk, view]
         if sample_ids is not None and prepare_ids(self.spec, chunk, sample_ids) != ids:
             raise ArgumentError(f"chunk {chunk} was built with other sample ids than those given to heal it")
         if targets is not None and prepare_targets(self.spec, chunk, targets, self._form)[1] != target_bytes:
             raise ArgumentError(f"chunk {chunk} was built with other targets than those given to heal it")
         payload = encode_features(self.spec, chunk, view, ids, features)
-        self._records[chunk, view] = (ids, target_bytes, payload)
+        self._records[chunk, view] = (ids, target_bytes, payload, edition)
+        return self.read(chunk, view)
+
+    def renew(
+        self,
+        chunk: int,
+        view: int,
+        edition: int,
+        features: Tensor,
+        *,
+        targets: Tensor,
+        sample_ids: Sequence[int] | Tensor,
+        budget_bytes: int | None = None,
+    ) -> Chunk:
+        """As `Cache.renew`; the budget counts encoded features and targets."""
+        self.spec.check_record(chunk, view)
+        ids = prepare_ids(self.spec, chunk, sample_ids)
+        target_bytes = prepare_targets(self.spec, chunk, targets, self._form)[1]
+        for other in range(self.spec.views):
+            twin = self._records.get((chunk, other))
+            if twin is not None and twin[:2] != (ids, target_bytes):
+                raise ArgumentError(f"chunk {chunk} has other sample ids or targets under view {other}")
+        record = (ids, target_bytes, encode_features(self.spec, chunk, view, ids, features), edition)
+        after = {**self._records, (chunk, view): record}
+        if budget_bytes is not None and _nbytes(after) > budget_bytes:
+            raise BudgetError(f"the cache needs {_nbytes(after):,} bytes, beyond the budget of {budget_bytes:,} bytes")
+        self._records = after
+        return self.read(chunk, view)
+
+    def edition(self, chunk: int, view: int) -> int | None:
+        """As `Cache.edition`."""
+        return self._records[chunk, view][3] if (chunk, view) in self._records else None
 
     def verify(self) -> list[Damage]:
         return []
@@ -175,5 +213,5 @@ class MemoryCache:
 
 def _nbytes(records: dict[tuple[int, int], _Stored]) -> int:
     """Targets are counted once for each chunk, as they are stored on disk."""
-    targets = {chunk: len(target_bytes) for (chunk, _), (_, target_bytes, _) in records.items()}
-    return sum(targets.values()) + sum(len(payload) for _, _, payload in records.values())
+    targets = {chunk: len(target_bytes) for (chunk, _), (_, target_bytes, _, _) in records.items()}
+    return sum(targets.values()) + sum(len(payload) for _, _, payload, _ in records.values())

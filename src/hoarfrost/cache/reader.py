@@ -17,17 +17,18 @@ from hoarfrost.cache.files import (
     TARGETS_FILE,
     directory_errors,
     directory_nbytes,
+    file_size,
     fsync_directory,
     is_key,
     read_at,
     remove_tree,
 )
 from hoarfrost.cache.fingerprint import Fingerprint
-from hoarfrost.cache.healing import heal_record
 from hoarfrost.cache.journal import Record, read_journal
 from hoarfrost.cache.locking import CacheLock
 from hoarfrost.cache.manifest import Manifest
 from hoarfrost.cache.record import Chunk, Damage
+from hoarfrost.cache.rewriting import rewrite_record
 from hoarfrost.cache.spec import CacheSpec
 from hoarfrost.cache.writer import CacheWriter
 from hoarfrost.errors import CacheDirectoryError, CacheError, CodecError, CorruptChunkError, StaleCacheError
@@ -116,6 +117,11 @@ class Cache:
         """Bytes that the same views would take in float32."""
         return self.spec.dense_nbytes
 
+    @property
+    def whole(self) -> bool:
+        """Whether all records were there when it was committed, so that a missing one is damage."""
+        return self._manifest.whole
+
     def read(self, chunk: int, view: int) -> Chunk:
         """One record. Safe from many threads; the interpreter lock is released while it reads and
         decompresses.
@@ -145,8 +151,8 @@ class Cache:
         *,
         targets: Tensor | None = None,
         sample_ids: Sequence[int] | Tensor | None = None,
-    ) -> None:
-        """Writes a record anew, from features that were computed again (`[n, C, H, W]`, as for `append`).
+    ) -> Chunk:
+        """Writes a record anew, from features that were computed again (`[n, C, H, W]`, as for `append`), and reads it.
 
         The new bytes go behind the old and the journal's new line comes last, so that a crash leaves the
         old state. `targets` and `sample_ids` are needed only where the stored ones are damaged too; those
@@ -159,19 +165,79 @@ class Cache:
             BudgetError: the disk is full.
             CacheDirectoryError: the directory has vanished or cannot be written.
         """
+        return self._rewrite(chunk, view, features, targets, sample_ids)
+
+    def renew(
+        self,
+        chunk: int,
+        view: int,
+        edition: int,
+        features: Tensor,
+        *,
+        targets: Tensor,
+        sample_ids: Sequence[int] | Tensor,
+        budget_bytes: int | None = None,
+    ) -> Chunk:
+        """Writes another rendition of a record in its place, or the first one where it was never written.
+
+        As `heal`, but the bytes take the room of earlier ones that nothing needs, and are not forced to the disk: what
+        a power failure destroys shows by its checksum, and is computed again.
+
+        Args:
+            edition: which rendition this is; `edition` and `read` tell it.
+            budget_bytes: that the whole cache may take.
+
+        Raises:
+            BudgetError: it would take more than `budget_bytes`, or the disk is full. The old record stays.
+            Further: as `heal`.
+        """
+        return self._rewrite(chunk, view, features, targets, sample_ids, edition, budget_bytes)
+
+    def edition(self, chunk: int, view: int) -> int | None:
+        """Which rendition the record shows, or None where there is no record. Reads nothing from disk."""
+        record = self._records.get((chunk, view))
+        return None if record is None else record.edition
+
+    def _rewrite(
+        self,
+        chunk: int,
+        view: int,
+        features: Tensor,
+        targets: Tensor | None,
+        sample_ids: Sequence[int] | Tensor | None,
+        edition: int | None = None,
+        budget_bytes: int | None = None,
+    ) -> Chunk:
         self.spec.check_record(chunk, view)
         if not self.path.is_dir():
             raise CacheDirectoryError(f"the cache directory {self.path} has vanished")
         with CacheLock(self.path.parent, self.path.name, wait_seconds=HEAL_WAIT_SECONDS):
             self._load_journal()
-            form = self._manifest.targets
-            heal_record(self.path, self.spec, form, self._records, chunk, view, features, targets, sample_ids)
-            self._load_journal()
+            record = rewrite_record(
+                self.path,
+                self.spec,
+                self._manifest.targets,
+                self._records,
+                chunk,
+                view,
+                features,
+                targets,
+                sample_ids,
+                edition=edition,
+                budget_bytes=budget_bytes,
+            )
+            # What this process wrote it need not read: a journal of many renewals is long.
+            self._records[chunk, view] = record
+            self._journal_size = file_size(self.path / JOURNAL_FILE)
+            return self._read(chunk, view, record)
 
     def verify(self) -> list[Damage]:
-        """Reads every record; those that cannot be read, in order. Empty: the cache is whole."""
+        """Reads every record; those that cannot be read, in order. Empty: the cache is whole.
+
+        Records that a cache recorded epoch by epoch does not hold yet are no damage.
+        """
         damages = []
-        for chunk, view in sorted(self.spec.records):
+        for chunk, view in sorted(self.spec.records if self.whole else self._records):
             try:
                 self.read(chunk, view)
             except CorruptChunkError as error:
@@ -236,7 +302,7 @@ class Cache:
         except CodecError as error:
             raise self._corrupt(chunk, view, FEATURES_FILE, str(error)) from error
         ids = torch.tensor(record.sample_ids, dtype=torch.int64)
-        return Chunk(ids, form.parse(target_bytes), packed, self.spec)
+        return Chunk(ids, form.parse(target_bytes), packed, self.spec, record.edition)
 
     def _bytes(self, record: Record, name: str, nbytes: int, offset: int, crc32: int) -> bytes:
         place = (record.chunk, record.view, name)

@@ -20,12 +20,16 @@ __all__ = ["Chunk", "Damage", "TargetForm", "encode_features", "prepare_ids", "p
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """What `read` gives: `sample_ids` int64 `[n]`, `targets` `[n, ...]`, and `packed` in physical order."""
+    """What `read` gives: `sample_ids` int64 `[n]`, `targets` `[n, ...]`, and `packed` in physical order.
+
+    `edition` is the rendition that the record shows, as it was given when it was written.
+    """
 
     sample_ids: Tensor
     targets: Tensor
     packed: Packed
     spec: CacheSpec
+    edition: int = 0
 
     def features(self) -> Tensor:
         """The decoded features `[n, C, H, W]` in logical order (channels_last in memory where the spec

@@ -135,8 +135,11 @@ class CacheWriter:
             self._write(record, form, payload, target_bytes)
         return len(payload)
 
-    def commit(self) -> Cache:
+    def commit(self, *, whole: bool = True) -> Cache:
         """Makes the cache visible, durably, in place of an older one with the same fingerprint; opens it.
+
+        Args:
+            whole: False for a cache of which one record or more is there; `Cache.renew` adds the others.
 
         Raises:
             ArgumentError: records are missing; says how many and which first.
@@ -146,7 +149,7 @@ class CacheWriter:
         with self._mutex:
             self._check_open()
             missing = sorted(self.spec.records - self.done)
-            if missing:
+            if missing and (whole or not self._records):
                 raise ArgumentError(
                     f"{len(missing)} of {len(self.spec.records)} records are missing, "
                     f"the first is chunk {missing[0][0]}, view {missing[0][1]}"

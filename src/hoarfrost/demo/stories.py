@@ -22,7 +22,7 @@ from .arms import HEADER, Arm, Bench, Outcome
 
 __all__ = ["comparison", "finetuning", "from_scratch", "run_demo", "run_story"]
 
-CLEAN = Views(count=1, base="clean", feature_space=True)
+CLEAN = Views(count=1, base="clean", derived=1.0)
 
 
 def from_scratch(

@@ -1,26 +1,33 @@
-"""Writing one damaged record anew, in place, so that a crash at any moment leaves the old state or the
-new.
-"""
+"""Writing one record of a finished cache anew, so that a crash at any moment leaves the old state or the new."""
 
 from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from hoarfrost.cache.files import FEATURES_FILE, JOURNAL_FILE, TARGETS_FILE, directory_errors, read_at, write_at
+from hoarfrost.cache.files import (
+    FEATURES_FILE,
+    JOURNAL_FILE,
+    TARGETS_FILE,
+    directory_errors,
+    directory_nbytes,
+    file_size,
+    read_at,
+    write_at,
+)
 from hoarfrost.cache.journal import Record, write_line
 from hoarfrost.cache.record import TargetForm, encode_features, prepare_ids, prepare_targets
 from hoarfrost.cache.spec import CacheSpec
-from hoarfrost.errors import ArgumentError, CorruptChunkError
+from hoarfrost.errors import ArgumentError, BudgetError, CorruptChunkError
 
-__all__ = ["heal_record"]
+__all__ = ["rewrite_record"]
 
 
-def heal_record(
+def rewrite_record(
     path: Path,
     spec: CacheSpec,
     form: TargetForm | None,
@@ -30,8 +37,16 @@ def heal_record(
     features: Tensor,
     targets: Tensor | None,
     sample_ids: Sequence[int] | Tensor | None,
-) -> None:
-    """See `Cache.heal`. The caller holds the lock, and has just read `records`."""
+    *,
+    edition: int | None = None,
+    budget_bytes: int | None = None,
+) -> Record:
+    """See `Cache.heal` and `Cache.renew`; the record as it now lies. The caller holds the lock, and has just read
+    `records`.
+
+    Args:
+        edition: of what is written; None: the record's own, which is damaged and must last again.
+    """
     twins = [records[chunk, v] for v in range(spec.views) if (chunk, v) in records]
     ids = _ids(path, spec, chunk, twins, sample_ids)
     payload = encode_features(spec, chunk, view, ids, features)
@@ -45,21 +60,41 @@ def heal_record(
     if given is None and zlib.crc32(stored) not in known:
         raise CorruptChunkError(f"the targets of chunk {chunk} in {path / TARGETS_FILE} are damaged: give them too")
     target_bytes = stored if given is None else given
-    with directory_errors(path, f"healing chunk {chunk}, view {view}", len(payload)):
+    healed = edition is None
+    if edition is None:
+        before = records.get((chunk, view))
+        edition = before.edition if before is not None else 0
+    offset = _free_place(records.values(), len(payload))
+    record = Record(chunk, view, offset, len(payload), zlib.crc32(payload), zlib.crc32(target_bytes), ids, edition)
+    line = write_line(record)
+    growth = max(0, offset + len(payload) - file_size(path / FEATURES_FILE)) + len(line) + 1
+    if budget_bytes is not None and directory_nbytes(path) + growth > budget_bytes:
+        raise BudgetError(f"chunk {chunk}, view {view} needs {growth:,} bytes more than the budget has left")
+    with directory_errors(path, f"writing chunk {chunk}, view {view} anew", len(payload)):
+        # What replaces a damaged record must last. A new rendition may be lost with the power: its checksum tells.
         if target_bytes != stored:
-            _write_durably(path / TARGETS_FILE, target_bytes, chunk * spec.chunk_size * form.nbytes)
-        # Behind every byte that the journal speaks of, even where the file was cut short.
-        end = max((r.offset + r.nbytes for r in records.values()), default=0)
-        if (path / FEATURES_FILE).exists():
-            end = max(end, (path / FEATURES_FILE).stat().st_size)
-        _write_durably(path / FEATURES_FILE, payload, end)
-        record = Record(chunk, view, end, len(payload), zlib.crc32(payload), zlib.crc32(target_bytes), ids)
+            _write(path / TARGETS_FILE, target_bytes, chunk * spec.chunk_size * form.nbytes, healed)
+        _write(path / FEATURES_FILE, payload, offset, healed)
         journal = path / JOURNAL_FILE
-        size = journal.stat().st_size if journal.exists() else 0
+        written = file_size(journal)
         # A newline first: a line that an earlier crash tore must not swallow this one. A journal that was
         # deleted under an open cache is written again with all that the cache still knows.
-        known_lines = b"" if size else b"".join(map(write_line, records.values()))
-        _write_durably(journal, b"\n" + known_lines + write_line(record), size)
+        known_lines = b"" if written else b"".join(map(write_line, records.values()))
+        _write(journal, b"\n" + known_lines + line, written, healed)
+    return record
+
+
+def _free_place(records: Iterable[Record], nbytes: int) -> int:
+    """Where so many bytes fit: the smallest gap between records that holds them, or behind all, however long the file.
+
+    Records that are all drawn anew, many times over, need a tenth more room than at first.
+    """
+    gaps, end = [], 0
+    for begin, until in sorted((record.offset, record.offset + record.nbytes) for record in records):
+        if begin - end >= nbytes:
+            gaps.append((begin - end, end))
+        end = max(end, until)
+    return min(gaps)[1] if gaps else end
 
 
 def _ids(
@@ -86,10 +121,11 @@ def _stored_targets(path: Path, spec: CacheSpec, form: TargetForm, chunk: int) -
         os.close(fd)
 
 
-def _write_durably(path: Path, data: bytes, offset: int) -> None:
+def _write(path: Path, data: bytes, offset: int, durably: bool) -> None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         write_at(fd, data, offset)
-        os.fsync(fd)
+        if durably:
+            os.fsync(fd)
     finally:
         os.close(fd)
