@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,9 @@ def count_prefix_runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     runs: list[int] = []
     fill = Storage._fill
 
-    def counted(self: Storage, writers: Any, division: Any, specs: Any, source: Any) -> None:
+    def counted(self: Storage, writers: Any, division: Any, *rest: Any) -> None:
         handle = division.prefix.register_forward_hook(lambda module, args, output: runs.append(len(output)))
-        fill(self, writers, division, specs, source)
+        fill(self, writers, division, *rest)
         handle.remove()
 
     monkeypatch.setattr(Storage, "_fill", counted)
@@ -689,3 +690,62 @@ def test_the_disk_budget_holds_while_views_are_drawn_anew(tmp_path: Path) -> Non
             epoch_of(freezer, epoch)
             assert freezer._feeder.nbytes <= budget
             freezer.end_epoch()
+
+
+# ---------------------------------------------------------------------- coarser views, differences
+
+
+COARSER = {
+    "fewer bits": Views(2, Selection(share=1.0), bits=3),
+    "differences": Views(2, Selection(share=1.0), bits=4, residual=True),
+    "differences of some": Views(3, Selection(share=0.5), residual=True),
+    "a budget": Views(2, Selection(budget_bytes=60_000), metric="harm"),
+}
+
+
+@pytest.mark.parametrize("views", COARSER.values(), ids=COARSER)
+def test_a_view_that_is_stored_coarser_is_near_to_the_exact_one(views: Views) -> None:
+    with frozen(views=views, ladder=6) as freezer:
+        epoch_of(freezer)
+        assert freezer._division is not None
+        assert freezer.cache is not None
+        samples, feeder = freezer._samples, freezer._feeder
+        (source, spec) = feeder._sources[0]
+        assert spec.stored[1] != spec.stored[0] or views.metric == "harm"
+        errors = []
+        for chunk in range(feeder.order.chunks):
+            for epoch in (0, 1):
+                view = (chunk + epoch) % views.count
+                drawn, _ = samples.images(feeder.order.members(chunk), feeder.renditions.view(0, view))
+                with torch.no_grad():
+                    exact = freezer._division.prefix(drawn)
+                shown = source.load(chunk, epoch).features.dense()
+                errors.append(float((shown - exact).norm() / exact.norm()))
+        assert max(errors) < (0.75 if views.channels.share != 1.0 else 0.25)
+
+
+@pytest.mark.parametrize("views", COARSER.values(), ids=COARSER)
+@pytest.mark.parametrize("record", ["ahead", "shown"])
+def test_coarser_views_are_healed_and_recorded_with_the_same_bits(tmp_path: Path, views: Views, record: str) -> None:
+    given = replace(views, record=record)
+    with frozen(views=given, ladder=6, cache_dir=tmp_path) as freezer:
+        before = [epoch_of(freezer, epoch) for epoch in range(3)]
+        assert freezer.cache is not None
+        (freezer.cache.path / "features.bin").write_bytes(b"")
+        for epoch in range(3):
+            assert same(epoch_of(freezer, epoch), before[epoch])
+        assert record_count(freezer, "heal") > 0
+        assert freezer.cache.verify() == []
+
+
+def record_count(freezer: Freezer, event: str) -> int:
+    return sum(entry["event"] == event for entry in freezer.history)
+
+
+def test_the_record_of_a_freeze_says_what_further_views_store() -> None:
+    with frozen(views=COARSER["fewer bits"], ladder=6) as freezer:
+        epoch_of(freezer)
+        further = record(freezer)["further"]
+    assert further["codec"] == str(Linear(3))
+    assert further["residual"] is False
+    assert further["bytes_per_sample"] > 0

@@ -105,7 +105,7 @@ def test_a_cached_run_is_the_run_on_the_cache_in_memory(monkeypatch: pytest.Monk
 
     def in_memory(self: Storage, division: Any, specs: Any, calibration: Any, source: Any) -> tuple[MemoryCache, ...]:
         writer = MemoryCache.create(None, self._fingerprint(division, specs[0], calibration.border), specs[0])
-        self._fill({0: writer}, division, specs, source)  # type: ignore[dict-item]
+        self._fill({0: writer}, division, specs, source, None)  # type: ignore[dict-item]
         cache = writer.commit()
         cache.path = self._directory
         return (cache,)

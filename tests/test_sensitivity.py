@@ -174,7 +174,7 @@ SENSITIVITY = torch.tensor([0.1, 0.9, 0.5, 0.5, 0.0])
         pytest.param(Selection(threshold=-1), None, [0, 1, 2, 3, 4], id="below all"),
         pytest.param(Selection(budget_bytes=250), 100, [1, 2], id="budget"),
         pytest.param(Selection(budget_bytes=0), 100, [], id="no budget"),
-        pytest.param(Selection(budget_bytes=100), [1, 60, 30, 20, 1], [1, 2], id="budget, uneven"),
+        pytest.param(Selection(budget_bytes=100), [1, 60, 30, 20, 1], [0, 2, 3], id="most for each byte"),
     ],
 )
 def test_selection(selection: Selection, bytes_per_channel: Any, chosen: list[int]) -> None:

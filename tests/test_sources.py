@@ -15,8 +15,9 @@ from hoarfrost.cache import CacheSpec, Fingerprint
 from hoarfrost.codecs import Codec
 from hoarfrost.errors import CorruptChunkError
 from hoarfrost.loading import Order
+from hoarfrost.renditions import Deriver, Renditions
 from hoarfrost.samples import Samples
-from hoarfrost.sources import CacheSource, PrefixSource, Renditions
+from hoarfrost.sources import CacheSource, PrefixSource
 from training_runs import PLAIN, RANDOM, images
 
 N, CHUNK, KEPT = 40, 16, (0, 2)
@@ -57,15 +58,15 @@ class Stand:
         self.cache = writer.commit()
         self.healed: list[tuple[int, int, str]] = []
         example, _ = self.samples.images(torch.arange(2), self.draws[0])
+        frame = self.samples.frame(example)
+        assert frame is not None
         self.source = CacheSource(
             cache=self.cache,
             order=self.order,
             views=self.views,
             event=3,
             renditions=self.renditions,
-            samples=self.samples,
-            frame=self.samples.frame(example),
-            border="zeros",
+            deriver=Deriver(self.samples, self.order, frame, "zeros"),
             healer=self.prefix,
             on_heal=lambda chunk, view, reason: self.healed.append((chunk, view, reason)),
         )

@@ -36,12 +36,13 @@ def test_a_number_is_a_count_and_views_stay_as_they_are() -> None:
         ({"count": 1.5}, "not 1.5"),
         ({"base": "tidy"}, 'the base view is "random" or "clean", not \'tidy\''),
         ({"metric": "guess"}, "the metric of views is one of 'cosine', 'relative', 'energy', 'harm', not 'guess'"),
+        ({"bits": 9}, "the bits of further views are a whole number from 1 to 8, or None, not 9"),
         ({"derived": 1.5}, "the derived share of views is a number from 0 to 1, not 1.5"),
         ({"refresh_every": 0}, "refresh_every is a whole number of epochs, at least 1, or None, not 0"),
         ({"refresh": "often"}, 'views are refreshed "rolling" or "together", not \'often\''),
         ({"record": "later"}, 'views are recorded "ahead" or as they are "shown", not \'later\''),
     ],
-    ids=["none", "bool", "half", "base", "metric", "derived", "every", "refresh", "record"],
+    ids=["none", "bool", "half", "base", "metric", "bits", "derived", "every", "refresh", "record"],
 )
 def test_what_makes_no_views_is_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ArgumentError, match=text):

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .augment import Border, Grid, derive
-from .cache import CacheSpec
-from .codecs import Codec, Exact, Ladder, RungMeasure, choose, measure_rungs
+from .augment import Border
+from .cache import CacheSpec, StoredView
+from .choosing import Choice, choose_stored, coarser_codec, stored_and_back
+from .codecs import Codec, Exact, Ladder, RungMeasure, choose, divergence, measure_rungs
 from .codecs.features import find_non_finite
 from .costs import Decision, decide, seconds_of
 from .cuts import Crossing, Cut
 from .errors import CodecError, NonFiniteError
 from .loading import Order
+from .renditions import Deriver, Renditions
 from .samples import Frame, Samples
 from .sensitivity import channel_distance, channel_harm
-from .sources import PrefixSource, Renditions
+from .sources import PrefixSource
 from .views import Views
 
 __all__ = ["Calibration", "calibrate"]
@@ -30,9 +32,6 @@ SAMPLE_BYTES = 256 * 2**20
 """Memory for the calibration sample's features: a sixteenth of the chunks, at most four, at least one."""
 
 BORDERS: tuple[Border, ...] = ("zeros", "replicate")
-
-WHOLE_FROM = 0.75
-"""A view of which more than this share is sensitive is stored whole: deriving the rest would save too little."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,9 @@ class Calibration:
     """What was measured and chosen for one freeze.
 
     Attributes:
-        spec: what the cache will hold (its `view_channels` say how many views, and what of each).
+        spec: what the cache will hold (its `stored` says how many views, and what of each).
         beside: likewise for the other tensors that cross the cut.
+        further: what each further view stores.
         decision: read or recompute, with the reason.
         rungs: every rung's harm and bytes; none where the user asked to recompute.
         rung: the chosen one.
@@ -64,6 +64,7 @@ class Calibration:
 
     spec: CacheSpec
     beside: tuple[Beside, ...]
+    further: Choice
     decision: Decision
     rungs: tuple[RungMeasure, ...]
     rung: RungMeasure | None
@@ -84,7 +85,7 @@ def feature_spec(
     features: Tensor,
     order: Order,
     codec: Codec,
-    view_channels: tuple[tuple[int, ...] | None, ...] = (None,),
+    stored: tuple[StoredView, ...] = (StoredView(),),
 ) -> CacheSpec:
     """What a cache of such features holds; shape and memory format are those that the prefix really gives."""
     return CacheSpec(
@@ -98,7 +99,7 @@ def feature_spec(
         and not features.is_contiguous()
         and features.is_contiguous(memory_format=torch.channels_last),
         codec=codec,
-        view_channels=view_channels,
+        stored=stored,
     )
 
 
@@ -144,6 +145,7 @@ def calibrate(
                 Beside(feature_spec(crossing, tensor, order, Exact()), None, 0.0)
                 for crossing, tensor in zip(crossings[1:], firsts[1:], strict=True)
             ),
+            further=Choice(StoredView(), 0.0),
             decision=Decision("recompute", 0, "recomputed, as asked", None),
             rungs=(),
             rung=None,
@@ -165,7 +167,6 @@ def calibrate(
     sample = [torch.cat(column) for column in zip(*parts, strict=True)]
     features = sample[0]
     exact = [feature_spec(crossing, tensor, order, Exact()) for crossing, tensor in zip(crossings, sample, strict=True)]
-    spec = exact[0]
     ids = torch.cat([order.members(chunk) for chunk in range(probe)])
     floating = [number for number, tensor in enumerate(sample) if tensor.is_floating_point()]
     for number in floating:
@@ -183,16 +184,22 @@ def calibrate(
     codec = rung.codec
 
     wanted = views.count if samples.pipeline.is_random and not views.feature_space_only else 1
+    base_spec = feature_spec(crossings[0], features, order, codec)
     sensitivity, border = None, BORDERS[0]
+    further = Choice(StoredView(codec=coarser_codec(views, codec)), rung.bytes_per_sample)
     if frame is not None and not cut.others and (wanted > 1 or views.derived) and derivable(cut, samples):
-        sensitivity, border = _sensitivity(features, source, suffix, samples, order, renditions, event, views, frame)
-    channel_bytes = rung.bytes_per_sample * order.samples / spec.channels
-    kept: tuple[int, ...] | None = None
-    if sensitivity is not None:
-        chosen = views.channels.choose(sensitivity, torch.full_like(sensitivity, channel_bytes))
-        # A view with nothing of its own would be no record at all; the most sensitive channel stands for it.
-        chosen = chosen if len(chosen) else sensitivity.argmax()[None]
-        kept = None if len(chosen) > WHOLE_FROM * len(sensitivity) else tuple(chosen.tolist())
+        another = _Another(features, source, samples, order, renditions, event, views.base, frame)
+        sensitivity, border = another.sensitivity(features, suffix, views.metric, source.device, event)
+        decoded, _ = stored_and_back(StoredView(), features, features, base_spec)
+        further = choose_stored(
+            another.exact,
+            another.derived(decoded, border),
+            base_spec,
+            sensitivity,
+            views,
+            order.samples,
+            lambda shown: divergence(evaluated, another.exact, shown, source.device),
+        )
 
     prefix_seconds = order.chunks * seconds_a_chunk(chunk_seconds)
     codecs = [picked[number].codec if number in picked else Exact() for number in range(len(sample))]
@@ -207,12 +214,10 @@ def calibrate(
         refresh_every=views.refresh_every,
         mode=mode,
     )
-    view_channels = (None, *[kept] * (max(decision.views, 1) - 1))
-    share = 1.0 if kept is None else len(kept) / spec.channels
-    stored = 1 + share * (len(view_channels) - 1)
+    more = max(decision.views, 1) - 1
     beside = tuple(
         Beside(
-            feature_spec(crossings[number], sample[number], order, codecs[number], (None,) * len(view_channels)),
+            feature_spec(crossings[number], sample[number], order, codecs[number], (StoredView(),) * (1 + more)),
             picked.get(number),
             picked[number].bytes_per_sample if number in picked else coded[number][2] / len(first),
         )
@@ -220,15 +225,18 @@ def calibrate(
     )
     others = sum(other.bytes_per_sample for other in beside)
     return Calibration(
-        spec=feature_spec(crossings[0], features, order, codec, view_channels),
+        spec=replace(base_spec, stored=(StoredView(), *[further.stored] * more)),
         beside=beside,
+        further=further,
         decision=decision,
         rungs=tuple(rungs),
         rung=rung,
         sensitivity=sensitivity,
         border=border,
         view_bytes=round((rung.bytes_per_sample + others) * order.samples),
-        predicted_bytes=round((rung.bytes_per_sample * stored + others * len(view_channels)) * order.samples),
+        predicted_bytes=round(
+            (rung.bytes_per_sample + further.bytes_per_sample * more + others * (1 + more)) * order.samples
+        ),
         prefix_seconds=prefix_seconds,
         read_seconds=read_seconds,
     )
@@ -307,38 +315,57 @@ def derivable(cut: Cut, samples: Samples) -> bool:
     return cut.layout == "NCHW" and not cut.others and any(step.kind == "paired" for step in samples.pipeline.steps)
 
 
-def _sensitivity(
-    features: Tensor,
-    source: PrefixSource,
-    suffix: nn.Module,
-    samples: Samples,
-    order: Order,
-    renditions: Renditions,
-    event: int,
-    views: Views,
-    frame: Frame,
-) -> tuple[Tensor, Border]:
-    """How far each channel of another view is from what the base view gives for it, [C], and the border for it."""
-    chunks = range(len(features) // order.chunk_size or 1)
-    ids = torch.cat([order.members(chunk) for chunk in chunks])
-    draws = renditions.view(event, 0, base=views.base), renditions.view(event, 1)
-    exact = torch.cat([source.features(chunk, draws[1])[0] for chunk in chunks])
-    base, other = (samples.pipeline.placement(draw, ids, frame.raw) for draw in draws)
-    grid = Grid(frame.rendered, (features.shape[-2], features.shape[-1]))
-    features = features[: len(ids)]
-    derived = {border: derive(features, base, other, grid, border) for border in BORDERS}
+class _Another:
+    """Another view of the calibration sample, exact, and what the base view gives for it.
 
-    def distance(border: Border, metric: str) -> Tensor:
-        if metric == "harm":
-            device = source.device
-            return channel_harm(suffix, exact.to(device), derived[border].to(device), seed=event)
-        return channel_distance(exact, derived[border], metric)
+    Args:
+        features: of the base view, [n, ...], whole chunks from the first on.
+    """
 
-    # Harm is measured by many passes of the suffix, and only of the border that will be shown.
-    choosing = "energy" if views.metric == "harm" else views.metric
-    found = {border: distance(border, choosing) for border in BORDERS}
-    best = min(BORDERS, key=lambda border: float(found[border].mean()))
-    return distance(best, views.metric) if views.metric == "harm" else found[best], best
+    def __init__(
+        self,
+        features: Tensor,
+        source: PrefixSource,
+        samples: Samples,
+        order: Order,
+        renditions: Renditions,
+        event: int,
+        base: str,
+        frame: Frame,
+    ) -> None:
+        self._draws = renditions.view(event, 0, base=base), renditions.view(event, 1)
+        self._rows = [range(n, n + order.size(chunk)) for chunk, n in _begins(order, len(features))]
+        self.exact = torch.cat([source.features(chunk, self._draws[1])[0] for chunk in range(len(self._rows))])
+        self._samples, self._order, self._frame = samples, order, frame
+
+    def derived(self, base: Tensor, border: Border) -> Tensor:
+        """From the base view's features, exact or decoded."""
+        deriver = Deriver(self._samples, self._order, self._frame, border)
+        parts = [deriver.derive(base[rows.start : rows.stop], n, *self._draws) for n, rows in enumerate(self._rows)]
+        return torch.cat(parts)
+
+    def sensitivity(
+        self, features: Tensor, suffix: nn.Module, metric: str, device: torch.device, seed: int
+    ) -> tuple[Tensor, Border]:
+        """How far each channel is from what the base view gives for it, [C], and the border that is best for it."""
+        derived = {border: self.derived(features, border) for border in BORDERS}
+        # Harm takes many passes of the suffix: it is measured with the border that will be shown.
+        choosing = "energy" if metric == "harm" else metric
+        found = {border: channel_distance(self.exact, derived[border], choosing) for border in BORDERS}
+        best = min(BORDERS, key=lambda border: float(found[border].mean()))
+        if metric != "harm":
+            return found[best], best
+        return channel_harm(suffix, self.exact.to(device), derived[best].to(device), seed=seed), best
+
+
+def _begins(order: Order, rows: int) -> Iterator[tuple[int, int]]:
+    """(chunk, its first row) of the chunks in a calibration sample."""
+    begin = 0
+    for chunk in range(order.chunks):
+        if begin + order.size(chunk) > rows:
+            return
+        yield chunk, begin
+        begin += order.size(chunk)
 
 
 def suffix_in_eval(suffix: nn.Module) -> Callable[[Any], Tensor]:

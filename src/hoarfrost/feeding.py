@@ -17,8 +17,9 @@ from .calibration import Calibration, calibrate, derivable
 from .codecs import Ladder
 from .errors import BudgetError, CacheBusyError, CacheDirectoryError
 from .loading import Order, feature_batches
+from .renditions import Renditions
 from .samples import Frame, Samples
-from .sources import CacheSource, PrefixSource, Renditions, Together
+from .sources import CacheSource, PrefixSource, Together
 from .storing import Division, Storage, border_of
 from .views import Views
 
@@ -63,6 +64,7 @@ class Feeder:
             order=order,
             renditions=self.renditions,
             views=views,
+            frame=frame,
             device=device,
         )
         self.rung = 0
@@ -184,6 +186,12 @@ class Feeder:
             ],
             "sensitivity": None if calibration.sensitivity is None else calibration.sensitivity.tolist(),
             "stored_channels": None if not stored or stored[-1] is None else list(stored[-1]),
+            "further": {
+                "codec": str(calibration.further.stored.codec or calibration.codec),
+                "residual": calibration.further.stored.gains is not None,
+                "kl": calibration.further.harm,
+                "bytes_per_sample": calibration.further.bytes_per_sample,
+            },
             "views": len(stored) if stored else 0,
             "predicted_bytes": calibration.predicted_bytes,
             "build_seconds": build_seconds,
@@ -242,9 +250,7 @@ class Feeder:
             views=views,
             event=division.event,
             renditions=self.renditions,
-            samples=self._samples,
-            frame=self._frame,
-            border=border_of(cache),
+            deriver=self._storage.deriver(border_of(cache)),
             healer=prefix,
             on_heal=lambda chunk, view, reason: self._say(
                 {"event": "heal", "chunk": chunk, "view": view, "reason": reason}

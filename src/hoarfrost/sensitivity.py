@@ -190,7 +190,7 @@ class Selection:
     Attributes:
         share: the most sensitive share of the channels, from 0 to 1; rounded up to whole channels.
         threshold: the channels with a sensitivity above it.
-        budget_bytes: as many of the most sensitive as fit, by their bytes.
+        budget_bytes: those that fit, in the order of their sensitivity per byte.
 
     Raises:
         ArgumentError: none or several are given, or one is out of range.
@@ -233,19 +233,24 @@ class Selection:
         if self.share is not None:
             count = math.ceil(self.share * len(order) - 1e-9)
         else:
-            count = self._fitting(order, bytes_per_channel)
+            return self._fitting(sensitivity, bytes_per_channel)
         return order[:count].sort().values
 
-    def _fitting(self, order: Tensor, bytes_per_channel: float | Sequence[float] | Tensor | None) -> int:
+    def _fitting(self, sensitivity: Tensor, bytes_per_channel: float | Sequence[float] | Tensor | None) -> Tensor:
         if bytes_per_channel is None:
             raise ArgumentError("Selection.choose: budget_bytes needs bytes_per_channel to know what fits")
         sizes = torch.as_tensor(bytes_per_channel, dtype=torch.float64)
-        if sizes.ndim and sizes.shape != order.shape:
+        if sizes.ndim and sizes.shape != sensitivity.shape:
             raise ArgumentError(
-                f"Selection.choose: bytes_per_channel must be one number or {len(order)}, got {list(sizes.shape)}"
+                f"Selection.choose: bytes_per_channel must be one number or {len(sensitivity)}, got {list(sizes.shape)}"
             )
-        spent = sizes.expand(len(order))[order].cumsum(0)
-        return int((spent <= float(self.budget_bytes or 0)).sum())
+        sizes = sizes.expand(len(sensitivity))
+        chosen, left = [], float(self.budget_bytes or 0)
+        for channel in (sensitivity.double() / sizes.clamp(min=1e-9)).argsort(descending=True, stable=True).tolist():
+            if float(sizes[channel]) <= left and float(sensitivity[channel]) > 0:
+                chosen.append(channel)
+                left -= float(sizes[channel])
+        return torch.tensor(sorted(chosen), dtype=torch.int64)
 
 
 def _both(

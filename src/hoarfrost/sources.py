@@ -9,57 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .augment import Border, Draw, Grid, derive
+from .augment import Draw
 from .cache import Cache, CacheSpec
 from .codecs import Packed
 from .errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError
 from .loading import Block, Order
-from .samples import Frame, Samples
-from .seeds import mix
+from .renditions import Deriver, Renditions, assembled, dense, to_store
+from .samples import Samples
 from .views import Views
 
-__all__ = ["CacheSource", "PrefixSource", "Renditions", "Together"]
-
-
-class Renditions:
-    """The random decisions behind every rendition: pure functions of the seed and of what they are for.
-
-    A live epoch has a draw of its own; so has each stored view of each freeze.
-    """
-
-    LIVE, VIEW = 1, 2
-
-    def __init__(self, samples: Samples, seed: int) -> None:
-        self._samples = samples
-        self._seed = seed
-        self._held: dict[tuple[int, ...], Draw] = {}
-
-    def live(self, epoch: int) -> Draw:
-        """The renditions that an epoch on images sees."""
-        return self._draw(self.LIVE, epoch)
-
-    def view(self, event: int, view: int, edition: int = 0, base: str = "random") -> Draw:
-        """The renditions stored as a view after the freeze event before epoch `event`, when drawn so often anew."""
-        if view == 0 and base == "clean":
-            return self._samples.pipeline.still(len(self._samples))
-        return self._draw(self.VIEW, event, view, *[edition] * (edition > 0))
-
-    def _draw(self, *purpose: int) -> Draw:
-        # Reading threads ask too: one dictionary is replaced by another, never changed, and only the own draw is given.
-        draw = self._held.get(purpose)
-        if draw is None:
-            draw = self._samples.pipeline.draw(len(self._samples), mix(self._seed, *purpose))
-            others = {key: held for key, held in self._held.items() if not self._replaces(purpose, key)}
-            self._held = {**others, purpose: draw}
-        return draw
-
-    def _replaces(self, new: tuple[int, ...], old: tuple[int, ...]) -> bool:
-        """Whether an older draw is no longer needed: of an earlier epoch or freeze, or two editions behind."""
-        if new[0] != old[0]:
-            return False
-        if new[0] == self.LIVE or new[1] != old[1]:
-            return True
-        return new[2] == old[2] and sum(old[3:]) < sum(new[3:]) - 1
+__all__ = ["CacheSource", "PrefixSource", "Together"]
 
 
 class Together:
@@ -150,6 +109,7 @@ class CacheSource:
         event: the epoch before which the views were first drawn.
         healer: the prefix, for what has to be computed.
         on_heal: called with (chunk, view, reason) for each damaged record.
+        deriver: makes what is not stored of a view from view 0; None where nothing can be derived.
         budget_bytes: that the cache may take; a record that has no room is computed in every epoch.
     """
 
@@ -158,9 +118,7 @@ class CacheSource:
     views: Views
     event: int
     renditions: Renditions
-    samples: Samples
-    frame: Frame | None
-    border: Border
+    deriver: Deriver | None
     healer: PrefixSource
     on_heal: Callable[[int, int, str], None]
     budget_bytes: int | None = None
@@ -170,9 +128,9 @@ class CacheSource:
         return not any(self._due(chunk, view, edition) for view in self._needed(chunk, epoch))
 
     def load(self, chunk: int, epoch: int) -> Block:
-        def read(view: int, edition: int) -> tuple[Packed, Tensor]:
+        def read(view: int, edition: int, derived: Tensor | None = None) -> tuple[Packed, Tensor]:
             due = self._due(chunk, view, edition)
-            return self._computed(chunk, view, edition) if due else self._stored(chunk, view, edition)
+            return self._computed(chunk, view, edition, derived) if due else self._stored(chunk, view, edition)
 
         return self._shown(chunk, epoch, read)
 
@@ -180,12 +138,12 @@ class CacheSource:
         """Compute a damaged chunk again, store it where that is still possible, and go on with it."""
         healed: dict[int, str] = {}
 
-        def read(view: int, edition: int) -> tuple[Packed, Tensor]:
+        def read(view: int, edition: int, derived: Tensor | None = None) -> tuple[Packed, Tensor]:
             try:
                 return self._stored(chunk, view, edition)
             except (CorruptChunkError, CacheDirectoryError) as error:
                 healed[view] = str(error)
-                return self._computed(chunk, view, edition)
+                return self._computed(chunk, view, edition, derived)
 
         block = self._shown(chunk, epoch, read)
         for view, found in healed.items() or {self._needed(chunk, epoch)[-1]: str(reason)}.items():
@@ -195,7 +153,7 @@ class CacheSource:
     def _needed(self, chunk: int, epoch: int) -> tuple[int, ...]:
         """The views that an epoch reads of a chunk: the one shown, and in front of it what it is derived from."""
         view = self.views.shown(chunk, epoch, self.cache.spec.views)
-        if self.cache.spec.view_channels[view] is None:
+        if self.cache.spec.stored[view].alone:
             return (view,)
         # What is moved as a whole comes from a whole view.
         return (0,) if self.views.moved(chunk, epoch) else (0, view)
@@ -205,20 +163,19 @@ class CacheSource:
         found = self.cache.edition(chunk, view)
         return not self.cache.whole if found is None else found != edition
 
-    def _shown(self, chunk: int, epoch: int, read: Callable[[int, int], tuple[Packed, Tensor]]) -> Block:
-        """What the epoch sees of a chunk, from the records that `read(view, edition)` gives."""
+    def _shown(self, chunk: int, epoch: int, read: Callable[..., tuple[Packed, Tensor]]) -> Block:
+        """What the epoch sees of a chunk, from the records that `read(view, edition, derived)` gives."""
         edition, spec = self.views.edition(chunk, epoch, self.event), self.cache.spec
         first, *further = self._needed(chunk, epoch)
         packed, targets = read(first, edition)
+        source = self._draw(first, edition)
         if further:
             (view,) = further
-            block = dense_block(self._derived(chunk, packed, *(self._draw(v, edition) for v in (first, view))), spec)
-            stored = torch.tensor(spec.view_channels[view])
-            block.values.index_copy_(spec.codec_axis, stored, read(view, edition)[0].dense())
-            return Block(block, targets)
+            derived = self._derived(chunk, packed, source, self._draw(view, edition))
+            record = dense(read(view, edition, derived)[0], spec)
+            return Block(dense_block(assembled(spec.stored[view], spec.channel_axis, record, derived), spec), targets)
         if self.views.moved(chunk, epoch):
-            moved = self._derived(chunk, packed, self._draw(first, edition), self.renditions.live(epoch))
-            return Block(dense_block(moved, spec), targets)
+            return Block(dense_block(self._derived(chunk, packed, source, self.renditions.live(epoch)), spec), targets)
         return Block(packed, targets)
 
     def _draw(self, view: int, edition: int) -> Draw:
@@ -233,13 +190,11 @@ class CacheSource:
             )
         return record.packed, record.targets
 
-    def _computed(self, chunk: int, view: int, edition: int) -> tuple[Packed, Tensor]:
+    def _computed(self, chunk: int, view: int, edition: int, derived: Tensor | None) -> tuple[Packed, Tensor]:
         """A record computed by the prefix, with the bits that the cache holds, and stored if the cache takes it."""
         features, targets = self.healer.features(chunk, self._draw(view, edition))
         spec, ids = self.cache.spec, self.order.members(chunk)
-        kept = spec.view_channels[view]
-        if kept is not None:
-            features = features.index_select(spec.channel_axis, torch.tensor(kept))
+        features = to_store(spec.stored[view], spec.channel_axis, features, derived)
         # The training goes on without the record: the next epoch finds it missing and computes it again.
         with suppress(CacheDirectoryError, CacheBusyError, BudgetError):
             if self.cache.edition(chunk, view) == edition:
@@ -249,21 +204,11 @@ class CacheSource:
                     chunk, view, edition, features, targets=targets, sample_ids=ids, budget_bytes=self.budget_bytes
                 )
             return record.packed, targets
-        payload = spec.codec.encode(spec.physical(features), spec.codec_axis)
-        shape = spec.physical_shape(chunk, view)
-        return spec.codec.unpack(payload, shape, spec.dtype, spec.codec_axis), targets
+        codec, shape = spec.codec_of(view), spec.physical_shape(chunk, view)
+        payload = codec.encode(spec.physical(features), spec.codec_axis)
+        return codec.unpack(payload, shape, spec.dtype, spec.codec_axis), targets
 
     def _derived(self, chunk: int, shown: Packed, source: Draw, target: Draw) -> Tensor:
-        """Features of the rendition `target`, from those of `source`, in feature space [n, ...]."""
-        spec = self.cache.spec
-        ids = self.order.members(chunk)
-        if self.frame is None:
+        if self.deriver is None:
             raise RuntimeError("features are derived only where images have a size")
-        place = self.samples.pipeline.placement
-        return derive(
-            spec.logical(shown.dense()),
-            place(source, ids, self.frame.raw),
-            place(target, ids, self.frame.raw),
-            Grid(self.frame.rendered, (spec.shape[-2], spec.shape[-1])),
-            self.border,
-        )
+        return self.deriver.derive(dense(shown, self.cache.spec), chunk, source, target)

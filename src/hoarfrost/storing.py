@@ -18,8 +18,9 @@ from .calibration import Calibration
 from .cuts import Cut
 from .errors import BudgetError, CacheDirectoryError, CorruptChunkError, StaleCacheError
 from .loading import Order
-from .samples import Samples
-from .sources import PrefixSource, Renditions
+from .renditions import Deriver, Renditions, dense, to_store
+from .samples import Frame, Samples
+from .sources import PrefixSource
 from .views import Views
 
 __all__ = ["Division", "Storage", "border_of"]
@@ -60,11 +61,12 @@ class Storage:
         order: Order,
         renditions: Renditions,
         views: Views,
+        frame: Frame | None,
         device: torch.device,
     ) -> None:
         self._directory, self._budget = directory, budget
         self._samples, self._order, self._renditions = samples, order, renditions
-        self._views, self._device = views, device
+        self._views, self._frame, self._device = views, frame, device
         self.caches: tuple[Cache, ...] = ()
         """One for each tensor that crosses the cut; none when recomputing."""
         self._previous: tuple[Cache, ...] = ()
@@ -78,6 +80,10 @@ class Storage:
     def vanished(self) -> bool:
         """Whether a cache that is being read is no longer on disk."""
         return not all(cache.path.is_dir() for cache in self.caches)
+
+    def deriver(self, border: Border) -> Deriver | None:
+        """What makes features of one rendition from another's; None where the images have no one size."""
+        return None if self._frame is None else Deriver(self._samples, self._order, self._frame, border)
 
     def set_aside(self) -> None:
         """The caches belong to a shallower cut from now on; `drop_previous` removes them."""
@@ -99,7 +105,7 @@ class Storage:
             if self._previous and self._room(count, calibration) < 0:
                 first = "the earlier features were removed first, since there was no room for both"
                 self.drop_previous()
-            fewer = [replace(spec, view_channels=spec.view_channels[:count]) for spec in specs]
+            fewer = [replace(spec, stored=spec.stored[:count]) for spec in specs]
             try:
                 self.caches = self._stored(division, fewer, calibration, source)
                 return "; ".join(filter(None, (note, first)))
@@ -111,13 +117,13 @@ class Storage:
                 count -= 1
                 if not count:
                     raise
-                note = f"{count} of {len(calibration.spec.view_channels)} views, for more there was no room"
+                note = f"{count} of {len(calibration.spec.stored)} views, for more there was no room"
 
     def _room(self, views: int, calibration: Calibration) -> float:
         """Bytes of the disk budget that would be left beside the earlier features and so many views."""
         if self._budget is None:
             return math.inf
-        needed = calibration.predicted_bytes * views / len(calibration.spec.view_channels)
+        needed = calibration.predicted_bytes * views / len(calibration.spec.stored)
         return self._budget - sum(cache.nbytes for cache in self._previous) - needed
 
     def drop_previous(self) -> None:
@@ -152,19 +158,15 @@ class Storage:
         """
         spec, needed, budget = calibration.spec, calibration.predicted_bytes, self._budget
         if budget is None or needed <= budget:
-            return len(spec.view_channels), ""
+            return len(spec.stored), ""
         one = calibration.view_bytes
         if one > budget:
             raise BudgetError(
                 f"the disk budget is {budget:,} bytes, one view of {self._order.samples:,} samples at cut {label!r} "
                 f"needs about {one:,} at the strongest rung that does no harm; a deeper cut or a larger budget would do"
             )
-        count = next(
-            n
-            for n in range(len(spec.view_channels) - 1, 0, -1)
-            if n == 1 or needed * n / len(spec.view_channels) <= budget
-        )
-        note = f"{count} of {len(spec.view_channels)} views, to stay within the disk budget of {budget:,} bytes"
+        count = next(n for n in range(len(spec.stored) - 1, 0, -1) if n == 1 or needed * n / len(spec.stored) <= budget)
+        note = f"{count} of {len(spec.stored)} views, to stay within the disk budget of {budget:,} bytes"
         return count, note
 
     def _stored(
@@ -186,7 +188,7 @@ class Storage:
                     warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
                 writers[tensor] = Cache.create(self._directory, fingerprint, spec, budget_bytes=shares[tensor])
             if writers:
-                self._fill(writers, division, specs, source)
+                self._fill(writers, division, specs, source, self.deriver(calibration.border))
             # One after the other: a crash in between leaves whole caches, and the build of the others goes on.
             whole = self._views.record == "ahead"
             return tuple(standing[n] if n in standing else writers[n].commit(whole=whole) for n in range(len(specs)))
@@ -219,6 +221,7 @@ class Storage:
         division: Division,
         specs: Sequence[CacheSpec],
         source: PrefixSource,
+        deriver: Deriver | None,
     ) -> None:
         """One pass of the prefix for each view; a thread encodes and writes what the prefix has computed.
 
@@ -227,6 +230,7 @@ class Storage:
         views, chunks = (specs[0].views, self._order.chunks) if self._views.record == "ahead" else (1, 1)
         with ThreadPoolExecutor(1, "hoarfrost-write") as writing:
             pending: list[Future[int]] = []
+            first = self._renditions.view(division.event, 0, base=self._views.base)
             for view in range(views):
                 draw = self._renditions.view(division.event, view, base=self._views.base)
                 todo = [
@@ -241,14 +245,17 @@ class Storage:
                     for number, writer in writers.items():
                         if (chunk, view) in writer.done:
                             continue
-                        features, channels = tensors[number], specs[number].view_channels[view]
-                        if channels is not None:
-                            features = features.index_select(specs[number].channel_axis, torch.tensor(channels))
+                        stored, derived = specs[number].stored[view], None
+                        if stored.gains is not None and deriver is not None:
+                            base = dense(writer.packed(chunk, 0), specs[number])
+                            derived = deriver.derive(base, chunk, first, draw)
+                        features = to_store(stored, specs[number].channel_axis, tensors[number], derived)
                         if len(pending) >= WRITES_AHEAD:
                             pending.pop(0).result()
                         pending.append(writing.submit(writer.append, chunk, view, ids, targets, features))
-            for waiting in pending:
-                waiting.result()
+                # A further view may be stored as its difference to the base view: that one is written by then.
+                while pending:
+                    pending.pop(0).result()
 
     def _fingerprint(self, division: Division, spec: CacheSpec, border: Border, tensor: int = 0) -> Fingerprint:
         crossing = division.cut.tensors[tensor]
@@ -266,7 +273,7 @@ class Storage:
                     "event": division.event if self._samples.pipeline.is_random else 0,
                     "base": self._views.base,
                     "border": border,
-                    "channels": [None if c is None else list(c) for c in spec.view_channels],
+                    "stored": [view.to_config() for view in spec.stored],
                 },
                 "codec": spec.codec.to_config(),
                 "precision": {

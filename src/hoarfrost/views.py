@@ -29,6 +29,9 @@ class Views:
         channels: which channels of the further views are stored; by default those whose cosine similarity between
             the exact and the derived features is below 0.95.
         metric: how sensitivity is measured: "cosine", "relative", "energy" or "harm" (`hoarfrost.sensitivity`).
+        bits: of the further views' stored channels, where they may be coarser than the base view; None: as that is.
+        residual: store of each stored channel what it differs from the derived one by, where that takes fewer bytes at
+            the same error: it does for flips at deep cuts, and seldom for shifts.
         base: "random", or "clean": no flip and a centred crop (for comparison; it loses accuracy).
         derived: share of the chunks, drawn in each epoch, of which a stored view is shown moved to a fresh rendition in
             feature space, from 0 to 1. With one view and 1.0 all augmentation happens in feature space.
@@ -45,6 +48,8 @@ class Views:
     count: int = 2
     channels: Selection = field(default_factory=lambda: Selection(threshold=0.05))
     metric: str = "cosine"
+    bits: int | None = None
+    residual: bool = False
     base: str = "random"
     derived: float = 0.0
     refresh_every: int | None = None
@@ -54,6 +59,8 @@ class Views:
     def __post_init__(self) -> None:
         if not _is_count(self.count):
             raise ArgumentError(f"views must be a whole number of at least 1, not {self.count!r}")
+        if self.bits is not None and not (_is_count(self.bits) and self.bits <= 8):
+            raise ArgumentError(f"the bits of further views are a whole number from 1 to 8, or None, not {self.bits!r}")
         if self.base not in ("random", "clean"):
             raise ArgumentError(f'the base view is "random" or "clean", not {self.base!r}')
         if self.metric not in METRICS:

@@ -51,9 +51,9 @@ def test_of_several_stale_caches_the_nearest_is_compared(tmp_path: Path) -> None
 
 def test_another_version_of_the_format_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("hoarfrost.cache.manifest.VERSION", 2)
+        patch.setattr("hoarfrost.cache.manifest.VERSION", 1)
         path = disk(tmp_path).path
-    with pytest.raises(StaleCacheError, match=f"'version' of the format is 1 here, but 2 in {path}"):
+    with pytest.raises(StaleCacheError, match=f"'version' of the format is 2 here, but 1 in {path}"):
         Cache.open(tmp_path, FINGERPRINT)
 
 

@@ -6,7 +6,10 @@ import pytest
 import torch
 from cache_cases import make_spec
 
-from hoarfrost.cache import CacheSpec
+from hoarfrost.cache import (
+    CacheSpec,
+    StoredView,
+)
 from hoarfrost.codecs import Exact, Linear
 from hoarfrost.errors import ArgumentError
 
@@ -59,11 +62,18 @@ def test_tokens_keep_their_channels_last() -> None:
         ({"dtype": torch.int64, "codec": Linear(4)}, "torch.int64 features are stored exactly, not by"),
         ({"channel_axis": 4}, "channel_axis 4 is no axis"),
         ({"channels_last": True, "shape": (3, 4)}, "channels_last is for"),
-        ({"view_channels": ()}, "view 0 stores all channels"),
-        ({"view_channels": ((0,),)}, "view 0 stores all channels"),
-        ({"view_channels": (None, ())}, "view 1 stores no channel"),
-        ({"view_channels": (None, (1, 1))}, "view 1 stores no channel, or one twice"),
-        ({"view_channels": (None, (3,))}, "channels of 0 to 2"),
+        ({"stored": ()}, "view 0 stores all channels"),
+        ({"stored": ((0,),)}, "view 0 stores all channels"),
+        ({"stored": (None, ())}, "view 1 stores no channel"),
+        ({"stored": (None, (1, 1))}, "view 1 stores no channel, or one twice"),
+        ({"stored": (None, (3,))}, "channels of 0 to 2"),
+        ({"stored": (StoredView(codec=Linear(2)),)}, "view 0 stores all channels, by the cache's own codec"),
+        ({"stored": (None, StoredView(gains=(1.0,)))}, "view 1 stores 3 channels and needs a finite gain for each"),
+        ({"stored": (None, StoredView((0, 2), None, (1.0, float("nan"))))}, "view 1 stores 2 channels and needs"),
+        (
+            {"dtype": torch.int64, "stored": (None, StoredView(codec=Linear(2)))},
+            "torch.int64 features are stored exactly",
+        ),
     ],
     ids=str,
 )
@@ -76,7 +86,7 @@ def test_what_makes_no_sense_is_refused(change: dict[str, object], text: str) ->
         "channel_axis": 1,
         "channels_last": False,
         "codec": Exact(),
-        "view_channels": (None,),
+        "stored": (None,),
     }
     with pytest.raises(ArgumentError, match=text):
         CacheSpec(**{**fields, **change})  # type: ignore[arg-type]

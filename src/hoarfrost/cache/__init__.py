@@ -6,7 +6,7 @@ from hoarfrost.cache.hashing import hash_samples, hash_tensors
 from hoarfrost.cache.memory import MemoryCache, MemoryWriter
 from hoarfrost.cache.reader import Cache
 from hoarfrost.cache.record import Chunk, Damage
-from hoarfrost.cache.spec import CacheSpec
+from hoarfrost.cache.spec import CacheSpec, StoredView
 from hoarfrost.cache.writer import CacheWriter
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Fingerprint",
     "MemoryCache",
     "MemoryWriter",
+    "StoredView",
     "hash_samples",
     "hash_tensors",
     "list_caches",

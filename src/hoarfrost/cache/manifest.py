@@ -18,7 +18,7 @@ from hoarfrost.errors import CacheError, CorruptChunkError, HoarfrostError, Stal
 __all__ = ["FORMAT", "VERSION", "Manifest"]
 
 FORMAT = "hoarfrost cache"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

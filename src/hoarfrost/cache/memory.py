@@ -13,6 +13,7 @@ from torch import Tensor
 from hoarfrost.cache.fingerprint import Fingerprint
 from hoarfrost.cache.record import Chunk, Damage, TargetForm, encode_features, prepare_ids, prepare_targets
 from hoarfrost.cache.spec import CacheSpec
+from hoarfrost.codecs import Packed
 from hoarfrost.errors import ArgumentError, BudgetError, CorruptChunkError, StaleCacheError
 
 __all__ = ["MemoryCache", "MemoryWriter"]
@@ -65,6 +66,11 @@ class MemoryWriter:
         self._form = form
         self._records[chunk, view] = (ids, target_bytes, payload, 0)
         return len(payload)
+
+    def packed(self, chunk: int, view: int) -> Packed:
+        """As `CacheWriter.packed`."""
+        shape, axis = self.spec.physical_shape(chunk, view), self.spec.codec_axis
+        return self.spec.codec_of(view).unpack(self._records[chunk, view][2], shape, self.spec.dtype, axis)
 
     def commit(self, *, whole: bool = True) -> MemoryCache:
         """As `CacheWriter.commit`."""
@@ -147,7 +153,7 @@ class MemoryCache:
             raise CorruptChunkError(f"chunk {chunk}, view {view} in memory: the cache was dropped")
         ids, target_bytes, payload, edition = self._records[chunk, view]
         shape = self.spec.physical_shape(chunk, view)
-        packed = self.spec.codec.unpack(payload, shape, self.spec.dtype, self.spec.codec_axis)
+        packed = self.spec.codec_of(view).unpack(payload, shape, self.spec.dtype, self.spec.codec_axis)
         return Chunk(torch.tensor(ids, dtype=torch.int64), self._form.parse(target_bytes), packed, self.spec, edition)
 
     def sample_ids(self, chunk: int) -> Tensor:

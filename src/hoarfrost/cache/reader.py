@@ -298,7 +298,7 @@ class Cache:
         target_bytes = self._bytes(record, TARGETS_FILE, rows * form.nbytes, offset, record.targets_crc32)
         shape = self.spec.physical_shape(chunk, view)
         try:
-            packed = self.spec.codec.unpack(payload, shape, self.spec.dtype, self.spec.codec_axis)
+            packed = self.spec.codec_of(view).unpack(payload, shape, self.spec.dtype, self.spec.codec_axis)
         except CodecError as error:
             raise self._corrupt(chunk, view, FEATURES_FILE, str(error)) from error
         ids = torch.tensor(record.sample_ids, dtype=torch.int64)

@@ -125,7 +125,7 @@ def encode_features(spec: CacheSpec, chunk: int, view: int, ids: Sequence[int], 
             f"not {tuple(features.shape)}, {features.dtype}"
         )
     try:
-        return spec.codec.encode(spec.physical(features.detach()), spec.codec_axis)
+        return spec.codec_of(view).encode(spec.physical(features.detach()), spec.codec_axis)
     except NonFiniteError as error:
         row, channel, value = find_non_finite(features, spec.channel_axis) or (0, 0, float("nan"))
         channels = spec.view_channels[view]

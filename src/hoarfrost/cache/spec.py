@@ -4,9 +4,9 @@ codec.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from hoarfrost.codecs import Codec, Exact, codec_from_config
 from hoarfrost.errors import ArgumentError
 
-__all__ = ["CacheSpec", "dtype_named", "name_of"]
+__all__ = ["CacheSpec", "StoredView", "dtype_named", "name_of"]
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -32,13 +32,56 @@ def dtype_named(name: str) -> torch.dtype:
 
 
 @dataclass(frozen=True)
+class StoredView:
+    """What is stored of one view; what is not stored is derived from view 0.
+
+    Attributes:
+        channels: those stored; None is all of them.
+        codec: of this view; None is the cache's.
+        gains: for each stored channel the part of the derived features that was subtracted before encoding, so that
+            only the difference is stored; None: the features themselves are.
+    """
+
+    channels: tuple[int, ...] | None = None
+    codec: Codec | None = None
+    gains: tuple[float, ...] | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether the record is the whole view: nothing of it has to be derived."""
+        return self.channels is None and self.gains is None
+
+    def to_config(self) -> dict[str, Any]:
+        return {
+            "channels": None if self.channels is None else list(self.channels),
+            "codec": None if self.codec is None else self.codec.to_config(),
+            "gains": None if self.gains is None else list(self.gains),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> StoredView:
+        """The inverse of `to_config`; raises `CodecError` for an unknown codec."""
+        channels, codec, gains = config["channels"], config["codec"], config["gains"]
+        return cls(
+            None if channels is None else tuple(int(c) for c in channels),
+            None if codec is None else codec_from_config(codec),
+            None if gains is None else tuple(float(g) for g in gains),
+        )
+
+    @classmethod
+    def of(cls, value: StoredView | Sequence[int] | None) -> StoredView:
+        """From the channels alone, or as it is."""
+        return value if isinstance(value, StoredView) else cls(None if value is None else tuple(int(c) for c in value))
+
+
+@dataclass(frozen=True)
 class CacheSpec:
     """The shape of a cache. Samples lie in chunks of `chunk_size`; the last chunk may be shorter.
 
     `shape` is one sample's, in logical order (`[C, H, W]`), and `channel_axis` an axis of the batch `[N,
     *shape]`. With `channels_last` (4 dimensions, `channel_axis` 1) features are stored as `[N, H, W, C]`,
-    the order in which they lie in memory. `view_channels` names, for each view, the channels that are
-    stored; None is all of them, and view 0 always stores all.
+    the order in which they lie in memory. `stored` says, for each view, what is stored of it (channels
+    alone, or None for all of them, stand for a `StoredView`); view 0 always stores all.
 
     Raises:
         ArgumentError: a number out of range, or view channels that are empty, repeated or unknown.
@@ -51,12 +94,12 @@ class CacheSpec:
     channel_axis: int
     channels_last: bool
     codec: Codec
-    view_channels: tuple[tuple[int, ...] | None, ...] = (None,)
+    stored: tuple[StoredView, ...] = (StoredView(),)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        views = tuple(None if v is None else tuple(int(c) for c in v) for v in self.view_channels)
-        object.__setattr__(self, "view_channels", views)
+        object.__setattr__(self, "stored", tuple(StoredView.of(view) for view in self.stored))
+        views = self.view_channels
         if self.samples < 1 or self.chunk_size < 1 or not self.shape or min(self.shape) < 1:
             raise ArgumentError(
                 f"samples, chunk_size and shape must be positive: {self.samples}, {self.chunk_size}, {self.shape}"
@@ -67,8 +110,14 @@ class CacheSpec:
             raise ArgumentError(f"channel_axis {self.channel_axis} is no axis of a batch of {self.shape}")
         if self.channels_last and (len(self.shape) != 3 or self.channel_axis != 1):
             raise ArgumentError("channels_last is for [N, C, H, W] features with channel_axis 1")
-        if not views or views[0] is not None:
-            raise ArgumentError("view 0 stores all channels: view_channels begins with None")
+        if not views or self.stored[0] != StoredView():
+            raise ArgumentError("view 0 stores all channels, by the cache's own codec: stored begins with StoredView()")
+        for view, stored in enumerate(self.stored):
+            count = self.channels if stored.channels is None else len(stored.channels)
+            if stored.gains is not None and (len(stored.gains) != count or not all(map(isfinite, stored.gains))):
+                raise ArgumentError(f"view {view} stores {count} channels and needs a finite gain for each")
+            if stored.codec not in (None, Exact()) and not self.dtype.is_floating_point:
+                raise ArgumentError(f"{self.dtype} features are stored exactly, not by {stored.codec}")
         for view, channels in enumerate(views):
             if channels is None:
                 continue
@@ -83,12 +132,21 @@ class CacheSpec:
         return self.shape[self.channel_axis - 1]
 
     @property
+    def view_channels(self) -> tuple[tuple[int, ...] | None, ...]:
+        """The channels that each view stores; None is all."""
+        return tuple(view.channels for view in self.stored)
+
+    def codec_of(self, view: int) -> Codec:
+        """The codec of a view's records."""
+        return self.stored[view].codec or self.codec
+
+    @property
     def chunks(self) -> int:
         return -(-self.samples // self.chunk_size)
 
     @property
     def views(self) -> int:
-        return len(self.view_channels)
+        return len(self.stored)
 
     @property
     def records(self) -> set[tuple[int, int]]:
@@ -150,7 +208,7 @@ class CacheSpec:
             "channel_axis": self.channel_axis,
             "channels_last": self.channels_last,
             "codec": self.codec.to_config(),
-            "view_channels": [None if v is None else list(v) for v in self.view_channels],
+            "stored": [view.to_config() for view in self.stored],
         }
 
     @classmethod
@@ -165,6 +223,7 @@ class CacheSpec:
         try:
             fields["dtype"] = dtype_named(fields["dtype"])
             fields["codec"] = codec_from_config(fields["codec"])
+            fields["stored"] = tuple(StoredView.from_config(view) for view in fields["stored"])
             return cls(**fields)
         except (KeyError, TypeError) as error:
             raise ArgumentError(f"not a cache's spec ({error}): {config!r}") from error

@@ -22,6 +22,7 @@ from hoarfrost.cache.files import (
     building_path,
     directory_errors,
     fsync_directory,
+    read_at,
     remove_tree,
     write_at,
 )
@@ -32,7 +33,8 @@ from hoarfrost.cache.manifest import Manifest
 from hoarfrost.cache.record import TargetForm, encode_features, prepare_ids, prepare_targets
 from hoarfrost.cache.resume import discard_stale, recover
 from hoarfrost.cache.spec import CacheSpec
-from hoarfrost.errors import ArgumentError, BudgetError, CacheDirectoryError
+from hoarfrost.codecs import Packed
+from hoarfrost.errors import ArgumentError, BudgetError, CacheDirectoryError, CorruptChunkError
 
 if TYPE_CHECKING:
     from hoarfrost.cache.reader import Cache
@@ -134,6 +136,19 @@ class CacheWriter:
                 prepare_targets(self.spec, chunk, targets, self._form)
             self._write(record, form, payload, target_bytes)
         return len(payload)
+
+    def packed(self, chunk: int, view: int) -> Packed:
+        """The features of a record that is written: what further views are derived from while the cache is built.
+
+        Raises:
+            CorruptChunkError: what was written cannot be read back.
+        """
+        record = self._records[chunk, view]
+        payload = read_at(self._files[FEATURES_FILE], record.nbytes, record.offset)
+        if zlib.crc32(payload) != record.crc32:
+            raise CorruptChunkError(f"chunk {chunk}, view {view} in {self.path}: what was just written is damaged")
+        shape, axis = self.spec.physical_shape(chunk, view), self.spec.codec_axis
+        return self.spec.codec_of(view).unpack(payload, shape, self.spec.dtype, axis)
 
     def commit(self, *, whole: bool = True) -> Cache:
         """Makes the cache visible, durably, in place of an older one with the same fingerprint; opens it.

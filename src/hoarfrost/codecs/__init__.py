@@ -4,7 +4,7 @@ from hoarfrost.codecs.base import Codec, Packed, codec_from_config, dequantise, 
 from hoarfrost.codecs.bfloat16 import BFloat16
 from hoarfrost.codecs.exact import Exact
 from hoarfrost.codecs.half import Half
-from hoarfrost.codecs.harm import RungMeasure, choose, measure_rungs
+from hoarfrost.codecs.harm import RungMeasure, choose, divergence, measure_rungs
 from hoarfrost.codecs.ladder import Ladder
 from hoarfrost.codecs.linear import Linear
 
@@ -20,6 +20,7 @@ __all__ = [
     "choose",
     "codec_from_config",
     "dequantise",
+    "divergence",
     "known_codecs",
     "measure_rungs",
 ]

@@ -15,7 +15,7 @@ from hoarfrost.codecs.features import check_features
 from hoarfrost.codecs.ladder import Ladder
 from hoarfrost.errors import ArgumentError, CodecError
 
-__all__ = ["TOLERANCE", "RungMeasure", "choose", "measure_rungs"]
+__all__ = ["TOLERANCE", "RungMeasure", "choose", "divergence", "measure_rungs"]
 
 # Mean KL divergence in nats. At 1e-3 training was unharmed in our measurements (docs: MEASURED, 4 and 3
 # bits).
@@ -100,6 +100,23 @@ def choose(measures: Sequence[RungMeasure], tolerance: float = TOLERANCE, floor:
     kept = [m for m in measures if m.harm <= tolerance]
     risen = [m for m in kept if m.index >= floor]
     return max(risen or kept, key=lambda m: m.index, default=None)
+
+
+def divergence(
+    suffix: Callable[[Tensor], Any],
+    exact: Tensor,
+    shown: Tensor,
+    device: torch.device | None = None,
+    *,
+    batch_size: int = 64,
+) -> float:
+    """How far the suffix's outputs on `shown` are from those on `exact` (`[N, ...]`): as `RungMeasure.harm`."""
+    with _evaluating(suffix):
+        outputs = [
+            torch.cat([_tensor(suffix(part.to(device))) for part in torch.split(features, batch_size)])
+            for features in (exact, shown)
+        ]
+    return _divergence(*outputs)
 
 
 def _there_and_back(codec: Codec, part: Tensor, channel_axis: int, channels_last: bool) -> tuple[int, Tensor]:

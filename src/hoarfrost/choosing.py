@@ -1,0 +1,161 @@
+"""What to store of a further view: which channels, at how many bits, themselves or their difference to derived ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .cache import CacheSpec, StoredView
+from .codecs import Codec, Linear
+from .renditions import assembled, to_store
+from .views import Views
+
+__all__ = ["Choice", "choose_stored", "coarser_codec", "stored_and_back"]
+
+WHOLE_FROM = 0.75
+"""A view of which more than this share is sensitive is stored whole: deriving the rest would save too little."""
+
+BITS = (7, 6, 5, 4, 3, 2)
+"""What a budget may choose among for further views, below the base view's own."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is stored of a further view.
+
+    Attributes:
+        bytes_per_sample: of its records, encoded; measured on the calibration sample.
+        harm: divergence of the suffix's outputs from those on the exact view, where it was measured.
+    """
+
+    stored: StoredView
+    bytes_per_sample: float
+    harm: float | None = None
+
+
+def choose_stored(
+    exact: Tensor,
+    derived: Tensor,
+    spec: CacheSpec,
+    sensitivity: Tensor,
+    views: Views,
+    samples: int,
+    diverge: Callable[[Tensor], float],
+) -> Choice:
+    """The channels that `views` asks for; under a byte budget what harms the suffix's outputs least.
+
+    With a budget, for each number of bits, with and without differences, the channels are taken in the order of their
+    sensitivity per byte until the budget is used up; of these candidates the one is chosen whose outputs diverge least.
+
+    Args:
+        exact: [n, ...], a calibration sample of a further view.
+        derived: the same, derived from the decoded base view.
+        spec: of the base view.
+        samples: of the whole data set; the budget is for all of them.
+        diverge: features of the view -> how far the suffix's outputs are from those on the exact ones.
+    """
+    codec = coarser_codec(views, spec.codec) or spec.codec
+    if views.channels.budget_bytes is None:
+        channels = views.channels.choose(sensitivity)
+        gains = _Coded(exact, derived, spec, codec).gains if views.residual else None
+        return _measured(_stored(channels, gains, sensitivity, spec, codec), exact, derived, spec)
+    coarser = [] if views.bits is not None else [Linear(b) for b in BITS if _coarser(Linear(b), spec.codec)]
+    choices = []
+    for candidate in (codec, *coarser):
+        coded = _Coded(exact, derived, spec, candidate)
+        for gains, sizes in ((None, coded.plain_bytes), (coded.gains, coded.bytes)):
+            channels = views.channels.choose(sensitivity, sizes * samples)
+            choice = _measured(_stored(channels, gains, sensitivity, spec, candidate), exact, derived, spec)
+            choices.append(replace(choice, harm=diverge(stored_and_back(choice.stored, exact, derived, spec)[0])))
+    within = [choice for choice in choices if choice.bytes_per_sample * samples <= views.channels.budget_bytes]
+    # Where not even one channel fits, the least is stored: a view with nothing of its own would be no record at all.
+    return min(within, key=_harm) if within else min(choices, key=lambda choice: choice.bytes_per_sample)
+
+
+def coarser_codec(views: Views, base: Codec) -> Codec | None:
+    """The codec that was asked for further views; None where it is none, or not coarser than the base view's."""
+    asked = None if views.bits is None else Linear(views.bits)
+    return asked if asked is not None and _coarser(asked, base) else None
+
+
+def stored_and_back(stored: StoredView, exact: Tensor, derived: Tensor, spec: CacheSpec) -> tuple[Tensor, int]:
+    """A view's features [n, ...] as they come back from the cache, and the bytes of their records."""
+    codec, axis = stored.codec or spec.codec, spec.codec_axis
+    parts, size = [], 0
+    for start in range(0, len(exact), spec.chunk_size):
+        rows = slice(start, start + spec.chunk_size)
+        record = spec.physical(to_store(stored, spec.channel_axis, exact[rows], derived[rows]))
+        payload = codec.encode(record, axis)
+        size += len(payload)
+        decoded = spec.logical(codec.decode(payload, tuple(record.shape), record.dtype, axis))
+        parts.append(assembled(stored, spec.channel_axis, decoded, derived[rows].clone()))
+    return torch.cat(parts), size
+
+
+def _measured(stored: StoredView, exact: Tensor, derived: Tensor, spec: CacheSpec) -> Choice:
+    return Choice(stored, stored_and_back(stored, exact, derived, spec)[1] / len(exact))
+
+
+def _stored(channels: Tensor, gains: Tensor | None, sensitivity: Tensor, spec: CacheSpec, codec: Codec) -> StoredView:
+    # A view with nothing of its own would be no record at all; the most sensitive channel stands for it.
+    channels = channels if len(channels) else sensitivity.argmax()[None]
+    whole = len(channels) > WHOLE_FROM * len(sensitivity) or len(channels) == len(sensitivity)
+    kept = None if whole else tuple(channels.tolist())
+    if gains is not None:
+        gains = gains if whole else gains[channels]
+    return StoredView(
+        kept,
+        None if codec == spec.codec else codec,
+        None if gains is None or not bool(gains.any()) else tuple(gains.tolist()),
+    )
+
+
+class _Coded:
+    """Each channel encoded alone: its bytes a sample plain, and with the gain that costs least.
+
+    The gain is the least-squares one, or none: whichever is cheaper when the bytes are corrected for the error that
+    remains, at half a bit a value for each doubling of its energy.
+    """
+
+    def __init__(self, exact: Tensor, derived: Tensor, spec: CacheSpec, codec: Codec) -> None:
+        rows = exact[: spec.chunk_size]
+        e, d = (spec.physical(features[: len(rows)]).movedim(spec.codec_axis, 0) for features in (rows, derived))
+        gains = (_dot(e, d) / _dot(d, d).clamp(min=1e-30)).clamp(0, 1)
+        plain = [_coded(channel, codec) for channel in e]
+        less = [_coded(channel - gain * other, codec) for channel, gain, other in zip(e, gains, d, strict=True)]
+        values = e[0].numel()
+        use = torch.tensor(
+            [_cost(*one, values) > _cost(*other, values) for one, other in zip(plain, less, strict=True)]
+        )
+        self.plain_bytes = torch.tensor([float(size) for size, _ in plain]) / len(rows)
+        self.gains = torch.where(use, gains, torch.zeros_like(gains)).float()
+        self.bytes = torch.where(use, torch.tensor([float(size) for size, _ in less]) / len(rows), self.plain_bytes)
+
+
+def _coded(values: Tensor, codec: Codec) -> tuple[int, float]:
+    """Bytes of one channel's values, and the mean square of the error that remains."""
+    column = values.reshape(-1, 1).contiguous()
+    payload = codec.encode(column, 1)
+    decoded = codec.decode(payload, tuple(column.shape), column.dtype, 1)
+    return len(payload), float((decoded - column).double().square().mean())
+
+
+def _cost(size: int, error: float, values: int) -> float:
+    """Bits, at the rate at which more bits would bring the error down."""
+    return 8 * size + 0.5 * values * math.log2(max(error, 1e-30))
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    return (one.double() * other.double()).flatten(1).sum(1)
+
+
+def _harm(choice: Choice) -> float:
+    return math.inf if choice.harm is None else choice.harm
+
+
+def _coarser(candidate: Linear, than: Codec) -> bool:
+    return not isinstance(than, Linear) or candidate.bits < than.bits
