@@ -310,3 +310,27 @@ def test_a_block_in_a_container_is_one_end() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 1), ConvBlock(8), nn.Flatten(), nn.Linear(8 * 16, 2))
     cuts = find_cuts(model, torch.randn(2, 3, 4, 4))
     assert [cut.label for cut in cuts if cut.recommended] == ["1"]
+
+
+def test_scripted_modules_are_refused_by_name() -> None:
+    with pytest.warns(FutureWarning):
+        scripted = torch.jit.trace(nn.Linear(4, 4), torch.ones(2, 4))
+    with pytest.raises(ArgumentError, match="model: '1' is a ScriptModule"):
+        find_cuts(nn.Sequential(nn.Linear(4, 4), scripted, nn.Linear(4, 2)), torch.ones(2, 4))
+
+
+def test_blocks_in_stages_of_a_class_of_their_own_are_recommended() -> None:
+    class Stage(nn.Sequential):
+        """As timm's and torchvision's stages: a name for a sequence."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.body(x)
+
+    model = nn.Sequential(nn.Linear(4, 4), Stage(Block(), Block()), Stage(Block(), Block()), nn.Linear(4, 2))
+    chosen = [cut.label for cut in find_cuts(model, torch.ones(2, 4)) if cut.recommended]
+    assert chosen == ["1.0", "1", "2.0", "2"]

@@ -67,7 +67,8 @@ RECOMMENDED: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
     "regnet_y_400mf": (
         models.regnet_y_400mf,
         64,
-        "trunk_output.block1 trunk_output.block2 trunk_output.block3 trunk_output",
+        """trunk_output.block1 trunk_output.block2.block2-0..1 trunk_output.block2 trunk_output.block3.block3-0..4
+        trunk_output.block3 trunk_output.block4.block4-0..4 trunk_output""",
     ),
 }
 

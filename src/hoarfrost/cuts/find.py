@@ -47,6 +47,7 @@ def find_cuts(model: nn.Module, example: Example, *, max_tensors: int = 1) -> li
 
     Raises:
         ArgumentError: the model or the example is of the wrong kind, or `max_tensors` below 1.
+        NoCutError: a module of the model runs by a way on which it cannot be watched (a global variable).
         CutError: the model's own forward fails on the example; its error is chained.
 
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))

@@ -50,6 +50,15 @@ class Ghost(Tensor):
         ghost.source = source
         return ghost
 
+    def _without_values(self, *_: Any, **__: Any) -> Any:
+        when = "behind" if self.gate.passed else "in front of"
+        raise InvalidCutError(
+            f"cut '{self.gate.place}': the model makes Python values of a tensor {list(self.shape)} from "
+            f"{self.source} {when} the cut (as .tolist() or .numpy() do), where only its shape is known"
+        )
+
+    tolist = numpy = __array__ = __dlpack__ = _without_values
+
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"Ghost({list(self.shape)}, from {self.source})"
 

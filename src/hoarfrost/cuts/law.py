@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import InvalidCutError
+from ..errors import HoarfrostError, InvalidCutError
 from .arguments import Arguments
+from .intact import Originals, borrowed
 from .liveness import preserved_randomness
 from .nested import leaves, map_leaves, tensors_in
 from .plan import Plan
@@ -23,11 +25,13 @@ __all__ = ["check_law"]
 SEED = 0
 
 
+@torch.inference_mode(False)
 def check_law(plan: Plan, model: nn.Module, inputs: Arguments) -> float:
     """Divide a shadow of the model and compare it with the model on these inputs, in eval and in train.
 
     Compared are outputs, the buffers afterwards, and the gradients of the parameters behind the cut (but for those
-    that act on both sides). The model's buffers, gradients and flags and the random states stay as they are.
+    that act on both sides); in eval with the model itself, for a shadow may miss what the model does. The model's
+    buffers, gradients and flags and the random states stay as they are.
 
     Returns:
         By how much features differ that are made without gradients, as a frozen prefix makes them: torch may choose
@@ -41,12 +45,24 @@ def check_law(plan: Plan, model: nn.Module, inputs: Arguments) -> float:
     with preserved_randomness(inputs):
         for training in (False, True):
             mode = "train" if training else "eval"
-            whole = Whole(model, training)
+            whole = Whole(plan, model, training)
             parts = Parts(plan, model, training)
             expected = whole.run(inputs, parts.names)
-            got = parts.run(inputs, parts.names)
+            if not training:
+                shown = {name: value for name, value in expected.items() if name.startswith("output ")}
+                difference = _difference(_itself(plan, model, inputs), shown)
+                if difference:
+                    raise InvalidCutError(f"{where}: the model does what its modules alone do not: {difference}")
+            try:
+                got = parts.run(inputs, parts.names)
+            except HoarfrostError:
+                raise
+            except Exception as error:
+                raise InvalidCutError(
+                    f"{where}: in {mode} mode the model runs, the parts fail: {type(error).__name__}: {error}"
+                ) from error
             difference = _difference(expected, got)
-            if difference and training and _difference(expected, Whole(model, training).run(inputs, parts.names)):
+            if difference and training and _difference(expected, Whole(plan, model, training).run(inputs, parts.names)):
                 # The device itself does not repeat its bits: closeness is all that can be asked.
                 difference = _difference(expected, got, tolerance=1e-3)
             if difference:
@@ -57,40 +73,68 @@ def check_law(plan: Plan, model: nn.Module, inputs: Arguments) -> float:
 Results = dict[str, Any]
 
 
-class Whole:
-    """The undivided model, on copies of its buffers."""
-
-    def __init__(self, model: nn.Module, training: bool) -> None:
-        self.body, _ = shadow(model, copy_buffers=True)
-        self.body.train(training)
-        self.training = training
-
-    def run(self, inputs: Arguments, names: list[str]) -> Results:
+def _itself(plan: Plan, model: nn.Module, inputs: Arguments) -> Results:
+    """What the user's model gives in eval, undisturbed."""
+    with borrowed(model, plan.seen.written), torch.no_grad():
+        model.eval()
         _seed()
-        with torch.set_grad_enabled(self.training):
-            output = inputs.take(inputs.samples).call(self.body)
-        return _results(output, dict(self.body.named_parameters(remove_duplicate=False)), self.body, names)
+        return _outputs_of(inputs.take(inputs.samples).call(model))
 
 
-class Parts:
-    """Prefix and suffix of a shadow of the model."""
+class Trial(ABC):
+    """A shadow of the model on which one run is made: gradients, buffers and written parameters are its own."""
 
     def __init__(self, plan: Plan, model: nn.Module, training: bool) -> None:
-        self.body, _ = shadow(model, copy_buffers=True)
-        self.prefix = Prefix(plan, self.body).train(training)
-        self.suffix = Suffix(plan, self.body).train(training)
+        self.body, _ = shadow(model, copy_buffers=True, own_gradients=True)
+        self.written = plan.seen.written
         self.training = training
-        self.names = [n for n, p in self.suffix.named_parameters() if p.requires_grad and not plan.sides[n][0]]
 
     def run(self, inputs: Arguments, names: list[str]) -> Results:
+        """Outputs, buffers, and the gradients of the parameters of these names."""
         _seed()
-        with torch.set_grad_enabled(self.training):
-            features = map_leaves(_detached, inputs.take(inputs.samples).call(self.prefix))
-            kept = map_leaves(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, features)
-            output = self.suffix(features)
+        with Originals(self.written, at_once=True), torch.set_grad_enabled(self.training):
+            output = self.call(inputs.take(inputs.samples))
+            parameters = dict(self.body.named_parameters(remove_duplicate=False))
+            found = _outputs_of(output) | {f"buffer '{name}'": buffer for name, buffer in self.body.named_buffers()}
+            tensors = [t for t in tensors_in(output) if t.requires_grad]
+            if tensors and names:
+                # Weights that differ from entry to entry: a plain sum has no gradient through a softmax.
+                torch.stack([(t * _weights(t)).sum().double() for t in tensors]).sum().backward()  # type: ignore[no-untyped-call]
+                found |= {f"gradient of '{name}'": parameters[name].grad for name in names}
+        return found
+
+    @abstractmethod
+    def call(self, inputs: Arguments) -> Any:
+        """The output."""
+
+
+class Whole(Trial):
+    """The undivided model."""
+
+    def __init__(self, plan: Plan, model: nn.Module, training: bool) -> None:
+        super().__init__(plan, model, training)
+        self.body.train(training)
+
+    def call(self, inputs: Arguments) -> Any:
+        return inputs.call(self.body)
+
+
+class Parts(Trial):
+    """Prefix and suffix."""
+
+    def __init__(self, plan: Plan, model: nn.Module, training: bool) -> None:
+        super().__init__(plan, model, training)
+        self.prefix = Prefix(plan, self.body).train(training)
+        self.suffix = Suffix(plan, self.body).train(training)
+        self.names = [n for n, p in self.suffix.named_parameters() if p.requires_grad and not plan.sides[n][0]]
+
+    def call(self, inputs: Arguments) -> Any:
+        features = map_leaves(_detached, inputs.call(self.prefix))
+        kept = map_leaves(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, features)
+        output = self.suffix(features)
         if not all(map(_same, tensors_in(features), tensors_in(kept))):
             raise InvalidCutError(f"cut '{self.prefix.cut.label}': the suffix writes into the features")
-        return _results(output, dict(self.body.named_parameters(remove_duplicate=False)), self.body, names)
+        return output
 
     def rounding(self, inputs: Arguments) -> float:
         """How far apart features are that are made with and without gradients, in eval."""
@@ -98,7 +142,7 @@ class Parts:
         made = []
         for with_gradients in (False, True):
             _seed()
-            with torch.set_grad_enabled(with_gradients):
+            with Originals(self.written, at_once=True), torch.set_grad_enabled(with_gradients):
                 made.append(tensors_in(inputs.take(inputs.samples).call(self.prefix)))
         return max(_apart(a.detach(), b.detach()) for a, b in zip(*made, strict=True))
 
@@ -110,17 +154,8 @@ def _apart(a: Tensor, b: Tensor) -> float:
     return apart / largest if largest else apart
 
 
-def _results(output: Any, parameters: dict[str, nn.Parameter], body: nn.Module, names: list[str]) -> Results:
-    found: Results = {f"output {number}": leaf for number, leaf in enumerate(leaves(output))}
-    found |= {f"buffer '{name}'": buffer for name, buffer in body.named_buffers()}
-    tensors = [t for t in tensors_in(output) if t.requires_grad]
-    if tensors and names:
-        # Weights that differ from entry to entry: a plain sum has no gradient through a softmax.
-        loss = torch.stack([(t * _weights(t)).sum().double() for t in tensors]).sum()
-        wanted = [parameters[name] for name in names]
-        grads = torch.autograd.grad(loss, wanted, allow_unused=True)
-        found |= {f"gradient of '{name}'": grad for name, grad in zip(names, grads, strict=True)}
-    return found
+def _outputs_of(output: Any) -> Results:
+    return {f"output {number}": leaf for number, leaf in enumerate(leaves(output))}
 
 
 def _detached(leaf: Any) -> Any:

@@ -8,7 +8,10 @@ on as a fresh alias, and whoever reads the older object afterwards is seen to do
 
 from __future__ import annotations
 
+import inspect
 import random
+import sys
+import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,10 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import CheckpointFunction, checkpoint
 from torch.utils.flop_counter import flop_registry
 
 from .arguments import Arguments, Key
 from .geometry import Tracker
+from .intact import Originals, storage_key
 from .nested import map_leaves, tensors_in
 from .shadow import has_hooks, own_forward
 
@@ -100,7 +105,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Visit:
-    """One call of one module, with what it gave."""
+    """One call of one module, with what it gave, and the numbers of the checkpointed regions around it."""
 
     name: str
     call: int
@@ -110,6 +115,19 @@ class Visit:
     flops: int
     output: Any
     parents: tuple[str, ...]
+    regions: tuple[int, ...]
+
+
+@dataclass
+class Region:
+    """One call of `torch.utils.checkpoint`: whether it is reentrant, when it began, and operators when last seen.
+
+    Of its modules the last one to end tells where it ends; what it computes behind that is not seen.
+    """
+
+    reentrant: bool
+    start: int
+    operators: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,6 +153,8 @@ class Trace:
     uses: dict[str, tuple[int, int]] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     draws: list[Decision] = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
+    replaced: dict[str, int] = field(default_factory=dict)  # buffers that are another tensor now: made when
     flops: int = 0
     output: Any = None
     tracker: Tracker | None = None
@@ -145,18 +165,14 @@ class Trace:
         return storage.origin if storage else Origin.CONSTANT
 
 
-def storage_key(tensor: Tensor) -> int:
-    """One integer for each piece of memory."""
-    return int(tensor.untyped_storage()._cdata)
-
-
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes each operator into a trace."""
 
-    def __init__(self, record: Trace, names: dict[int, list[str]]) -> None:
+    def __init__(self, record: Trace, names: dict[int, list[str]], originals: Originals) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.record = record
         self.names = names
+        self.originals = originals
         self.time = 0
         self.operators = 0
         self.stack: list[str] = []
@@ -167,6 +183,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        for tensor in _written(func, args, kwargs):
+            self.originals.keep(tensor)
         out = func(*args, **kwargs)
         if not self.paused:
             self.time += 1
@@ -275,11 +293,40 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return fresh
 
 
+class Checkpoints:
+    """Tells from the calling frames which checkpoints are running: without gradients nothing else does."""
+
+    REENTRANT = CheckpointFunction.forward.__code__
+    PLAIN = inspect.unwrap(checkpoint).__code__  # the frame around a reentrant one too
+
+    def __init__(self, regions: list[Region]) -> None:
+        self.regions = regions
+        self.numbers: dict[types.FrameType, int] = {}  # holds the frames, so that none is taken for another
+
+    def around(self, time: int) -> tuple[int, ...]:
+        """The numbers of the regions around the caller, the innermost first."""
+        found: list[int] = []
+        frame: types.FrameType | None = sys._getframe(1)
+        reentrant = False
+        while frame is not None:
+            if frame.f_code is self.REENTRANT or (frame.f_code is self.PLAIN and not reentrant):
+                reentrant = frame.f_code is self.REENTRANT
+                if frame not in self.numbers:
+                    self.numbers[frame] = len(self.regions)
+                    self.regions.append(Region(reentrant, time))
+                found.append(self.numbers[frame])
+            elif frame.f_code is self.PLAIN:
+                reentrant = False
+            frame = frame.f_back
+        return tuple(found)
+
+
 def trace(
     body: nn.Module,
     names: dict[nn.Module, str],
     inputs: Arguments,
     rows: int,
+    originals: Originals,
     *,
     training: bool,
     tracker: Tracker | None = None,
@@ -290,6 +337,7 @@ def trace(
         body: a shadow of the model with copied buffers; of no use afterwards.
         names: the path of each of its modules.
         inputs: arguments with `rows` samples.
+        originals: the tensors of the model itself.
         tracker: follows where the features lie on the image.
     """
     record = Trace(rows, training, inputs, tracker=tracker)
@@ -297,38 +345,45 @@ def trace(
     tensors = [*body.named_parameters(remove_duplicate=False), *body.named_buffers(remove_duplicate=False)]
     for name, tensor in tensors:
         roots.setdefault(storage_key(tensor), []).append(name)
-    recorder = Recorder(record, roots)
-    for _, tensor in tensors:
+    recorder = Recorder(record, roots, originals)
+    given = dict(tensors)
+    for tensor in given.values():
         recorder.parameter(tensor)
     for key, argument in inputs.items():
         for tensor in tensors_in(argument):
             recorder.argument(tensor, key)
     calls: Counter[str] = Counter()
-    starts: list[tuple[int, int]] = []
+    starts: list[tuple[int, int, tuple[int, ...]]] = []
+    checkpoints = Checkpoints(record.regions)
 
     def enter(module: nn.Module, _: Any) -> None:
         name = names[module]
         recorder.time += 1
-        starts.append((recorder.time, calls[name]))
+        starts.append((recorder.time, calls[name], checkpoints.around(recorder.time)))
         calls[name] += 1
         recorder.stack.append(name)
 
     def leave(module: nn.Module, _: Any, output: Any) -> Any:
-        start, call = starts.pop()
+        start, call, regions = starts.pop()
         recorder.time += 1
         name = recorder.stack[-1]
         fresh = recorder.handed_on(output, name, call)
         recorder.stack.pop()
-        parents = tuple(recorder.stack)
-        record.visits.append(Visit(name, call, start, recorder.time, recorder.operators, record.flops, fresh, parents))
+        for number in regions:
+            record.regions[number].operators = recorder.operators
+        where = (tuple(recorder.stack), regions)
+        record.visits.append(Visit(name, call, start, recorder.time, recorder.operators, record.flops, fresh, *where))
         return fresh
 
     for module in names:
         if module is not body:
             _watch(module, enter, leave)
     body.train(training)
-    with torch.no_grad(), preserved_randomness(inputs), recorder:
+    with originals, torch.no_grad(), preserved_randomness(inputs), recorder:
         record.output = inputs.call(body)
+    for name, buffer in body.named_buffers(remove_duplicate=False):
+        if buffer is not given.get(name):
+            record.replaced[name] = recorder.value(buffer).made
     for tensor in tensors_in(record.output):
         recorder.value(tensor).reads.append((NEVER_ENDS, ""))
         recorder.time = NEVER_ENDS
@@ -342,7 +397,7 @@ def _watch(module: nn.Module, enter: Callable[..., None], leave: Callable[..., A
     Not by hooks where the module has none: torch's fused transformer layers take another way, with other bits, as soon
     as a hook is in them.
     """
-    if has_hooks(module) or isinstance(module, torch.jit.ScriptModule):
+    if has_hooks(module):
         module.register_forward_pre_hook(enter, prepend=True)
         module.register_forward_hook(leave)
         return

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
 from ..errors import InvalidCutError
 from .arguments import Key
 from .cut import Cut, place
-from .liveness import Origin, Port, Trace, Visit, storage_key
+from .intact import storage_key
+from .liveness import Origin, Port, Trace, Visit
 from .nested import tensors_in
 from .outline import Outline
 from .survey import Survey
@@ -96,6 +98,34 @@ class Plan:
                     if name in sources:
                         raise
         return outlines
+
+    def ended(self, name: str) -> dict[bool, frozenset[int]]:
+        """For each mode, which calls of a module that crosses are over at the cut, up to the last that crosses."""
+        last = max(call for port, call, _ in self.ports if port == name)
+        return {
+            trace.training: frozenset(
+                v.call for v in trace.visits if v.name == name and v.end <= time and v.call <= last
+            )
+            for trace, time in zip(self.seen.traces, self.times, strict=True)
+        }
+
+    @cached_property
+    def skipped(self) -> dict[bool, dict[tuple[str, int], Counter[str]]]:
+        """For each mode and each call of a replayed module, the calls of replayed modules inside it."""
+        found: dict[bool, dict[tuple[str, int], Counter[str]]] = {}
+        for trace in self.seen.traces:
+            visits = [visit for visit in trace.visits if visit.name in self.replayed]
+            found[trace.training] = {
+                (outer.name, outer.call): Counter(v.name for v in visits if outer.start < v.start and v.end < outer.end)
+                for outer in visits
+            }
+        return found
+
+    @cached_property
+    def reentrant_behind(self) -> bool:
+        """Whether a reentrant checkpoint begins behind the cut: it gives no gradients unless its input asks for one."""
+        pairs = zip(self.seen.traces, self.times, strict=True)
+        return any(region.reentrant and region.start > time for trace, time in pairs for region in trace.regions)
 
     @cached_property
     def rerun(self) -> frozenset[str]:

@@ -50,8 +50,8 @@ class Prefix(Part):
     shared_parameters: tuple[str, ...]
 
     def __init__(self, plan: Plan, model: nn.Module) -> None:
-        body, clones = shadow(model, lambda name: plan.sides[name][0])
-        super().__init__(plan.cut, model, body)
+        _, clones = shadow(model, lambda name: plan.sides[name][0])
+        super().__init__(plan.cut, model, clones)
         self._catch = Catch(plan.ports)
         for name in dict.fromkeys(name for name, _, _ in plan.ports):
             Shown.at(clones[model.get_submodule(name)], name, self._catch)
@@ -77,6 +77,7 @@ class Prefix(Part):
         """
         self._body.training = self.training
         self._catch.clear()
+        self._share()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             try:
                 self._body(*inputs, **keywords)
@@ -84,6 +85,7 @@ class Prefix(Part):
                 features = self._catch.features()
             else:
                 raise InvalidCutError(f"cut '{self.cut.label}': the model ended without reaching it")
+        self._share()
         if not self.cut.others:
             return features[0]
         return (*features, *(self._argument(c.source, inputs, keywords) for c in self.cut.others if c.is_argument))
@@ -117,16 +119,22 @@ class Catch:
     def __init__(self, ports: tuple[Port, ...]) -> None:
         self.ports = ports
         self.calls: Counter[str] = Counter()
+        self.running: list[int] = []
         self.caught: dict[Port, Tensor] = {}
 
     def clear(self) -> None:
         self.calls.clear()
+        self.running.clear()
         self.caught.clear()
+
+    def begin(self, name: str) -> None:
+        """A module is called. It may call itself before it ends, so calls are counted from their beginnings."""
+        self.running.append(self.calls[name])
+        self.calls[name] += 1
 
     def see(self, name: str, output: Any) -> None:
         """A module has given `output`; at the cut the pass ends."""
-        call = self.calls[name]
-        self.calls[name] = call + 1
+        call = self.running.pop()
         for port in self.ports:
             if port[:2] == (name, call):
                 self.caught[port] = tensors_in(output)[port[2]]
@@ -140,7 +148,7 @@ class Catch:
         return features
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"ports": self.ports, "calls": Counter(), "caught": {}}
+        return {"ports": self.ports, "calls": Counter(), "running": [], "caught": {}}
 
 
 class Shown:
@@ -158,16 +166,21 @@ class Shown:
     @classmethod
     def at(cls, module: nn.Module, name: str, catch: Catch) -> None:
         shown = cls(module, name, catch)
-        if has_hooks(module) or isinstance(module, torch.jit.ScriptModule):
+        if has_hooks(module):
+            module.register_forward_pre_hook(shown.begin, prepend=True)
             module.register_forward_hook(shown.hook)
         else:
             module.__dict__["forward"] = shown
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         forward = self.own_forward or types.MethodType(type(self.module).forward, self.module)
+        self.catch.begin(self.name)
         output = forward(*inputs, **keywords)
         self.catch.see(self.name, output)
         return output
+
+    def begin(self, module: nn.Module, inputs: Any) -> None:
+        self.catch.begin(self.name)
 
     def hook(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self.catch.see(self.name, output)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from .arguments import Key
 from .cut import label
-from .liveness import Origin, Port, Storage, Trace, Value, Visit, storage_key
+from .intact import storage_key
+from .liveness import Origin, Port, Storage, Trace, Value, Visit
 from .nested import tensors_in
 from .survey import Survey
 
@@ -100,6 +101,8 @@ class Seen:
         storage = self.storage(tensor)
         if storage.given:
             return f"{where} lies in the memory of an input, a parameter or a buffer"
+        if any(self.trace.regions[number].reentrant for number in visit.regions):
+            return f"{where} is made in a reentrant checkpoint"
         if any(visit.end < written <= cut.end for written in storage.writes):
             return f"{where} is written into before '{label(cut.name, cut.call)}' ends"
         for parent in visit.parents:
@@ -163,7 +166,7 @@ def _judged(seen: Seen, visit: Visit, alive: Sequence[Value], last_ends: Mapping
     if port is None:
         return Verdict(visit, broken=broken)
     features = tensors_in(visit.output)[port[2]]
-    broken = _memory(trace, visit, features)
+    broken = _memory(trace, visit, features) or _torn(trace, visit)
     if broken is None and trace.values[id(features)].reader_after(visit.end) is None:
         broken = "nothing reads what it gives"
     if broken is not None:
@@ -214,6 +217,21 @@ def _memory(trace: Trace, visit: Visit, features: Tensor) -> str | None:
         return "what it gives lies in the memory of an input, a parameter or a buffer"
     if storage.made <= visit.start and not any(visit.start < time <= visit.end for time in storage.writes):
         return "it hands on a tensor that was made in front of it"
+    return None
+
+
+def _torn(trace: Trace, visit: Visit) -> str | None:
+    """Why the model's forward cannot be taken up there in the midst of what it does."""
+    for region in (trace.regions[number] for number in visit.regions):
+        if region.reentrant:
+            return "it lies in a reentrant checkpoint, which passes no gradient on; use_reentrant=False does"
+        if region.operators > visit.operators:
+            return "a checkpoint goes round it, and would run what is in front of it again in the backward pass"
+    calls = {v.name: v for v in trace.visits}  # the last of each
+    for name, made in trace.replaced.items():
+        owner = name.rpartition(".")[0]
+        if made <= visit.end and (owner not in calls or calls[owner].end > visit.end):
+            return f"in front of it the model replaces its buffer '{name}' in {_module(owner)}, which goes on behind"
     return None
 
 

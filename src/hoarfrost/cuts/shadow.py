@@ -7,15 +7,20 @@ noticing, while weights stay one and the same, and `model.to(device)` reaches bo
 
 from __future__ import annotations
 
+import copy
 import functools
+import operator
+import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
-__all__ = ["has_hooks", "own_forward", "shadow"]
+__all__ = ["StrayError", "confined", "has_hooks", "own_forward", "shadow"]
 
 HOOKS = (
     "_forward_hooks",
@@ -24,10 +29,15 @@ HOOKS = (
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
 )
+SKELETON = frozenset({"_modules", "_parameters", "_buffers", *HOOKS})
 
 
 def shadow(
-    model: nn.Module, keep: Callable[[str], bool] | None = None, *, copy_buffers: bool = False
+    model: nn.Module,
+    keep: Callable[[str], bool] | None = None,
+    *,
+    copy_buffers: bool = False,
+    own_gradients: bool = False,
 ) -> tuple[nn.Module, dict[nn.Module, nn.Module]]:
     """A clone of the module tree, and the clone of each module.
 
@@ -36,21 +46,56 @@ def shadow(
         keep: whether the parameter or buffer of that name is registered in the clone. The others remain readable
             as plain attributes, so that code which asks for `self.weight.dtype` still runs. None keeps all.
         copy_buffers: the clone's buffers are copies, so that running it in train mode leaves the model's alone.
+        own_gradients: the clone's parameters are other objects over the same memory, so that a backward pass through
+            it fills no `grad` of the model's and calls none of its parameters' hooks.
     """
-    clones: dict[nn.Module, nn.Module] = {}
-    copied: dict[int, Any] = {}
+    clones = {module: _clone(module) for module in model.modules()}
+    twins: dict[int, Any] = {}
     for name, module in model.named_modules():
-        clones[module] = module if isinstance(module, torch.jit.ScriptModule) else _clone(module)
-        if clones[module] is not module:
-            _fill(clones[module], module, f"{name}." if name else "", keep, copy_buffers)
+        _fill(clones[module], module, f"{name}." if name else "", keep, twins, (own_gradients, copy_buffers))
+    redirect = Redirection(clones, twins)
     for module, clone in clones.items():
-        if clone is not module:
-            children = module._modules.items()
-            clone.__dict__["_modules"] = {k: None if v is None else clones[v] for k, v in children}
+        children = module._modules.items()
+        clone.__dict__["_modules"] = {k: None if v is None else clones[v] for k, v in children}
+    # Containers first: then it is known which of those that functions close over are the model's.
+    for containers in (True, False):
+        for module, clone in clones.items():
             for key, value in module.__dict__.items():
-                if key not in ("_modules", "_parameters", "_buffers") and key not in HOOKS:
-                    clone.__dict__[key] = _redirect(value, clones, copied)
+                if key not in SKELETON and (type(value) in (list, set, dict)) == containers:
+                    clone.__dict__[key] = redirect(value)
+    for module, clone in clones.items():
+        for key in HOOKS:
+            hooks = module.__dict__[key]
+            clone.__dict__[key] = type(hooks)((handle, redirect(hook, owned=False)) for handle, hook in hooks.items())
     return clones[model], clones
+
+
+@contextmanager
+def confined(clones: Mapping[nn.Module, nn.Module], names: Mapping[nn.Module, str]) -> Iterator[None]:
+    """Let no module of the model itself run in this thread: a clone that reaches one would move its state.
+
+    Raises:
+        StrayError: one was about to run.
+    """
+    thread = threading.get_ident()
+
+    def stop(module: nn.Module, _: Any) -> None:
+        if module in clones and threading.get_ident() == thread:
+            raise StrayError(names[clones[module]])
+
+    handle = register_module_forward_pre_hook(stop)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class StrayError(BaseException):
+    """A module of the model was about to run in place of its clone; no `except Exception` may hold it up."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -67,19 +112,25 @@ def own_forward(module: nn.Module) -> Callable[..., Any]:
 def _clone(module: nn.Module) -> nn.Module:
     clone: nn.Module = module.__class__.__new__(module.__class__)
     clone.__dict__.update(module.__dict__)
-    for key in HOOKS:
-        clone.__dict__[key] = module.__dict__[key].copy()
     return clone
 
 
 def _fill(
-    clone: nn.Module, module: nn.Module, prefix: str, keep: Callable[[str], bool] | None, copy_buffers: bool
+    clone: nn.Module,
+    module: nn.Module,
+    prefix: str,
+    keep: Callable[[str], bool] | None,
+    twins: dict[int, Any],
+    own: tuple[bool, bool],
 ) -> None:
-    for kind in ("_parameters", "_buffers"):
+    twinned: tuple[Callable[[Tensor], Tensor], ...] = (_leaf, torch.clone)
+    for kind, owned, twin in zip(("_parameters", "_buffers"), own, twinned, strict=True):
         tensors: dict[str, Tensor | None] = module.__dict__[kind]
         kept = {k: t for k, t in tensors.items() if keep is None or t is None or keep(prefix + k)}
-        if copy_buffers and kind == "_buffers":
-            kept = {k: None if t is None else t.clone() for k, t in kept.items()}
+        if owned:
+            for key, tensor in kept.items():
+                if tensor is not None:  # one that is registered twice has one twin
+                    kept[key] = twins.setdefault(id(tensor), twin(tensor))
         elif len(kept) == len(tensors):
             # The very same dictionary: what is assigned to the model's buffer is seen here.
             kept = tensors
@@ -87,32 +138,101 @@ def _fill(
         clone.__dict__.update({k: t for k, t in tensors.items() if k not in kept})
 
 
-def _redirect(value: Any, clones: dict[nn.Module, nn.Module], copied: dict[int, Any]) -> Any:
-    """A plain attribute for the clone.
+def _leaf(parameter: Tensor) -> Tensor:
+    twin = nn.Parameter(parameter.detach(), parameter.requires_grad)
+    twin.__dict__.update(parameter.__dict__)
+    return twin
 
-    It may point at modules: lists of layers, bound methods, partials. And it may be what the model keeps for later,
-    such as a dictionary of biases: the clone keeps its own, and one that several modules share is shared by their
-    clones.
+
+class Redirection:
+    """Plain attributes and hooks for clones.
+
+    They may point at modules: lists of layers, bound methods, partials, functions that close over a module, objects
+    that hold some. And they may be what the model keeps for later, such as a dictionary of biases: the clone keeps
+    its own, and one that several modules share is shared by their clones. What belongs to others, such as the list
+    that a user's hook fills, stays the one that it is.
     """
-    if isinstance(value, nn.Module):
-        return clones.get(value, value)
-    if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
-        return types.MethodType(value.__func__, clones.get(value.__self__, value.__self__))
-    if isinstance(value, functools.partial):
-        arguments = [_redirect(item, clones, copied) for item in value.args]
-        keywords = {key: _redirect(item, clones, copied) for key, item in value.keywords.items()}
-        return functools.partial(_redirect(value.func, clones, copied), *arguments, **keywords)
-    if type(value) is tuple:
-        items = [_redirect(item, clones, copied) for item in value]
-        return value if all(a is b for a, b in zip(items, value, strict=True)) else tuple(items)
-    if type(value) not in (list, set, dict):
-        return value
-    if id(value) not in copied:
-        twin = copied[id(value)] = type(value)()  # first, so that a container that holds itself ends
+
+    def __init__(self, clones: Mapping[nn.Module, nn.Module], twins: dict[int, Any]) -> None:
+        self.clones = clones
+        self.twins = twins  # by the identity of what they stand for
+
+    def __call__(self, value: Any, *, owned: bool = True) -> Any:
+        """The clone's rendition of a value; `owned` if the model itself holds it, and not a function or object."""
+        if id(value) in self.twins:
+            return self.twins[id(value)]
+        if isinstance(value, nn.Module):
+            return self.clones.get(value, value)
+        if isinstance(value, types.MethodType):
+            owner = self(value.__self__, owned=owned)
+            return value if owner is value.__self__ else types.MethodType(value.__func__, owner)
+        if isinstance(value, functools.partial):
+            keywords = {key: self(item, owned=owned) for key, item in value.keywords.items()}
+            arguments = [self(item, owned=owned) for item in value.args]
+            return functools.partial(self(value.func, owned=owned), *arguments, **keywords)
+        if isinstance(value, types.FunctionType):
+            return self._function(value)
+        if type(value) is tuple:
+            items = tuple(self(item, owned=owned) for item in value)
+            return value if all(map(operator.is_, items, value)) else items
+        if type(value) in (list, set, dict):
+            return self._container(value) if owned or self._holds_modules(value) else value
+        return self._object(value) if owned else value
+
+    def _holds_modules(self, container: Any) -> bool:
+        items = container.values() if isinstance(container, dict) else container
+        return any(isinstance(item, nn.Module) and item in self.clones for item in items)
+
+    def _container(self, value: Any) -> Any:
+        twin = self.twins[id(value)] = type(value)()  # first, so that a container that holds itself ends
         if isinstance(twin, dict):
-            twin.update({key: _redirect(item, clones, copied) for key, item in value.items()})
+            twin.update({key: self(item) for key, item in value.items()})
         elif isinstance(twin, set):
-            twin.update(_redirect(item, clones, copied) for item in value)
+            twin.update(map(self, value))
         else:
-            twin.extend(_redirect(item, clones, copied) for item in value)
-    return copied[id(value)]
+            twin.extend(map(self, value))
+        return twin
+
+    def _function(self, function: types.FunctionType) -> types.FunctionType:
+        """The same code over clones, where the function closes over modules or has them among its defaults."""
+        closure, defaults = function.__closure__ or (), function.__defaults__ or ()
+        if not closure and not defaults:
+            return function
+        self.twins[id(function)] = function  # so that one that closes over itself ends
+        cells = tuple(map(self._cell, closure))
+        values = tuple(self(value, owned=False) for value in defaults)
+        if not all(map(operator.is_, (*cells, *values), (*closure, *defaults))):
+            twin = types.FunctionType(
+                function.__code__, function.__globals__, function.__name__, values or None, cells or None
+            )
+            twin.__kwdefaults__, twin.__qualname__ = function.__kwdefaults__, function.__qualname__
+            twin.__dict__.update(function.__dict__)
+            self.twins[id(function)] = twin
+            return twin
+        return function
+
+    def _cell(self, cell: types.CellType) -> types.CellType:
+        try:
+            content = cell.cell_contents
+        except ValueError:  # not filled yet
+            return cell
+        twin = self(content, owned=False)
+        return cell if twin is content else types.CellType(twin)
+
+    def _object(self, value: Any) -> Any:
+        """A copy of an object that holds modules of the model; of torch's own, none runs what it holds."""
+        held = getattr(value, "__dict__", None)
+        if type(held) is not dict or isinstance(value, (Tensor, types.ModuleType)):
+            return value
+        if type(value).__module__.partition(".")[0] == "torch":
+            return value
+        self.twins[id(value)] = value  # while it is looked into
+        changed = {key: twin for key, item in held.items() if (twin := self(item, owned=False)) is not item}
+        if changed:
+            try:
+                twin = copy.copy(value)
+                twin.__dict__.update(changed)
+            except Exception:  # one that cannot be copied stays: if its modules run, `confined` tells
+                return value
+            self.twins[id(value)] = twin
+        return self.twins[id(value)]

@@ -15,6 +15,11 @@ ENOUGH = 3
 PLAIN = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
+def _plain(module: nn.Module) -> bool:
+    """Whether it does nothing but hold its children or call them in turn; subclasses such as AnyStage do no more."""
+    return type(module) in PLAIN or type(module).forward is nn.Sequential.forward
+
+
 def recommended(seen: Survey, cuts: Sequence[Cut]) -> set[int]:
     """The indices of the cuts that end a block or stage.
 
@@ -44,12 +49,12 @@ def _block_ends(model: nn.Module) -> set[str]:
     found: set[str] = set()
 
     def visit(module: nn.Module, path: str) -> None:
-        contained = type(module) in PLAIN
+        contained = _plain(module)
         for name, child in module.named_children():
             if not any(True for _ in child.parameters()) or not any(True for _ in child.children()):
                 continue
             found.add(path + name)
-            if type(child) in PLAIN or not contained:
+            if _plain(child) or not contained:
                 visit(child, f"{path}{name}.")
 
     visit(model, "")

@@ -38,21 +38,23 @@ class Suffix(Part):
 
     _resumption: Resumption
     _inputs: dict[Key, Outline]
+    _asks_gradients: bool
 
     def __init__(self, plan: Plan, model: nn.Module) -> None:
-        body, clones = shadow(model, lambda name: plan.sides[name][1])
-        super().__init__(plan.cut, model, body)
+        _, clones = shadow(model, lambda name: plan.sides[name][1])
+        super().__init__(plan.cut, model, clones)
         resumption = Resumption(plan)
         for name, outlines in plan.replayed.items():
             clone = clones[model.get_submodule(name)]
             is_over = name in plan.finished
-            last = None if is_over else max(call for port, call, _ in plan.ports if port == name)
-            clone.__dict__["forward"] = Replay(clone, name, outlines, resumption, last, name in plan.rerun)
+            ended = None if is_over else plan.ended(name)
+            clone.__dict__["forward"] = Replay(clone, name, outlines, resumption, ended, name in plan.rerun)
             if is_over or name != plan.cut.name:
                 for hooks in (clone._forward_hooks, clone._forward_pre_hooks):
                     hooks.clear()  # they ran in the prefix
         self._resumption = resumption
         self._inputs = plan.inputs
+        self._asks_gradients = plan.reentrant_behind
 
     def forward(self, features: Tensor | Sequence[Any]) -> Any:
         """The model's output.
@@ -71,12 +73,16 @@ class Suffix(Part):
             raise ArgumentError(
                 f"suffix: features of {self._features} are needed at cut '{self.cut.label}', not of {got}"
             )
+        if self._asks_gradients and torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
+            given = tuple(map(_asking, given))
         resumption, body = self._resumption, self._body
         body.training = self.training
+        self._share()
         with resumption.of(given, self.training):
             given_again = {key: resumption.argument(key, outline) for key, outline in self._inputs.items()}
             positional = [value for key, value in given_again.items() if isinstance(key, int)]
             output = body(*positional, **{key: v for key, v in given_again.items() if isinstance(key, str)})
+        self._share()
         for tensor in tensors_in(output):
             if isinstance(tensor, Ghost):
                 raise InvalidCutError(
@@ -93,6 +99,13 @@ def _misshapen(given: Any, crossing: Crossing) -> bool:
     return crossing.shape is not None and (not isinstance(given, Tensor) or given.shape[1:] != crossing.shape)
 
 
+def _asking(given: Any) -> Any:
+    """A floating tensor that requires a gradient: without one a reentrant checkpoint gives none to parameters."""
+    if not isinstance(given, Tensor) or given.requires_grad or not given.is_floating_point():
+        return given
+    return given.detach().requires_grad_()
+
+
 class Resumption(Gate):
     """One suffix's call in progress: what was handed over, and which calls were replayed."""
 
@@ -106,6 +119,7 @@ class Resumption(Gate):
             self.given_at.setdefault((name, call), {})[number] = place
         self.given_as: dict[Key, int] = {c.source: n for n, c in enumerate(crossings) if c.is_argument}
         self.restores_chance = plan.draws_in_front
+        self.skipped = plan.skipped
         self.training = False
         self.features: tuple[Any, ...] | None = None
         self.calls: dict[str, int] = {}
@@ -150,6 +164,8 @@ class Resumption(Gate):
 
     def hand_on(self, outline: Outline, name: str, call: int) -> Any:
         """What a module gave in front of the cut; at the cut itself the gate closes behind it."""
+        for inner, calls in self.skipped[self.training][name, call].items():
+            self.calls[inner] = self.calls.get(inner, 0) + calls
         output = self.ghosts(outline, f"'{name}'", (name, call, self.training))
         return self.put_in(output, name, call) if (name, call) in self.given_at else output
 
@@ -197,7 +213,10 @@ def _cloned(leaf: Any) -> Any:
 
 
 class Replay:
-    """Stands in for a module's forward: hands on ghosts and features, and behind its last replayed call runs it."""
+    """Stands in for a module's forward: hands on ghosts and features for the calls that ended in front of the cut.
+
+    Others run: `ended` tells for each mode which are meant; None stands for all.
+    """
 
     def __init__(
         self,
@@ -205,7 +224,7 @@ class Replay:
         name: str,
         outlines: dict[bool, list[Outline]],
         resumption: Resumption,
-        last: int | None,
+        ended: dict[bool, frozenset[int]] | None,
         runs: bool,
     ) -> None:
         self.module = module
@@ -213,14 +232,14 @@ class Replay:
         self.own_forward = module.__dict__.get("forward")
         self.outlines = outlines
         self.resumption = resumption
-        self.last = last
+        self.ended = ended
         self.runs = runs
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         resumption = self.resumption
         call = resumption.calls.get(self.name, 0)
         resumption.calls[self.name] = call + 1
-        if self.last is not None and call > self.last:
+        if self.ended is not None and call not in self.ended[resumption.training]:
             return self._run(inputs, keywords)
         if self.runs:
             return resumption.put_in(self._run(inputs, keywords), self.name, call)

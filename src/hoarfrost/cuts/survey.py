@@ -9,15 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from ..errors import ArgumentError, CutError
+from ..errors import ArgumentError, CutError, NoCutError
 from .arguments import Arguments, Example
 from .geometry import Tracker
+from .intact import Originals, storage_key
 from .liveness import Trace, trace
 from .nested import tensors_in
-from .shadow import shadow
+from .shadow import StrayError, confined, shadow
 
 __all__ = ["Survey", "survey"]
 
@@ -38,6 +40,12 @@ class Survey:
         return dict(self.model.named_parameters(remove_duplicate=False))
 
     @cached_property
+    def written(self) -> list[nn.Parameter]:
+        """The parameters that the model's own forward writes into."""
+        touched = {key for trace in self.traces for key, storage in trace.storages.items() if storage.writes}
+        return [parameter for parameter in self.model.parameters() if storage_key(parameter) in touched]
+
+    @cached_property
     def last_ends(self) -> tuple[dict[str, int], ...]:
         """For each trace, when each module's last call ended."""
         return tuple({visit.name: visit.end for visit in t.visits} for t in self.traces)
@@ -53,11 +61,13 @@ class Survey:
         return any(first <= time for (first, _), time in spans), any(last > time for (_, last), time in spans)
 
 
+@torch.inference_mode(False)
 def survey(model: nn.Module, example: Example) -> Survey:
     """Trace the model on a few samples of the example; nothing of the model changes.
 
     Raises:
         ArgumentError: the model or the example is of the wrong kind.
+        NoCutError: modules of the model run by a way on which they cannot be watched.
         CutError: the model's own forward fails; its error is chained.
     """
     if not isinstance(model, nn.Module):
@@ -65,6 +75,12 @@ def survey(model: nn.Module, example: Example) -> Survey:
     unready = [name for name, p in model.named_parameters() if isinstance(p, UninitializedParameter)]
     if unready:
         raise ArgumentError(f"model: {unready[0]} is not initialised yet; run the model once first")
+    scripted = [name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    if scripted:
+        raise ArgumentError(
+            f"model: '{scripted[0]}' is a ScriptModule, into which nothing can look; divide the model before it is "
+            f"scripted or traced"
+        )
     arguments = Arguments.of(example)
     tracker = Tracker()
     kinds = [(mode, rows) for mode in (False, True) for rows in ROWS]
@@ -77,9 +93,15 @@ def survey(model: nn.Module, example: Example) -> Survey:
 def _watch(model: nn.Module, arguments: Arguments, rows: int, training: bool, tracker: Tracker | None) -> Trace:
     body, clones = shadow(model, copy_buffers=True)
     names = {clones[module]: name for name, module in model.named_modules()}
-    inputs = arguments.take(rows)
+    inputs, originals = arguments.take(rows), Originals([*model.parameters(), *model.buffers()])
     try:
-        return trace(body, names, inputs, rows, training=training, tracker=tracker)
+        with confined(clones, names):
+            return trace(body, names, inputs, rows, originals, training=training, tracker=tracker)
+    except StrayError as error:
+        raise NoCutError(
+            f"{type(model).__name__} calls its module '{error.name}' by way of something that is not its own, a "
+            f"global variable, say, so that it cannot be watched without changing the model"
+        ) from None
     except CutError:
         raise
     except Exception as error:

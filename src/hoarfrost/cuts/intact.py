@@ -1,0 +1,89 @@
+"""Leaving the user's model as it was, whatever its own code does while it is watched or tried out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Originals", "borrowed", "storage_key"]
+
+
+def storage_key(tensor: Tensor) -> int:
+    """One integer for each piece of memory."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+class Originals:
+    """Tensors that get back their contents and versions at the end.
+
+    Args:
+        tensors: all that could change.
+        at_once: keep them all now, and not each as soon as `keep` tells that it is about to be written.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor], *, at_once: bool = False) -> None:
+        tensors = list(tensors)
+        self.known: dict[int, list[Tensor]] = {}
+        for tensor in tensors:
+            self.known.setdefault(storage_key(tensor), []).append(tensor)
+        self.kept: dict[int, list[tuple[Tensor, Tensor, int | None]]] = {}
+        for tensor in tensors if at_once else ():
+            self.keep(tensor)
+
+    def keep(self, written: Tensor) -> None:
+        """Something is about to write into this tensor."""
+        key = storage_key(written)
+        if key in self.known and key not in self.kept:
+            self.kept[key] = [(tensor, tensor.detach().clone(), _version(tensor)) for tensor in self.known[key]]
+
+    def __enter__(self) -> Originals:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for tensor, original, version in (entry for entries in self.kept.values() for entry in entries):
+            tensor.detach().copy_(original)
+            if version is not None:
+                torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
+        self.kept.clear()
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
+@contextmanager
+def borrowed(model: nn.Module, written: Iterable[Tensor]) -> Iterator[nn.Module]:
+    """The model itself, to be run: flags, plain attributes, what they contain, and buffers come back afterwards.
+
+    Args:
+        model: the model.
+        written: its parameters that its forward is known to write into.
+    """
+    attributes = [(module, dict(module.__dict__)) for module in model.modules()]
+    containers = [
+        (value, value.copy())
+        for _, held in attributes
+        for key, value in held.items()
+        if isinstance(value, (list, set, dict))
+    ]
+    with Originals([*model.buffers(), *written], at_once=True):
+        try:
+            yield model
+        finally:
+            for value, contents in containers:
+                _refill(value, contents)
+            for module, held in attributes:
+                module.__dict__.clear()
+                module.__dict__.update(held)
+
+
+def _refill(container: Any, contents: Any) -> None:
+    container.clear()
+    container.extend(contents) if isinstance(container, list) else container.update(contents)
