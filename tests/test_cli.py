@@ -17,6 +17,7 @@ from hoarfrost.cache.locking import CacheLock
 from hoarfrost.cli import app
 from hoarfrost.codecs import Linear
 from hoarfrost.models import cifar_resnet
+from hoarfrost.runfiles import save_model
 
 
 def hoarfrost(*words: str | Path, **more: Any) -> Result:
@@ -38,7 +39,7 @@ def stored(tmp_path: Path) -> Path:
         channel_axis=1,
         channels_last=False,
         codec=Linear(4),
-        view_channels=(None,),
+        stored=(None,),
     )
     for number in (1, 2):
         writer = Cache.create(tmp_path / "cache", Fingerprint({"number": number, "cut": "layer1"}), spec)
@@ -195,3 +196,55 @@ def test_ctrl_c_is_a_sentence_and_a_further_one_no_traceback(tmp_path: Path, mon
         signal.signal(signal.SIGINT, before)
     assert stopped.exit_code == 130
     assert "stopped at once; no epoch was finished yet" in told(stopped)
+
+
+def test_sensitivity_is_shown_measured_and_drawn(tmp_path: Path) -> None:
+    measuring = ["sensitivity", "--cut", "layer1", "--cut", "layer3", "--samples", "12", "--share", "0.25"]
+    shown = hoarfrost(*measuring, "--out", tmp_path / "page.html")
+    assert shown.exit_code == 0, told(shown)
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    assert "RandomHorizontalFlip: paired, has a form on images and one on features" in told(shown)
+    assert "ToImage, ToDtype, Normalize: deterministic" in told(shown)
+    assert "HorizontalFlip Crop" in told(shown)
+    assert "layer3 64x7x7" in told(shown)
+    assert "layer2" not in shown.stdout
+    assert "</html>" in (tmp_path / "page.html").read_text()
+    plain = json.loads(hoarfrost(*measuring, "--json").stdout)
+    assert [(cut["cut"], len(cut["sensitivity"])) for cut in plain["cuts"]] == [("layer1", 16), ("layer3", 64)]
+    assert [len(cut["further"][0]["channels"]) for cut in plain["cuts"]] == [4, 16]
+    assert (plain["samples"], plain["metric"], plain["data"]) == (12, "cosine", "embedded")
+
+
+def test_sensitivity_of_trained_weights(tmp_path: Path) -> None:
+    def measured(*words: str | Path) -> Any:
+        words = ("sensitivity", "--cut", "layer1", "--samples", "8", "--json", *words)
+        return json.loads(hoarfrost(*words).stdout)["cuts"][0]["sensitivity"]
+
+    torch.manual_seed(5)
+    save_model(tmp_path / "model.safetensors", cifar_resnet(10, 1))
+    given = measured("--weights", tmp_path / "model.safetensors")
+    assert given == measured("--weights", tmp_path / "model.safetensors")
+    assert given != measured()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--cut", "layr1"], "there is no cut named 'layr1' among 8; near it: layer1"),
+        (["--metric", "taste"], "not 'taste'"),
+        (["--share", "2"], "share must be from 0 to 1, got 2.0"),
+        (["--weights", "nowhere.safetensors"], "the weights nowhere.safetensors cannot be read as safetensors"),
+        (["--model", "resnt18"], "resnet18"),
+    ],
+)
+def test_what_sensitivity_cannot_measure_is_one_sentence(words: list[str], sentence: str) -> None:
+    refused = hoarfrost("sensitivity", "--samples", "4", *words)
+    assert refused.exit_code == 2
+    assert sentence in told(refused)
+
+
+def test_sensitivity_refuses_weights_of_another_model(tmp_path: Path) -> None:
+    save_model(tmp_path / "model.safetensors", cifar_resnet(10, 3))
+    refused = hoarfrost("sensitivity", "--weights", tmp_path / "model.safetensors")
+    assert refused.exit_code == 2
+    assert "model.safetensors are not those of cifar_resnet: size mismatch for stem" in told(refused)

@@ -36,7 +36,7 @@ LEVELS = {
     "feeding": 8,
     "freezer": 9,
     "inspection": 10,
-    "tables": 10,
+    "tables": 11,
     "examination": 4,
     "runfiles": 2,
     "runconfig": 3,

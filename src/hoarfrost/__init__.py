@@ -7,6 +7,7 @@ from .cuts import Cut, divide, find_cut, find_cuts, join
 from .errors import HoarfrostError
 from .freezer import Freezer
 from .freezing import freeze, thaw
+from .inspection import CutSensitivity, examine_sensitivity
 from .policies import Policy, Schedule, TrainState
 from .sensitivity import Selection, sensitivity
 from .views import Views
@@ -16,6 +17,7 @@ __all__ = [
     "Cache",
     "Codec",
     "Cut",
+    "CutSensitivity",
     "Exact",
     "Freezer",
     "Half",
@@ -31,6 +33,7 @@ __all__ = [
     "TrainState",
     "Views",
     "divide",
+    "examine_sensitivity",
     "find_cut",
     "find_cuts",
     "freeze",

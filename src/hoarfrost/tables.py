@@ -1,24 +1,31 @@
-"""What the command shows as tables: a model's cuts, a directory's caches, and what is damaged in them."""
+"""What the command shows: a model's cuts and their sensitivity, a directory's caches, and what is damaged in them."""
 
 from __future__ import annotations
 
+import textwrap
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
 
+from .augment import Pipeline
 from .cache import Cache, CacheInfo, list_caches
 from .cuts import Cut
 from .cuts.find import cuts_of
 from .cuts.survey import survey
-from .data import open_data
-from .errors import CacheError
+from .data import default_transforms, open_data
+from .errors import ArgumentError, CacheError
+from .inspection import SHARES, CutSensitivity, examine_sensitivity
 from .models import resolve_model
 from .report import Table, format_bytes, format_count, format_percent
 
-__all__ = ["ModelCuts", "caches_table", "damage_table"]
+__all__ = ["ModelCuts", "ModelSensitivity", "caches_table", "damage_table"]
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,119 @@ class ModelCuts:
         return "; ".join(filter(None, [shown, more, dot]))
 
 
+@dataclass(frozen=True)
+class ModelSensitivity:
+    """What was measured for a model and data by name, to be shown.
+
+    Attributes:
+        model, data: as they were named.
+        samples: images that were looked at.
+        metric, tolerance, seed: as they were asked for.
+        transform: name, kind and reason of each of its steps.
+        cuts: what was measured.
+    """
+
+    model: str
+    data: str
+    samples: int
+    metric: str
+    tolerance: float
+    seed: int
+    transform: tuple[tuple[str, str, str], ...]
+    cuts: tuple[CutSensitivity, ...]
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        data: str,
+        *,
+        weights: str | Path | None = None,
+        pretrained: bool = False,
+        image_size: int | None = None,
+        cuts: Sequence[str] | None = None,
+        metric: str = "cosine",
+        samples: int = 256,
+        shares: Sequence[float] = SHARES,
+        ladder: str | int = "auto",
+        tolerance: float = 1e-3,
+        seed: int = 0,
+        device: str | None = None,
+        channels_last: bool = False,
+        on_cut: Callable[[int, int], None] | None = None,
+    ) -> ModelSensitivity:
+        """Measure a model by name on training images and with the training transform, as `hoarfrost train` has them.
+
+        Args:
+            model, data, pretrained, image_size, device: as in `hoarfrost.runconfig.RunConfig`.
+            weights: a safetensors file of the model's state_dict, such as the model.safetensors of a run.
+            cuts, metric, samples, shares, ladder, tolerance, seed, channels_last, on_cut: as in `examine_sensitivity`.
+
+        Raises:
+            ArgumentError: no such model or data, or weights that are not this model's.
+            HoarfrostError: as `examine_sensitivity`.
+        """
+        torch.manual_seed(seed)
+        opened = open_data(data, seed, image_size=image_size)
+        network = resolve_model(
+            model,
+            classes=len(opened.classes),
+            channels=opened.channels,
+            pretrained=pretrained,
+            image_size=opened.image_size,
+        )
+        if weights is not None:
+            _load_weights(network, model, Path(weights))
+        transform, _ = default_transforms(opened)
+        network = network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        if channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        examined = examine_sensitivity(
+            network,
+            opened.train,
+            transform=transform,
+            cuts=cuts,
+            metric=metric,
+            samples=samples,
+            shares=shares,
+            ladder=ladder,
+            tolerance=tolerance,
+            seed=seed,
+            channels_last=channels_last,
+            on_cut=on_cut,
+        )
+        return cls(
+            model=model,
+            data=opened.name,
+            samples=min(samples, len(opened.train)),  # type: ignore[arg-type]
+            metric=metric,
+            tolerance=tolerance,
+            seed=seed,
+            transform=tuple((s.name, s.kind, s.reason) for s in Pipeline.from_transform(transform).steps),
+            cuts=tuple(examined),
+        )
+
+    @property
+    def described(self) -> list[str]:
+        """The transform's steps, one line each that draws something and one for the rest."""
+        lines = [f"{name}: {kind}, {reason}" for name, kind, reason in self.transform if kind != "deterministic"]
+        fixed = [name for name, kind, _ in self.transform if kind == "deterministic"]
+        return [*lines, *([f"{', '.join(fixed)}: deterministic"] if fixed else [])]
+
+    def plain(self) -> dict[str, Any]:
+        """For programs, and for `hoarfrost.report`: as JSON takes it."""
+        return {
+            "model": self.model,
+            "data": self.data,
+            "samples": self.samples,
+            "metric": self.metric,
+            "tolerance": self.tolerance,
+            "seed": self.seed,
+            "transform": [{"name": name, "kind": kind, "reason": reason} for name, kind, reason in self.transform],
+            "cuts": [cut.plain() for cut in self.cuts],
+        }
+
+
 def caches_table(directory: Path) -> Table:
     """The caches in a directory, finished and building.
 
@@ -203,3 +323,14 @@ def damage_table(directory: Path) -> Table:
         rows=rows,
         note=f"{checked}; a run that reads a damaged chunk computes it again" if rows else checked,
     )
+
+
+def _load_weights(network: nn.Module, name: str, path: Path) -> None:
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise ArgumentError(f"the weights {path} cannot be read as safetensors: {error}") from error
+    except RuntimeError as error:
+        # Its first line names the class alone, the second all that is missing.
+        found = textwrap.shorten(" ".join(str(error).splitlines()[1:]), 160, placeholder=" ...")
+        raise ArgumentError(f"the weights in {path} are not those of {name}: {found}") from error

@@ -3,6 +3,7 @@
 from hoarfrost.report.format import format_bytes, format_count, format_percent, format_seconds
 from hoarfrost.report.page import Table, write_report
 from hoarfrost.report.records import Run, read_records
+from hoarfrost.report.sensitivity import sensitivity_tables, write_sensitivity
 
 __all__ = [
     "Run",
@@ -12,5 +13,7 @@ __all__ = [
     "format_percent",
     "format_seconds",
     "read_records",
+    "sensitivity_tables",
     "write_report",
+    "write_sensitivity",
 ]

@@ -18,7 +18,7 @@ from hoarfrost.report.format import format_bytes, format_count, format_percent, 
 from hoarfrost.report.records import Record, Run, number
 from hoarfrost.report.style import SERIES
 
-__all__ = ["Table", "write_report"]
+__all__ = ["Table", "write_page", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,9 @@ def write_report(
         raise ArgumentError("a report needs at least one run or table")
     if len(set(names)) < len(names):
         raise ArgumentError(f"runs in a report need names of their own, got {', '.join(names)}")
-    environment = Environment(
-        loader=PackageLoader("hoarfrost", "report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    html = environment.get_template("report.html.jinja").render(
+    return write_page(
+        Path(path),
+        "report.html.jinja",
         title=title,
         facts=_facts(runs[0]) if len(runs) == 1 else [],
         origin=_origin(runs),
@@ -104,7 +99,18 @@ def write_report(
         details=[_detail(run) for run in runs if run.freezes or run.heals],
         notes=[notes] if isinstance(notes, str) else list(notes),
     )
-    return _replace(Path(path), html)
+
+
+def write_page(path: Path, template: str, **values: Any) -> Path:
+    """Fill a template of this folder and write it to `path` in one step; the path."""
+    environment = Environment(
+        loader=PackageLoader("hoarfrost", "report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return _replace(path, environment.get_template(template).render(**values))
 
 
 def _pictures(runs: Sequence[Run], strong: frozenset[str]) -> list[tuple[str, Markup, str]]:

@@ -23,6 +23,7 @@ __all__ = [
     "MUTED",
     "PAPER",
     "QUIET",
+    "RAMP",
     "RECOMPUTE",
     "SERIES",
     "TextFormatter",
@@ -34,6 +35,8 @@ __all__ = [
 INK, QUIET, FAINT, PAPER, MUTED = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
 IMAGES, RECOMPUTE, CACHE = "#0a0b11", "#0a0b12", "#0a0b13"
 SERIES = tuple(f"#0a0b2{number}" for number in range(8))
+RAMP = tuple(f"#0a0b3{number}" for number in range(8))
+"""One hue from little to much; only pages that define `--ramp-0` to `--ramp-7` can show it."""
 
 VARIABLES = {
     INK: "ink",
@@ -45,6 +48,7 @@ VARIABLES = {
     RECOMPUTE: "recompute",
     CACHE: "cache",
     **{colour: f"series-{number}" for number, colour in enumerate(SERIES)},
+    **{colour: f"ramp-{number}" for number, colour in enumerate(RAMP)},
 }
 
 SETTINGS: dict[Any, Any] = {

@@ -1,0 +1,1 @@
+"""What `benchmarks/augmentation.py` is made of: data, models, arms, the runner, the page."""
