@@ -126,8 +126,8 @@ def test_a_flip_alone_leaves_a_symmetric_prefix_without_sensitivity() -> None:
 
 
 def test_the_border_is_the_better_of_those_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    def backwards(exact: torch.Tensor, derived: torch.Tensor, metric: str) -> torch.Tensor:
-        return -channel_distance(exact, derived, metric)  # type: ignore[arg-type]
+    def backwards(exact: torch.Tensor, derived: torch.Tensor, metric: str, axis: int) -> torch.Tensor:
+        return -channel_distance(exact, derived, metric, axis)  # type: ignore[arg-type]
 
     usual = calibration().border
     monkeypatch.setattr("hoarfrost.calibration.channel_distance", backwards)
@@ -138,10 +138,9 @@ def test_the_border_is_the_better_of_those_measured(monkeypatch: pytest.MonkeyPa
     ("model", "label", "transform"),
     [
         (resnet, "pool", RANDOM),
-        (vit, "encoder.layers.encoder_layer_0", RANDOM),
         (resnet, "layer1", v2.Compose([v2.RandomErasing(1.0), v2.ToDtype(torch.float32)])),
     ],
-    ids=["vectors", "tokens", "no geometry"],
+    ids=["vectors", "no geometry"],
 )
 def test_where_nothing_can_be_derived_views_are_stored_whole(model: Any, label: str, transform: Any) -> None:
     if transform is not RANDOM:
@@ -241,3 +240,13 @@ def test_an_exact_ladder_does_no_harm() -> None:
     found = calibration(ladder=Ladder.of(Exact()))
     assert found.rung is not None
     assert found.rung.harm == 0
+
+
+def test_channels_of_tokens_are_derived_on_their_grid() -> None:
+    found = calibration(vit(), "encoder.layers.encoder_layer_0", views=Views(2, Selection(share=0.25)))
+    assert found.sensitivity is not None
+    assert found.sensitivity.shape == (8,)
+    assert found.spec.view_channels == (
+        None,
+        tuple(found.sensitivity.argsort(descending=True)[:2].sort().values.tolist()),
+    )

@@ -20,6 +20,7 @@ from hoarfrost.cache.locking import CacheLock
 from hoarfrost.costs import Decision
 from hoarfrost.errors import BudgetError, CacheDirectoryError, NonFiniteError
 from hoarfrost.loading import Order
+from hoarfrost.sources import CacheSource
 from hoarfrost.storing import Storage
 from training_runs import (
     NORMALISE,
@@ -143,10 +144,10 @@ def test_the_stored_channels_are_in_the_spec_and_the_record() -> None:
 @pytest.mark.parametrize(
     ("model", "label", "data"),
     [
-        (vit, "encoder.layers.encoder_layer_0", images(N, RANDOM)),
+        (resnet, "pool", images(N, RANDOM)),
         (resnet, "layer1", images(N, v2.Compose([v2.RandomErasing(1.0), *NORMALISE[1:]]))),
     ],
-    ids=["tokens", "no geometry"],
+    ids=["vectors", "no geometry"],
 )
 def test_feature_space_where_nothing_can_be_derived_says_so_and_shows_stored_views(
     model: Any, label: str, data: Any
@@ -749,3 +750,18 @@ def test_the_record_of_a_freeze_says_what_further_views_store() -> None:
     assert further["codec"] == str(Linear(3))
     assert further["residual"] is False
     assert further["bytes_per_sample"] > 0
+
+
+@pytest.mark.parametrize("views", [Views(2, Selection(share=0.25)), Views(1, derived=1.0)], ids=["share", "all moved"])
+def test_tokens_are_derived_with_their_class_token_left_alone(views: Views) -> None:
+    with frozen(model=vit(), policy={0: "encoder.layers.encoder_layer_0"}, views=views) as freezer:
+        epoch_of(freezer)
+        source, spec = freezer._feeder._sources[0]
+        assert isinstance(source, CacheSource)
+        chunk = next(c for c in range(3) if source._needed(c, 1) != (1,) and (views.derived or (c + 1) % 2))
+        base = freezer.cache.read(chunk, 0).features() if freezer.cache is not None else torch.empty(0)
+        shown = source.load(chunk, 1).features.dense()
+        kept = spec.stored[-1].channels or ()
+        others = [c for c in range(8) if c not in kept]
+        assert torch.equal(shown[:, 0, others], base[:, 0, others])
+        assert not torch.equal(shown[:, 1:, others], base[:, 1:, others])

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from hoarfrost import CutSensitivity, Freezer, Linear, Selection, Views, examine_sensitivity
 from hoarfrost.errors import ArgumentError, HoarfrostError, NonFiniteError, UnknownCutError
-from training_runs import NORMALISE, PLAIN, RANDOM, images, resnet, sgd, train_epoch, vit
+from training_runs import NORMALISE, PLAIN, RANDOM, images, resnet, sgd, train_epoch
 from training_runs import Trace as Run
 
 FLIP, CROP = v2.RandomHorizontalFlip(), v2.RandomCrop(28, padding=4)
@@ -121,11 +121,10 @@ def test_every_metric_is_finite_and_not_negative(metric: str) -> None:
 @pytest.mark.parametrize(
     ("model", "cut", "steps", "reason"),
     [
-        (resnet, "pool", RANDOM, "only features of layout NCHW can be moved, and there they are 'vector'"),
-        (vit, "encoder.layers.encoder_layer_0", RANDOM, "they are 'tokens'"),
+        (resnet, "pool", RANDOM, "only features on a grid of the image can be moved, and there they are 'vector'"),
         (resnet, "layer1", transform(v2.ColorJitter(0.5)), "no step of the transform has a form on features"),
     ],
-    ids=["vectors", "tokens", "no geometry"],
+    ids=["vectors", "no geometry"],
 )
 def test_where_nothing_can_be_derived_the_reason_is_given(model: Any, cut: str, steps: Any, reason: str) -> None:
     (found,) = examine(model(), steps, cuts=[cut], shares=(0.1, 1.0))

@@ -66,7 +66,7 @@ class Stand:
             views=self.views,
             event=3,
             renditions=self.renditions,
-            deriver=Deriver(self.samples, self.order, frame, "zeros"),
+            deriver=Deriver(self.samples, self.order, frame, Grid((28, 28), (14, 14)), "zeros"),
             healer=self.prefix,
             on_heal=lambda chunk, view, reason: self.healed.append((chunk, view, reason)),
         )

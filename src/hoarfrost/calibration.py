@@ -20,7 +20,7 @@ from .costs import Decision, decide, seconds_of
 from .cuts import Crossing, Cut
 from .errors import CodecError, NonFiniteError
 from .loading import Order
-from .renditions import Deriver, Renditions
+from .renditions import Deriver, Renditions, grid_of
 from .samples import Frame, Samples
 from .sensitivity import channel_distance, channel_harm
 from .sources import PrefixSource
@@ -188,7 +188,7 @@ def calibrate(
     sensitivity, border = None, BORDERS[0]
     further = Choice(StoredView(codec=coarser_codec(views, codec)), rung.bytes_per_sample)
     if frame is not None and not cut.others and (wanted > 1 or views.derived) and derivable(cut, samples):
-        another = _Another(features, source, samples, order, renditions, event, views.base, frame)
+        another = _Another(features, source, cut, samples, order, renditions, event, views.base, frame)
         sensitivity, border = another.sensitivity(features, suffix, views.metric, source.device, event)
         decoded, _ = stored_and_back(StoredView(), features, features, base_spec)
         further = choose_stored(
@@ -311,8 +311,9 @@ def check_finite(features: Tensor, spec: CacheSpec, ids: Tensor) -> None:
 
 
 def derivable(cut: Cut, samples: Samples) -> bool:
-    """Whether features of one view can be made from those of another: one feature map, and geometry to follow."""
-    return cut.layout == "NCHW" and not cut.others and any(step.kind == "paired" for step in samples.pipeline.steps)
+    """Whether features of one view can be made from those of another: features on a grid, and geometry to follow."""
+    on_a_grid = grid_of(cut, (1, 1)) is not None and not cut.others
+    return on_a_grid and any(step.kind == "paired" for step in samples.pipeline.steps)
 
 
 class _Another:
@@ -326,6 +327,7 @@ class _Another:
         self,
         features: Tensor,
         source: PrefixSource,
+        cut: Cut,
         samples: Samples,
         order: Order,
         renditions: Renditions,
@@ -337,10 +339,13 @@ class _Another:
         self._rows = [range(n, n + order.size(chunk)) for chunk, n in _begins(order, len(features))]
         self.exact = torch.cat([source.features(chunk, self._draws[1])[0] for chunk in range(len(self._rows))])
         self._samples, self._order, self._frame = samples, order, frame
+        self._grid, self._axis = grid_of(cut, frame.rendered), cut.channel_axis
 
     def derived(self, base: Tensor, border: Border) -> Tensor:
         """From the base view's features, exact or decoded."""
-        deriver = Deriver(self._samples, self._order, self._frame, border)
+        if self._grid is None:
+            raise RuntimeError("features that lie on no grid cannot be derived")
+        deriver = Deriver(self._samples, self._order, self._frame, self._grid, border)
         parts = [deriver.derive(base[rows.start : rows.stop], n, *self._draws) for n, rows in enumerate(self._rows)]
         return torch.cat(parts)
 
@@ -348,14 +353,15 @@ class _Another:
         self, features: Tensor, suffix: nn.Module, metric: str, device: torch.device, seed: int
     ) -> tuple[Tensor, Border]:
         """How far each channel is from what the base view gives for it, [C], and the border that is best for it."""
+        axis = self._axis
         derived = {border: self.derived(features, border) for border in BORDERS}
         # Harm takes many passes of the suffix: it is measured with the border that will be shown.
         choosing = "energy" if metric == "harm" else metric
-        found = {border: channel_distance(self.exact, derived[border], choosing) for border in BORDERS}
+        found = {border: channel_distance(self.exact, derived[border], choosing, axis) for border in BORDERS}
         best = min(BORDERS, key=lambda border: float(found[border].mean()))
         if metric != "harm":
             return found[best], best
-        return channel_harm(suffix, self.exact.to(device), derived[best].to(device), seed=seed), best
+        return channel_harm(suffix, self.exact.to(device), derived[best].to(device), axis, seed=seed), best
 
 
 def _begins(order: Order, rows: int) -> Iterator[tuple[int, int]]:

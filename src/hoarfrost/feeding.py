@@ -221,7 +221,7 @@ class Feeder:
             return self._views
         warnings.warn(
             f"hoarfrost: features at cut {division.cut.label!r} have no feature-space augmentation (that needs feature "
-            "maps, flips or padded crops, and images of one size); stored views are shown instead",
+            "maps or tokens of a grid, flips or padded crops, and images of one size); stored views are shown instead",
             stacklevel=2,
         )
         return replace(self._views, derived=0.0)
@@ -250,7 +250,7 @@ class Feeder:
             views=views,
             event=division.event,
             renditions=self.renditions,
-            deriver=self._storage.deriver(border_of(cache)),
+            deriver=self._storage.deriver(division.cut, border_of(cache)),
             healer=prefix,
             on_heal=lambda chunk, view, reason: self._say(
                 {"event": "heal", "chunk": chunk, "view": view, "reason": reason}

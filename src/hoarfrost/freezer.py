@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from .augment import Mixing
 from .cache import Cache
 from .codecs import Codec, Ladder
 from .costs import Clock, training_flops
@@ -24,6 +25,7 @@ from .freezing import Frozen, freeze
 from .loading import Order, batch_bounds
 from .policies import Never, Policy, TrainState, resolve_policy
 from .policies.base import announced_change, checked_depth, describe, prepared
+from .renditions import grid_of
 from .samples import Samples
 from .storing import Division
 from .views import Views
@@ -80,6 +82,9 @@ class Freezer:
         workers: processes that read and render images ahead.
         channels_last: hand images to the model in that memory format (faster convolutions on most devices).
         max_tensors: how many tensors may cross a cut, as in `find_cuts`; `batches` then gives tuples of features.
+        mix: torchvision's `v2.MixUp` or `v2.CutMix`, or a `v2.RandomChoice` of them, for each batch: of images first,
+            of features later. Targets become probabilities [B, classes]; which samples are mixed, and how, belongs to
+            the seed, the epoch and the step.
 
     Raises:
         ArgumentError: an argument of the wrong kind or out of range.
@@ -111,6 +116,7 @@ class Freezer:
         workers: int = 0,
         channels_last: bool = False,
         max_tensors: int = 1,
+        mix: Any = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ArgumentError(f"model must be a torch.nn.Module, not {type(model).__name__}")
@@ -127,6 +133,10 @@ class Freezer:
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ArgumentError(f"seed must be a whole number, not {seed!r}")
         wanted_views, wanted_ladder = Views.of(views), Ladder.of(ladder)
+        classes = getattr(dataset, "classes", None)
+        self._mixing = None if mix is None else Mixing.of(mix, None if classes is None else len(classes))
+        if self._mixing is not None and max_tensors > 1:
+            raise ArgumentError("mix needs cuts that one tensor crosses: leave max_tensors at 1")
         self.model = model
         self.epochs = epochs
         self.policy = resolve_policy(policy)
@@ -202,10 +212,9 @@ class Freezer:
         self._ask(epoch)
         self._settle(epoch)
         with self._clock.training(live=self._division is None):
-            if self._division is None:
-                yield from self._live_batches(epoch, start)
-            else:
-                yield from self._feeder.batches(epoch, start)
+            live = self._division is None
+            batches = self._live_batches(epoch, start) if live else self._feeder.batches(epoch, start)
+            yield from batches if self._mixing is None else self._mixed(self._mixing, batches, epoch, start)
 
     def __call__(self, inputs: Tensor | tuple[Tensor, ...]) -> Any:
         """The model's output for what `batches` gave: the whole model on images, the suffix on features."""
@@ -289,8 +298,9 @@ class Freezer:
         return training_flops(self._division.suffix, features, len(few)) + recomputed
 
     def describe(self) -> list[str]:
-        """What Hoarfrost will do with each step of the transform, one line a step."""
-        return self._samples.pipeline.describe()
+        """What Hoarfrost will do with each step of the transform, one line a step, and with each batch."""
+        mixed = [] if self._mixing is None else [f"each batch: {self._mixing.describe()}"]
+        return [*self._samples.pipeline.describe(), *mixed]
 
     def state_dict(self) -> dict[str, Any]:
         """JSON: depth, cut, policy state, epoch and history; enough to go on from `load_state_dict`."""
@@ -406,6 +416,17 @@ class Freezer:
         groups = [ids[begin:end] for begin, end in batch_bounds(len(ids), self.batch_size)][start:]
         for images, targets in self._samples.stream(groups, self._feeder.renditions.live(epoch)):
             yield self._placed(images), targets.to(self.device)
+
+    def _mixed(
+        self, mixing: Mixing, batches: Iterator[tuple[Any, Tensor]], epoch: int, start: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same batches mixed: images as images, features on their grid."""
+        cut = self.cut
+        grid = None if cut is None else grid_of(cut, (self._example.shape[-2], self._example.shape[-1]))
+        for step, (inputs, targets) in enumerate(batches, start):
+            mix = mixing.draw(self.seed, epoch, step)
+            mixed, share = mixing.on_images(inputs, mix) if cut is None else mixing.on_features(inputs, mix, grid)
+            yield mixed, mixing.on_targets(targets, share)
 
     def _placed(self, images: Tensor) -> Tensor:
         images = images.to(self.device)

@@ -352,5 +352,5 @@ def _why_nothing_is_derived(cut: Cut, images: _Images) -> str | None:
     if all(step.kind != "paired" for step in images.data.pipeline.steps):
         return "no step of the transform has a form on features, as flips and padded crops have"
     if not derivable(cut, images.data):
-        return f"only features of layout NCHW can be moved, and there they are {cut.layout!r}"
+        return f"only features on a grid of the image can be moved, and there they are {cut.layout!r}"
     return "the images differ in size, so that places in them cannot be compared" if images.frame is None else None

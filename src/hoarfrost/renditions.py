@@ -10,11 +10,12 @@ from torch import Tensor
 from .augment import Border, Draw, Grid, derive
 from .cache import CacheSpec, StoredView
 from .codecs import Packed
+from .cuts import Cut
 from .loading import Order
 from .samples import Frame, Samples
 from .seeds import mix
 
-__all__ = ["Deriver", "Renditions", "assembled", "dense", "to_store"]
+__all__ = ["Deriver", "Renditions", "assembled", "dense", "grid_of", "to_store"]
 
 
 class Renditions:
@@ -58,28 +59,42 @@ class Renditions:
         return new[2] == old[2] and sum(old[3:]) < sum(new[3:]) - 1
 
 
+def grid_of(cut: Cut, image_size: tuple[int, int]) -> Grid | None:
+    """How the features of a cut lie over images of that size; None for what lies on no grid."""
+    place, shape = cut.geometry, cut.shape
+    if cut.layout == "NCHW" and len(shape) == 3:
+        return Grid(image_size, (shape[1], shape[2]))
+    if cut.layout == "NHWC" and len(shape) == 3:
+        return Grid(image_size, (shape[0], shape[1]), "NHWC")
+    if cut.layout == "tokens" and place is not None and shape[0] == place.prefix_tokens + place.grid[0] * place.grid[1]:
+        return Grid(image_size, place.grid, "tokens", place.prefix_tokens)
+    return None
+
+
 @dataclass(frozen=True)
 class Deriver:
     """Features of one rendition of a chunk from those of another, in feature space.
 
     Attributes:
         frame: sizes of the images; all have one size, else nothing can be derived.
+        grid: how the features lie over the image.
         border: what cells get that the source does not show; see `hoarfrost.augment.derive`.
     """
 
     samples: Samples
     order: Order
     frame: Frame
+    grid: Grid
     border: Border
 
     def derive(self, features: Tensor, chunk: int, source: Draw, target: Draw) -> Tensor:
-        """[n, C, h, w] of a chunk's samples as `target` shows them, from what they are under `source`."""
+        """[n, ...] of a chunk's samples as `target` shows them, from what they are under `source`."""
         ids, place = self.order.members(chunk), self.samples.pipeline.placement
         return derive(
             features,
             place(source, ids, self.frame.raw),
             place(target, ids, self.frame.raw),
-            Grid(self.frame.rendered, (features.shape[-2], features.shape[-1])),
+            self.grid,
             self.border,
         )
 

@@ -18,7 +18,7 @@ from .calibration import Calibration
 from .cuts import Cut
 from .errors import BudgetError, CacheDirectoryError, CorruptChunkError, StaleCacheError
 from .loading import Order
-from .renditions import Deriver, Renditions, dense, to_store
+from .renditions import Deriver, Renditions, dense, grid_of, to_store
 from .samples import Frame, Samples
 from .sources import PrefixSource
 from .views import Views
@@ -81,9 +81,12 @@ class Storage:
         """Whether a cache that is being read is no longer on disk."""
         return not all(cache.path.is_dir() for cache in self.caches)
 
-    def deriver(self, border: Border) -> Deriver | None:
-        """What makes features of one rendition from another's; None where the images have no one size."""
-        return None if self._frame is None else Deriver(self._samples, self._order, self._frame, border)
+    def deriver(self, cut: Cut, border: Border) -> Deriver | None:
+        """What makes features of one rendition from another's; None where features or images allow none."""
+        grid = None if self._frame is None else grid_of(cut, self._frame.rendered)
+        if self._frame is None or grid is None:
+            return None
+        return Deriver(self._samples, self._order, self._frame, grid, border)
 
     def set_aside(self) -> None:
         """The caches belong to a shallower cut from now on; `drop_previous` removes them."""
@@ -188,7 +191,7 @@ class Storage:
                     warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
                 writers[tensor] = Cache.create(self._directory, fingerprint, spec, budget_bytes=shares[tensor])
             if writers:
-                self._fill(writers, division, specs, source, self.deriver(calibration.border))
+                self._fill(writers, division, specs, source, self.deriver(division.cut, calibration.border))
             # One after the other: a crash in between leaves whole caches, and the build of the others goes on.
             whole = self._views.record == "ahead"
             return tuple(standing[n] if n in standing else writers[n].commit(whole=whole) for n in range(len(specs)))

@@ -199,8 +199,10 @@ class Tally:
     def add(self, loss: Tensor, output: Any, targets: Tensor) -> None:
         count = len(targets)
         self._loss = self._loss + loss.detach().double() * count
-        if isinstance(output, Tensor) and output.dim() == 2 and targets.dim() == 1:
-            self._right = self._right + (output.detach().argmax(1) == targets).sum()
+        if isinstance(output, Tensor) and output.dim() == 2 and targets.dim() in (1, 2):
+            # Of mixed samples the label counts that most of the sample has.
+            labels = targets if targets.dim() == 1 else targets.argmax(1)
+            self._right = self._right + (output.detach().argmax(1) == labels).sum()
         self.seen += count
 
     @property

@@ -227,9 +227,24 @@ def test_errors_name_what_does_not_fit() -> None:
         derive(features, one, one, Grid((28, 28), (7, 7)), torch.zeros(2))
     with pytest.raises(ArgumentError, match=r"feature_size must be \(height, width\), both at least 1, got \(0, 7\)"):
         Grid((28, 28), (0, 7))
-    with pytest.raises(ArgumentError, match='layout must be "NCHW" or "tokens", got \'NHWC\''):
-        Grid((28, 28), (7, 7), "NHWC")
+    with pytest.raises(ArgumentError, match='layout must be "NCHW", "NHWC" or "tokens", got \'NCL\''):
+        Grid((28, 28), (7, 7), "NCL")
     with pytest.raises(ArgumentError, match=r"prefix_tokens=1 with layout 'NCHW'; only tokens have them"):
         Grid((28, 28), (7, 7), prefix_tokens=1)
     with pytest.raises(ArgumentError, match=r"must both have the shape \[n, 2\]"):
         Placement(torch.ones(2, 3), torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("border", ["zeros", "replicate", torch.arange(3.0)], ids=["zeros", "replicate", "values"])
+@pytest.mark.parametrize("prefix_tokens", [0, 2])
+def test_all_layouts_are_moved_alike(border: Any, prefix_tokens: int) -> None:
+    maps = torch.randn(6, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    source, target = random_placement(6, 20, 1), random_placement(6, 20, 2)
+    wanted = derive(maps, source, target, Grid((20, 28), (5, 7)), border)
+    last = derive(maps.permute(0, 2, 3, 1).contiguous(), source, target, Grid((20, 28), (5, 7), "NHWC"), border)
+    assert torch.equal(last.permute(0, 3, 1, 2), wanted)
+    front = torch.randn(6, prefix_tokens, 3)
+    tokens = torch.cat([front, maps.flatten(2).movedim(1, 2)], 1)
+    found = derive(tokens, source, target, Grid((20, 28), (5, 7), "tokens", prefix_tokens), border)
+    assert torch.equal(found[:, :prefix_tokens], front)
+    assert torch.equal(found[:, prefix_tokens:].movedim(1, 2).unflatten(2, (5, 7)), wanted)

@@ -5,6 +5,7 @@ from hoarfrost.augment.crops import PaddedCrop
 from hoarfrost.augment.derivation import Border, Grid, derive
 from hoarfrost.augment.deterministic import deterministic
 from hoarfrost.augment.flips import HorizontalFlip, VerticalFlip
+from hoarfrost.augment.mixing import Mix, Mixing
 from hoarfrost.augment.paired import Paired
 from hoarfrost.augment.pipeline import Draw, Pipeline
 from hoarfrost.augment.placement import Placement
@@ -15,6 +16,8 @@ __all__ = [
     "Draw",
     "Grid",
     "HorizontalFlip",
+    "Mix",
+    "Mixing",
     "PaddedCrop",
     "Paired",
     "Pipeline",

@@ -23,7 +23,7 @@ class Grid:
     Attributes:
         image_size: (height, width) of the images that go into the prefix, in pixels.
         feature_size: (height, width) of its feature map, in cells.
-        layout: "NCHW" for [N, C, h, w], or "tokens" for [N, prefix_tokens + h * w, D].
+        layout: "NCHW" for [N, C, h, w], "NHWC" for [N, h, w, C], or "tokens" for [N, prefix_tokens + h * w, D].
         prefix_tokens: tokens in front of the map that have no place in the image (a class token); copied as
             they are.
 
@@ -42,8 +42,8 @@ class Grid:
             if len(value) != 2 or min(value) < 1:
                 raise ArgumentError(f"Grid: {name} must be (height, width), both at least 1, got {value}")
             object.__setattr__(self, name, value)
-        if self.layout not in ("NCHW", "tokens"):
-            raise ArgumentError(f'Grid: layout must be "NCHW" or "tokens", got {self.layout!r}')
+        if self.layout not in ("NCHW", "NHWC", "tokens"):
+            raise ArgumentError(f'Grid: layout must be "NCHW", "NHWC" or "tokens", got {self.layout!r}')
         if self.prefix_tokens < 0 or (self.prefix_tokens and self.layout != "tokens"):
             raise ArgumentError(
                 f"Grid: prefix_tokens={self.prefix_tokens} with layout {self.layout!r}; "
@@ -64,8 +64,8 @@ def derive(features: Tensor, source: Placement, target: Placement, grid: Grid, b
     source shows; for other prefixes `sensitivity` measures how far it is off, channel by channel.
 
     Args:
-        features: [n, C, h, w], contiguous or channels_last (the result keeps the memory format), or
-            [n, T, D] with a grid of tokens. Any dtype.
+        features: [n, C, h, w], contiguous or channels_last (the result keeps the memory format), [n, h, w, C] with a
+            grid of that layout, or [n, T, D] with a grid of tokens. Any dtype.
         source: where the stored views lie, n rows.
         target: where the wanted views lie, n rows.
         grid: how the cells lie over the image; both views have this grid.
@@ -99,6 +99,9 @@ def move_cells(features: Tensor, move: Placement, grid: Grid, feature_size: tupl
         unknown = unknown.to(features.device) if bool(unknown.any()) else None
     if grid.layout == "tokens":
         return _move_tokens(features, index, unknown, grid.prefix_tokens, border)
+    if grid.layout == "NHWC":
+        cells = _move_tokens(features.flatten(1, 2), index, unknown, 0, border)
+        return cells.view(len(features), *feature_size, -1)
     n, channels = features.shape[:2]
     if features.is_contiguous(memory_format=torch.channels_last) and not features.is_contiguous():
         cells = _move_tokens(features.permute(0, 2, 3, 1).flatten(1, 2), index, unknown, 0, border)
@@ -151,11 +154,14 @@ def _check(features: Tensor, grid: Grid, border: Border) -> None:
     if grid.layout == "NCHW":
         fits = features.ndim == 4 and tuple(features.shape[2:]) == (height, width)
         wanted = f"[N, C, {height}, {width}]"
+    elif grid.layout == "NHWC":
+        fits = features.ndim == 4 and tuple(features.shape[1:3]) == (height, width)
+        wanted = f"[N, {height}, {width}, C]"
     else:
         fits = features.ndim == 3 and features.shape[1] == grid.prefix_tokens + height * width
         wanted = f"[N, {grid.prefix_tokens + height * width}, D]"
     if not fits:
         raise ArgumentError(
             f"derive: features must be {wanted} for this grid, got {list(features.shape)}; supported are "
-            'feature maps (layout "NCHW") and tokens of a map (layout "tokens")'
+            'feature maps (layouts "NCHW" and "NHWC") and tokens of a map (layout "tokens")'
         )

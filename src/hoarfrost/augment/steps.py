@@ -13,6 +13,7 @@ import torchvision.transforms.v2 as v2
 from hoarfrost.augment.crops import PaddedCrop
 from hoarfrost.augment.deterministic import is_deterministic
 from hoarfrost.augment.flips import HorizontalFlip, VerticalFlip
+from hoarfrost.augment.mixing import is_mixing
 from hoarfrost.augment.paired import Paired
 from hoarfrost.errors import ArgumentError
 
@@ -61,6 +62,11 @@ def _parts(transform: Any) -> Iterator[Any]:
     elif type(transform) is torch.nn.Sequential:
         for part in transform:
             yield from _parts(part)
+    elif _mixes(transform):
+        raise ArgumentError(
+            f"{type(transform).__name__} mixes the samples of a batch, and has no place among the transforms of single "
+            "ones: hand it over as Freezer(..., mix=v2.MixUp(...))"
+        )
     elif callable(transform) or isinstance(transform, Paired):
         yield transform
     else:
@@ -68,6 +74,11 @@ def _parts(transform: Any) -> Iterator[Any]:
             "Pipeline.from_transform: expected a torchvision transform, a callable or None, got "
             f"{type(transform).__name__} {transform!r}"
         )
+
+
+def _mixes(transform: Any) -> bool:
+    parts = getattr(transform, "transforms", None) if isinstance(transform, v2.Transform) else None
+    return is_mixing(transform) or (isinstance(parts, (list, tuple)) and any(map(_mixes, parts)))
 
 
 def _step(transform: Any) -> Step:
