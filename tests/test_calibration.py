@@ -129,9 +129,11 @@ def test_the_border_is_the_better_of_those_measured(monkeypatch: pytest.MonkeyPa
     def backwards(exact: torch.Tensor, derived: torch.Tensor, metric: str, axis: int) -> torch.Tensor:
         return -channel_distance(exact, derived, metric, axis)  # type: ignore[arg-type]
 
-    usual = calibration().border
+    usual = calibration()
     monkeypatch.setattr("hoarfrost.calibration.channel_distance", backwards)
-    assert {usual, calibration().border} == {"zeros", "replicate"}
+    worst = calibration()
+    assert {usual.border, worst.border} == {"zeros", "replicate"}
+    assert (usual.border, usual.form) != (worst.border, worst.form)
 
 
 @pytest.mark.parametrize(

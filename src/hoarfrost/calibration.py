@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .augment import Border
+from .augment import Border, Form
 from .cache import CacheSpec, StoredView
 from .choosing import Choice, choose_stored, coarser_codec, stored_and_back
 from .codecs import Codec, Exact, Ladder, RungMeasure, choose, divergence, measure_rungs
@@ -31,7 +31,10 @@ __all__ = ["Calibration", "calibrate"]
 SAMPLE_BYTES = 256 * 2**20
 """Memory for the calibration sample's features: a sixteenth of the chunks, at most four, at least one."""
 
-BORDERS: tuple[Border, ...] = ("zeros", "replicate")
+WAYS: tuple[tuple[Border, Form], ...] = tuple(
+    (border, form) for form in ("cells", "interpolated") for border in ("zeros", "replicate")
+)
+"""What derived features are tried with: what unknown cells get, and how cells are moved."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Calibration:
         rung: the chosen one.
         sensitivity: [C] of the channels, or None where no view can be derived.
         border: what derived features show where the base view has none, the better of those measured.
+        form: how derived features are moved, the better of those measured.
         view_bytes: of the first view, of all that crosses.
         predicted_bytes: of all views.
         prefix_seconds, read_seconds: of one epoch, in front of the suffix; reading is not measured where the user
@@ -70,6 +74,7 @@ class Calibration:
     rung: RungMeasure | None
     sensitivity: Tensor | None
     border: Border
+    form: Form
     view_bytes: int
     predicted_bytes: int
     prefix_seconds: float
@@ -150,7 +155,8 @@ def calibrate(
             rungs=(),
             rung=None,
             sensitivity=None,
-            border=BORDERS[0],
+            border=WAYS[0][0],
+            form=WAYS[0][1],
             view_bytes=0,
             predicted_bytes=0,
             prefix_seconds=order.chunks * (time.perf_counter() - began),
@@ -185,15 +191,15 @@ def calibrate(
 
     wanted = views.count if samples.pipeline.is_random and not views.feature_space_only else 1
     base_spec = feature_spec(crossings[0], features, order, codec)
-    sensitivity, border = None, BORDERS[0]
+    sensitivity, (border, form) = None, WAYS[0]
     further = Choice(StoredView(codec=coarser_codec(views, codec)), rung.bytes_per_sample)
     if frame is not None and not cut.others and (wanted > 1 or views.derived) and derivable(cut, samples):
         another = _Another(features, source, cut, samples, order, renditions, event, views.base, frame)
-        sensitivity, border = another.sensitivity(features, suffix, views.metric, source.device, event)
+        sensitivity, (border, form) = another.sensitivity(features, suffix, views.metric, source.device, event)
         decoded, _ = stored_and_back(StoredView(), features, features, base_spec)
         further = choose_stored(
             another.exact,
-            another.derived(decoded, border),
+            another.derived(decoded, border, form),
             base_spec,
             sensitivity,
             views,
@@ -233,6 +239,7 @@ def calibrate(
         rung=rung,
         sensitivity=sensitivity,
         border=border,
+        form=form,
         view_bytes=round((rung.bytes_per_sample + others) * order.samples),
         predicted_bytes=round(
             (rung.bytes_per_sample + further.bytes_per_sample * more + others * (1 + more)) * order.samples
@@ -341,24 +348,24 @@ class _Another:
         self._samples, self._order, self._frame = samples, order, frame
         self._grid, self._axis = grid_of(cut, frame.rendered), cut.channel_axis
 
-    def derived(self, base: Tensor, border: Border) -> Tensor:
+    def derived(self, base: Tensor, border: Border, form: Form) -> Tensor:
         """From the base view's features, exact or decoded."""
         if self._grid is None:
             raise RuntimeError("features that lie on no grid cannot be derived")
-        deriver = Deriver(self._samples, self._order, self._frame, self._grid, border)
+        deriver = Deriver(self._samples, self._order, self._frame, self._grid, border, form)
         parts = [deriver.derive(base[rows.start : rows.stop], n, *self._draws) for n, rows in enumerate(self._rows)]
         return torch.cat(parts)
 
     def sensitivity(
         self, features: Tensor, suffix: nn.Module, metric: str, device: torch.device, seed: int
-    ) -> tuple[Tensor, Border]:
-        """How far each channel is from what the base view gives for it, [C], and the border that is best for it."""
+    ) -> tuple[Tensor, tuple[Border, Form]]:
+        """How far each channel is from what the base view gives for it, [C], and the way that is best for it."""
         axis = self._axis
-        derived = {border: self.derived(features, border) for border in BORDERS}
-        # Harm takes many passes of the suffix: it is measured with the border that will be shown.
+        derived = {way: self.derived(features, *way) for way in WAYS}
+        # Harm takes many passes of the suffix: it is measured of the way that will be shown.
         choosing = "energy" if metric == "harm" else metric
-        found = {border: channel_distance(self.exact, derived[border], choosing, axis) for border in BORDERS}
-        best = min(BORDERS, key=lambda border: float(found[border].mean()))
+        found = {way: channel_distance(self.exact, derived[way], choosing, axis) for way in WAYS}
+        best = min(WAYS, key=lambda way: float(found[way].mean()))
         if metric != "harm":
             return found[best], best
         return channel_harm(suffix, self.exact.to(device), derived[best].to(device), axis, seed=seed), best

@@ -20,7 +20,7 @@ from .loading import Order, feature_batches
 from .renditions import Renditions
 from .samples import Frame, Samples
 from .sources import CacheSource, PrefixSource, Together
-from .storing import Division, Storage, border_of
+from .storing import Division, Storage, way_of
 from .views import Views
 
 __all__ = ["Feeder"]
@@ -250,7 +250,7 @@ class Feeder:
             views=views,
             event=division.event,
             renditions=self.renditions,
-            deriver=self._storage.deriver(division.cut, border_of(cache)),
+            deriver=self._storage.deriver(division.cut, *way_of(cache)),
             healer=prefix,
             on_heal=lambda chunk, view, reason: self._say(
                 {"event": "heal", "chunk": chunk, "view": view, "reason": reason}

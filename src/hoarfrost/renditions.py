@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .augment import Border, Draw, Grid, derive
+from .augment import Border, Draw, Form, Grid, derive
 from .cache import CacheSpec, StoredView
 from .codecs import Packed
 from .cuts import Cut
@@ -62,12 +62,15 @@ class Renditions:
 def grid_of(cut: Cut, image_size: tuple[int, int]) -> Grid | None:
     """How the features of a cut lie over images of that size; None for what lies on no grid."""
     place, shape = cut.geometry, cut.shape
+    pixels = None
+    if place is not None:
+        pixels = ((place.offset[0], place.stride[0]), (place.offset[1], place.stride[1]))
     if cut.layout == "NCHW" and len(shape) == 3:
-        return Grid(image_size, (shape[1], shape[2]))
+        return Grid(image_size, (shape[1], shape[2]), pixels=pixels)
     if cut.layout == "NHWC" and len(shape) == 3:
-        return Grid(image_size, (shape[0], shape[1]), "NHWC")
+        return Grid(image_size, (shape[0], shape[1]), "NHWC", pixels=pixels)
     if cut.layout == "tokens" and place is not None and shape[0] == place.prefix_tokens + place.grid[0] * place.grid[1]:
-        return Grid(image_size, place.grid, "tokens", place.prefix_tokens)
+        return Grid(image_size, place.grid, "tokens", place.prefix_tokens, pixels=pixels)
     return None
 
 
@@ -78,7 +81,7 @@ class Deriver:
     Attributes:
         frame: sizes of the images; all have one size, else nothing can be derived.
         grid: how the features lie over the image.
-        border: what cells get that the source does not show; see `hoarfrost.augment.derive`.
+        border, form: see `hoarfrost.augment.derive`.
     """
 
     samples: Samples
@@ -86,6 +89,7 @@ class Deriver:
     frame: Frame
     grid: Grid
     border: Border
+    form: Form = "cells"
 
     def derive(self, features: Tensor, chunk: int, source: Draw, target: Draw) -> Tensor:
         """[n, ...] of a chunk's samples as `target` shows them, from what they are under `source`."""
@@ -96,6 +100,7 @@ class Deriver:
             place(target, ids, self.frame.raw),
             self.grid,
             self.border,
+            self.form,
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .augment import Border
+from .augment import Border, Form
 from .cache import Cache, CacheSpec, CacheWriter, Fingerprint, hash_tensors
 from .calibration import Calibration
 from .cuts import Cut
@@ -23,7 +23,7 @@ from .samples import Frame, Samples
 from .sources import PrefixSource
 from .views import Views
 
-__all__ = ["Division", "Storage", "border_of"]
+__all__ = ["Division", "Storage", "way_of"]
 
 WRITES_AHEAD = 4
 """Chunks that may wait to be encoded while the prefix computes the next; bounds the memory of a build."""
@@ -81,12 +81,12 @@ class Storage:
         """Whether a cache that is being read is no longer on disk."""
         return not all(cache.path.is_dir() for cache in self.caches)
 
-    def deriver(self, cut: Cut, border: Border) -> Deriver | None:
+    def deriver(self, cut: Cut, border: Border, form: Form) -> Deriver | None:
         """What makes features of one rendition from another's; None where features or images allow none."""
         grid = None if self._frame is None else grid_of(cut, self._frame.rendered)
         if self._frame is None or grid is None:
             return None
-        return Deriver(self._samples, self._order, self._frame, grid, border)
+        return Deriver(self._samples, self._order, self._frame, grid, border, form)
 
     def set_aside(self) -> None:
         """The caches belong to a shallower cut from now on; `drop_previous` removes them."""
@@ -144,7 +144,7 @@ class Storage:
         try:
             for tensor, digest in enumerate(digests):
                 cache = Cache.open(self._directory / digest[:16])
-                found.append(Cache.open(cache.path, self._fingerprint(division, cache.spec, border_of(cache), tensor)))
+                found.append(Cache.open(cache.path, self._fingerprint(division, cache.spec, way_of(cache), tensor)))
         except (StaleCacheError, CorruptChunkError) as error:
             warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
             return False
@@ -181,7 +181,7 @@ class Storage:
         shares = self._shares(calibration)
         try:
             for tensor, spec in enumerate(specs):
-                fingerprint = self._fingerprint(division, spec, calibration.border, tensor)
+                fingerprint = self._fingerprint(division, spec, (calibration.border, calibration.form), tensor)
                 try:
                     standing[tensor] = Cache.open(self._directory / fingerprint.key, fingerprint)
                     continue
@@ -191,7 +191,9 @@ class Storage:
                     warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
                 writers[tensor] = Cache.create(self._directory, fingerprint, spec, budget_bytes=shares[tensor])
             if writers:
-                self._fill(writers, division, specs, source, self.deriver(division.cut, calibration.border))
+                self._fill(
+                    writers, division, specs, source, self.deriver(division.cut, calibration.border, calibration.form)
+                )
             # One after the other: a crash in between leaves whole caches, and the build of the others goes on.
             whole = self._views.record == "ahead"
             return tuple(standing[n] if n in standing else writers[n].commit(whole=whole) for n in range(len(specs)))
@@ -260,7 +262,9 @@ class Storage:
                 while pending:
                     pending.pop(0).result()
 
-    def _fingerprint(self, division: Division, spec: CacheSpec, border: Border, tensor: int = 0) -> Fingerprint:
+    def _fingerprint(
+        self, division: Division, spec: CacheSpec, way: tuple[Border, Form], tensor: int = 0
+    ) -> Fingerprint:
         crossing = division.cut.tensors[tensor]
         which = {"tensor": {"source": str(crossing.source), "number": crossing.number}} if tensor else {}
         return Fingerprint(
@@ -275,7 +279,8 @@ class Storage:
                 "views": {
                     "event": division.event if self._samples.pipeline.is_random else 0,
                     "base": self._views.base,
-                    "border": border,
+                    "border": way[0],
+                    "form": way[1],
                     "stored": [view.to_config() for view in spec.stored],
                 },
                 "codec": spec.codec.to_config(),
@@ -289,7 +294,7 @@ class Storage:
         )
 
 
-def border_of(cache: Cache) -> Border:
-    """What the cache's derived views show where the base view has nothing."""
-    border: Border = cache.fingerprint.fields["views"]["border"]
-    return border
+def way_of(cache: Cache) -> tuple[Border, Form]:
+    """How the cache's derived views are made: what they show where the base view has nothing, and how cells move."""
+    views = cache.fingerprint.fields["views"]
+    return views["border"], views["form"]

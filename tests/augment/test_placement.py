@@ -237,14 +237,93 @@ def test_errors_name_what_does_not_fit() -> None:
 
 @pytest.mark.parametrize("border", ["zeros", "replicate", torch.arange(3.0)], ids=["zeros", "replicate", "values"])
 @pytest.mark.parametrize("prefix_tokens", [0, 2])
-def test_all_layouts_are_moved_alike(border: Any, prefix_tokens: int) -> None:
+@pytest.mark.parametrize("form", ["cells", "interpolated"])
+def test_all_layouts_are_moved_alike(border: Any, prefix_tokens: int, form: Any) -> None:
     maps = torch.randn(6, 3, 5, 7, generator=torch.Generator().manual_seed(0))
     source, target = random_placement(6, 20, 1), random_placement(6, 20, 2)
-    wanted = derive(maps, source, target, Grid((20, 28), (5, 7)), border)
-    last = derive(maps.permute(0, 2, 3, 1).contiguous(), source, target, Grid((20, 28), (5, 7), "NHWC"), border)
+    wanted = derive(maps, source, target, Grid((20, 28), (5, 7)), border, form)
+    last = derive(maps.permute(0, 2, 3, 1).contiguous(), source, target, Grid((20, 28), (5, 7), "NHWC"), border, form)
     assert torch.equal(last.permute(0, 3, 1, 2), wanted)
     front = torch.randn(6, prefix_tokens, 3)
     tokens = torch.cat([front, maps.flatten(2).movedim(1, 2)], 1)
-    found = derive(tokens, source, target, Grid((20, 28), (5, 7), "tokens", prefix_tokens), border)
+    found = derive(tokens, source, target, Grid((20, 28), (5, 7), "tokens", prefix_tokens), border, form)
     assert torch.equal(found[:, :prefix_tokens], front)
     assert torch.equal(found[:, prefix_tokens:].movedim(1, 2).unflatten(2, (5, 7)), wanted)
+
+
+def ramp(height: int, width: int) -> torch.Tensor:
+    """[1, 2, H, W]: each pixel holds its place, so that what is shown says where it comes from."""
+    rows, columns = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij")
+    return torch.stack([rows, columns])[None]
+
+
+def seen(image: torch.Tensor, place: Placement) -> torch.Tensor:
+    """The ramp under placements [n], continued beyond its borders."""
+    height, width = image.shape[2:]
+    rows = place.sign[:, :1] * torch.arange(height) + place.shift[:, :1]
+    columns = place.sign[:, 1:] * torch.arange(width) + place.shift[:, 1:]
+    grids = [rows[:, :, None].expand(-1, -1, width), columns[:, None, :].expand(-1, height, -1)]
+    return torch.stack(grids, 1).float()
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("first", [0, 1])
+def test_interpolated_cells_are_exact_where_features_are_linear_in_place(stride: int, first: int) -> None:
+    """The prefix takes every so many pixels: between its cells a ramp is what lies between."""
+    size, shown = 32, slice(first % stride, None, stride)
+    cells = len(range(size)[shown])
+    grid = Grid((size, size), (cells, cells), pixels=((first % stride, stride),) * 2)
+    source, target = random_placement(40, 5, 3), random_placement(40, 5, 4)
+    image = ramp(size, size)
+    before, after = (seen(image, place)[:, :, shown, shown] for place in (source, target))
+    found = derive(before, source, target, grid, torch.full((2,), float("nan")), "interpolated")
+    front = _inner(source, target, grid)
+    assert bool(front.any())
+    assert torch.allclose(found[front], after[front], atol=1e-4)
+
+
+def _inner(source: Placement, target: Placement, grid: Grid) -> torch.Tensor:
+    """[n, 2, h, w]: cells whose neighbours the source shows, away from the border."""
+    move = target.relative_to(source)
+    axes = []
+    for axis in (0, 1):
+        first, step = grid.cells_of(axis)
+        pixels = first + step * torch.arange(grid.feature_size[axis])
+        there = (move.sign[:, axis, None] * pixels + move.shift[:, axis, None] - first) / step
+        axes.append((there >= 0) & (there <= grid.feature_size[axis] - 1))
+    return (axes[0][:, None, :, None] & axes[1][:, None, None, :]).expand(-1, 2, -1, -1)
+
+
+def test_whole_steps_are_moved_alike_in_both_forms() -> None:
+    maps, grid = torch.randn(8, 3, 7, 7), Grid((28, 28), (7, 7))
+    source, target = Placement.identity(8), Placement.identity(8)
+    target.sign[::2, 1] = -1
+    target.shift[::2, 1] = 27
+    target.shift[:, 0] = torch.tensor([0, 4, -4, 8, 12, 0, -8, 24])
+    forms = [derive(maps, source, target, grid, "zeros", form) for form in ("cells", "interpolated")]  # type: ignore[arg-type]
+    assert torch.allclose(*forms, atol=1e-6)
+
+
+def test_a_flip_behind_a_strided_convolution_lies_half_a_cell_off() -> None:
+    image = ramp(28, 28)
+    flipped = image.flip(3)
+    before, after = image[..., ::2, ::2], flipped[..., ::2, ::2]
+    place = Placement.identity(1)
+    place.sign[0, 1], place.shift[0, 1] = -1, 27
+    known = derive(
+        before,
+        Placement.identity(1),
+        place,
+        Grid((28, 28), (14, 14), pixels=((0, 2), (0, 2))),
+        "replicate",
+        "interpolated",
+    )
+    tiles = derive(before, Placement.identity(1), place, Grid((28, 28), (14, 14)), "replicate")
+    assert torch.allclose(known[..., 1:], after[..., 1:])
+    assert not torch.allclose(tiles[..., 1:], after[..., 1:])
+
+
+def test_an_unknown_form_is_refused() -> None:
+    one = Placement.identity(1)
+    with pytest.raises(ArgumentError, match='form must be "cells" or "interpolated", got \'cubic\''):
+        derive(torch.zeros(1, 1, 2, 2), one, one, Grid((2, 2), (2, 2)), form="cubic")  # type: ignore[arg-type]

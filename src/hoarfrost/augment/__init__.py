@@ -2,7 +2,7 @@
 
 from hoarfrost.augment.batching import image_size
 from hoarfrost.augment.crops import PaddedCrop
-from hoarfrost.augment.derivation import Border, Grid, derive
+from hoarfrost.augment.derivation import Border, Form, Grid, derive
 from hoarfrost.augment.deterministic import deterministic
 from hoarfrost.augment.flips import HorizontalFlip, VerticalFlip
 from hoarfrost.augment.mixing import Mix, Mixing
@@ -14,6 +14,7 @@ from hoarfrost.augment.steps import Step
 __all__ = [
     "Border",
     "Draw",
+    "Form",
     "Grid",
     "HorizontalFlip",
     "Mix",
