@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from augment_study.arms import ARMS
+from augment_study.cost import costs
 from augment_study.page import page
 from augment_study.runner import Plan, Study
 from augment_study.subjects import DATA, KINDS
@@ -67,7 +68,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/augmentation.jsonl"))
     parser.add_argument("--page", type=Path, help="write the tables and the picture here, as Markdown")
+    parser.add_argument("--cost", action="store_true", help="measure what moving a batch of features costs, and end")
     given = parser.parse_args()
+    if given.cost:
+        torch.set_num_threads(1)
+        for found in costs():
+            print(json.dumps(found), flush=True)
+        return
     plan = Plan(**{name: getattr(given, name) for name in Plan().config})
     given.out.parent.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -75,9 +82,9 @@ def main() -> None:
         (data, model, seed)
         for seed, data, model in itertools.product(range(given.seeds), given.data or DATA, given.model or KINDS)
     ]
-    arms = {cell: [name for name in given.arm or ARMS if cell[1] != "vit" or not ARMS[name].derives] for cell in cells}
+    arms = list(given.arm or ARMS)
     with ProcessPoolExecutor(given.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for done in [pool.submit(study, cell, arms[cell], plan, given.out) for cell in cells]:
+        for done in [pool.submit(study, cell, arms, plan, given.out) for cell in cells]:
             done.result()
     if given.page is not None:
         page(read(given.out), plan.config, given.page)

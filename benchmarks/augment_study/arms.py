@@ -31,14 +31,12 @@ class Arm:
         group: under which heading the page shows it.
         frozen: False for full training going on.
         options: of the Freezer.
-        derives: whether it needs features that can be derived (feature maps, not yet tokens).
     """
 
     name: str
     group: str
     frozen: bool = True
     options: dict[str, Any] = field(default_factory=dict)
-    derives: bool = False
 
 
 WHOLE = Selection(share=1.0)
@@ -54,17 +52,9 @@ def _arms() -> list[Arm]:
         Arm("Hoarfrost's default", "references"),
         Arm("no augmentation", "without random views", options=views(count=1, base="clean")),
         Arm(
-            "feature space alone, clean base",
-            "without random views",
-            options=views(count=1, base="clean", derived=1.0),
-            derives=True,
+            "feature space alone, clean base", "without random views", options=views(count=1, base="clean", derived=1.0)
         ),
-        Arm(
-            "feature space alone, random base",
-            "without random views",
-            options=views(count=1, derived=1.0),
-            derives=True,
-        ),
+        Arm("feature space alone, random base", "without random views", options=views(count=1, derived=1.0)),
     ]
     arms += [
         Arm(f"{count} view{'s' * (count > 1)}, whole", "views", options=views(count=count, channels=WHOLE))
@@ -75,10 +65,10 @@ def _arms() -> list[Arm]:
             if share or metric == "cosine":
                 chosen = views(count=2, channels=Selection(share=share), metric=metric)
                 name = f"2 views, {share:.0%} by {metric}" if share else "2 views, 0%"
-                arms.append(Arm(name, "channels", options=chosen, derives=True))
+                arms.append(Arm(name, "channels", options=chosen))
         if share:
             drawn = views(count=2, channels=RandomChannels(share=share))
-            arms.append(Arm(f"2 views, {share:.0%} at random", "channels", options=drawn, derives=True))
+            arms.append(Arm(f"2 views, {share:.0%} at random", "channels", options=drawn))
     arms += [
         Arm(f"2 views, whole, {bits} bits", "bits", options={"ladder": bits, **views(count=2, channels=WHOLE)})
         for bits in (8, 4, 3, 2)
@@ -88,12 +78,7 @@ def _arms() -> list[Arm]:
         for bits in (3,)
     ]
     arms += [
-        Arm(
-            "2 views, the second as differences",
-            "bits",
-            options=views(count=2, channels=WHOLE, residual=True),
-            derives=True,
-        ),
+        Arm("2 views, the second as differences", "bits", options=views(count=2, channels=WHOLE, residual=True)),
         Arm("4 views, whole, 3 bits", "bits", options={"ladder": 3, **views(count=4, channels=WHOLE)}),
     ]
     arms += [
@@ -109,7 +94,6 @@ def _arms() -> list[Arm]:
             f"{count} view{'s' * (count > 1)}, {share:.0%} of the chunks moved in feature space",
             "moved",
             options=views(count=count, channels=WHOLE, derived=share),
-            derives=True,
         )
         for count, share in ((1, 0.5), (2, 0.25))
     ]

@@ -55,7 +55,8 @@ class Study:
         """One record: accuracies after the last epoch, bytes, seconds."""
         model = copy.deepcopy(self._model)
         optimizer = self.kind.optimizer(model.parameters())
-        optimizer.load_state_dict(self._optimizer.state_dict())
+        # A copy: an optimizer takes over the tensors of a state as they are, and would train the next arm's momentum.
+        optimizer.load_state_dict(copy.deepcopy(self._optimizer.state_dict()))
         options: dict[str, Any] = {"policy": "none"}
         if arm.frozen:
             options = {"policy": {0: self.kind.cut}, "mode": "cache", **arm.options}

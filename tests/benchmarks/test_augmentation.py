@@ -1,0 +1,90 @@
+"""The study of augmentation runs through on a few images, with every kind of arm, and writes its page."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from augment_study.arms import ARMS, RandomChannels  # noqa: E402
+from augment_study.page import page  # noqa: E402
+from augment_study.runner import Plan, Study  # noqa: E402
+
+PLAN = Plan(samples=80, tests=40, epochs=3, freeze=1, batch_size=16)
+
+
+def test_every_arm_continues_the_same_training(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    study = Study("fashion", "resnet", 0, PLAN)
+    before = copy.deepcopy((study._model.state_dict(), study._optimizer.state_dict()["state"]))
+    groups = {arm.group: arm.name for arm in ARMS.values()}
+    names = {*groups.values(), "full training", "conventional freezing, live augmentation", "Hoarfrost's default"}
+    names |= {"feature space alone, random base", "1 view, whole", "4 views, whole", "2 views, 25% at random"}
+    names |= {"2 views, 25% by harm", "2 views, the second as differences"}
+    records = [study.run(ARMS[name]) for name in ARMS if name in names]
+    assert all(torch.equal(value, before[0][name]) for name, value in study._model.state_dict().items())
+    momentum = study._optimizer.state_dict()["state"]
+    assert all(torch.equal(momentum[n]["momentum_buffer"], before[1][n]["momentum_buffer"]) for n in momentum)
+    by_name = {record["arm"]: record for record in records}
+    assert all(0 <= record["accuracy"] <= 1 and record["seconds"] > 0 for record in records)
+    assert by_name["full training"]["cache_bytes"] == 0
+    assert by_name["4 views, whole"]["cache_bytes"] > 1.7 * by_name["1 view, whole"]["cache_bytes"]
+    assert len(by_name["2 views, 25% at random"]["stored_channels"]) == 6
+    again = study.run(ARMS["1 view, whole"])
+    assert again["augmented_accuracy"] == by_name["1 view, whole"]["augmented_accuracy"]
+    page(records, PLAN.config, tmp_path / "page.md")
+    written = (tmp_path / "page.md").read_text()
+    assert all(name in written for name in names)
+    assert (tmp_path / "page-fashion-resnet.svg").read_text().startswith("<svg")
+
+
+def test_random_channels_are_as_many_and_do_not_look_at_the_sensitivity() -> None:
+    chosen = [RandomChannels(share=0.25).choose(s) for s in (torch.arange(40.0), torch.arange(40.0).flip(0))]
+    assert chosen[0].tolist() == chosen[1].tolist()
+    assert len(chosen[0]) == 10
+
+
+def test_the_script_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    out = tmp_path / "records.jsonl"
+    options = [
+        "--data",
+        "fashion",
+        "--model",
+        "vit",
+        "--seeds",
+        "1",
+        "--out",
+        str(out),
+        "--page",
+        str(tmp_path / "p.md"),
+    ]
+    options += [f"--{name.replace('_', '-')}={value}" for name, value in PLAN.config.items()]
+    arms = ["--arm", "conventional freezing, live augmentation", "--arm", "Hoarfrost's default"]
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, str(BENCHMARKS / "augmentation.py"), *options, *arms],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [record["arm"] for record in records] == [arms[1], arms[3]]
+    assert "**Hoarfrost's default**" in (tmp_path / "p.md").read_text()
+
+
+def test_photos_are_told_apart_by_parts_that_do_not_overlap() -> None:
+    pytest.importorskip("skimage")
+    study = Study("photos", "resnet", 0, Plan(samples=26, tests=26, epochs=2, freeze=1, batch_size=13))
+    assert study.data.classes == 13
+    assert study.run(ARMS["Hoarfrost's default"])["cache_bytes"] > 0
