@@ -28,6 +28,7 @@ import torch
 
 from augment_study.arms import ARMS
 from augment_study.cost import costs
+from augment_study.outputs import outputs
 from augment_study.page import page
 from augment_study.runner import Plan, Study
 from augment_study.subjects import DATA, KINDS
@@ -69,10 +70,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/augmentation.jsonl"))
     parser.add_argument("--page", type=Path, help="write the tables and the picture here, as Markdown")
     parser.add_argument("--cost", action="store_true", help="measure what moving a batch of features costs, and end")
+    parser.add_argument("--outputs", action="store_true", help="measure what parts of a view do to a network's outputs")
     given = parser.parse_args()
-    if given.cost:
+    if given.cost or given.outputs:
         torch.set_num_threads(1)
-        for found in costs():
+        for found in costs() if given.cost else outputs():
             print(json.dumps(found), flush=True)
         return
     plan = Plan(**{name: getattr(given, name) for name in Plan().config})

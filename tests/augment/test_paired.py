@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import functional as v1
+from torchvision.transforms import v2 as transforms
 from torchvision.transforms.v2 import functional as v2
 
-from hoarfrost.augment import Grid, HorizontalFlip, PaddedCrop, Paired, VerticalFlip
+from hoarfrost.augment import Grid, HorizontalFlip, PaddedCrop, Paired, Pipeline, VerticalFlip, derive
 from hoarfrost.errors import ArgumentError, ImageShapeError
 
 PAIRED = [
@@ -174,3 +178,26 @@ def test_wrong_batches_are_named() -> None:
         crop.on_images(torch.zeros(2, 3, 32, 32), crop.sample(2))
     with pytest.raises(ArgumentError, match="fill has 2 values, the images have 3 channels"):
         PaddedCrop(8, 1, fill=(1, 2)).on_images(torch.zeros(1, 3, 8, 8), crop.sample(1))
+
+
+def test_the_guides_own_transform_is_paired_and_keeps_the_law() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "augmentation.md").read_text()
+    code = page.split("### A transform of your own")[1].split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)  # the text of our own page
+    roll = names["Roll"](3)
+    pipeline = Pipeline.from_transform(
+        transforms.Compose([transforms.ToImage(), roll, transforms.ToDtype(torch.float32)])
+    )
+    assert [step.kind for step in pipeline.steps] == ["deterministic", "paired", "deterministic"]
+    images = torch.randn(5, 2, 9, 12, generator=torch.Generator().manual_seed(0))
+    params = roll.sample(5, torch.Generator().manual_seed(1))
+    moved = roll.on_images(images, params)
+    assert torch.equal(roll.on_features(images, params, Grid((9, 12), (9, 12))), moved)
+    assert torch.equal(roll.on_images(images, roll.still(5)), images)
+    draws = [pipeline.draw(5, seed) for seed in (0, 1)]
+    shown = [pipeline.render(list(images), range(5), draw) for draw in draws]
+    places = [pipeline.placement(draw, range(5), (9, 12)) for draw in draws]
+    derived = derive(shown[0], *places, Grid((9, 12), (9, 12)))
+    inner = (slice(None), slice(None), slice(6, -6), slice(6, -6))
+    assert torch.equal(derived[inner], shown[1][inner])
