@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from ..data import default_transforms, open_data
 from ..errors import ArgumentError
 from ..examination import Examination
 from ..models import cifar_resnet, efficientnet_lite0
-from ..report import Table, format_seconds, write_report
+from ..report import Run, Table, format_seconds, write_report
 from ..run import describe_machine
 from ..views import Views
 from .arms import HEADER, Arm, Bench, Outcome
@@ -101,20 +102,19 @@ def run_demo(out: Path, *, seed: int = 0, story: str = "both", console: Console 
     console = console or Console()
     began = time.perf_counter()
     tables: list[Table] = []
-    outcomes: list[Outcome] = []
-    if story != "finetuning":
-        found = run_story("Training from scratch", *from_scratch(seed), out / "scratch", console, shortened=True)
-        outcomes += found
-        tables.append(comparison("Training from scratch", found))
+    runs: list[Run] = []
+    for name, title, make in (
+        ("scratch", "Training from scratch", from_scratch),
+        ("finetuning", "Fine-tuning", finetuning),
+    ):
+        if story not in ("both", name):
+            continue
+        found = run_story(title, *make(seed), out / name, console, shortened=name == "scratch")
+        tables.append(comparison(title, found))
         print_table(console, tables[-1])
-    if story != "scratch":
-        found = run_story("Fine-tuning", *finetuning(seed), out / "finetuning", console)
-        outcomes += found
-        tables.append(comparison("Fine-tuning", found))
-        print_table(console, tables[-1])
-    report = write_report(
-        out / "report.html", title="Hoarfrost: the demo", runs=[o.run for o in outcomes], tables=tables
-    )
+        # Both stories have an arm called Hoarfrost.
+        runs += [replace(o.run, name=f"{o.run.name}, {title.lower()}") if story == "both" else o.run for o in found]
+    report = write_report(out / "report.html", title="Hoarfrost: the demo", runs=runs, tables=tables)
     console.print(f"{format_seconds(time.perf_counter() - began)} in all; report {report}", highlight=False)
 
 
