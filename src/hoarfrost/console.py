@@ -158,10 +158,12 @@ class RunDisplay:
         ratio = record["dense_bytes"] / max(1, record["cache_bytes"])
         channels = record["stored_channels"]
         further = "" if record["views"] < 2 else ", all channels" if channels is None else f", {len(channels)} channels"
+        built = f"built in {format_seconds(record['build_seconds'])}"
+        if record.get("record") == "shown":
+            built = "the rest is recorded as epochs show it"
         self._print(
             f"{record['views']} view{'s' * (record['views'] > 1)}{further}{codec}: "
-            f"{format_bytes(record['cache_bytes'])}, {ratio:.1f}x below fp32, "
-            f"built in {format_seconds(record['build_seconds'])}",
+            f"{format_bytes(record['cache_bytes'])}, {ratio:.1f}x below fp32, {built}",
             2,
         )
 

@@ -193,6 +193,7 @@ class Feeder:
                 "bytes_per_sample": calibration.further.bytes_per_sample,
             },
             "views": len(stored) if stored else 0,
+            "record": self._views.record,
             "predicted_bytes": calibration.predicted_bytes,
             "build_seconds": build_seconds,
             "beside": [

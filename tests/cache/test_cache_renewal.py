@@ -119,6 +119,7 @@ def test_a_cache_may_be_committed_with_some_of_its_records_and_recorded_further(
         caches.append(writer.commit(whole=False))
     for cache in caches:
         assert not cache.whole
+        assert cache.dense_nbytes == spec.dense_nbytes_of(*first) == 4 * 4 * 75
         assert [cache.edition(*place) for place in places(spec)] == [0] + [None] * len(rest)
         assert cache.verify() == []
         with pytest.raises(CorruptChunkError):
@@ -126,6 +127,7 @@ def test_a_cache_may_be_committed_with_some_of_its_records_and_recorded_further(
         for place in rest:
             renew(cache, *place, 0, seed=0)
     disk_cache, oracle = caches
+    assert disk_cache.dense_nbytes == oracle.dense_nbytes == spec.dense_nbytes
     assert_equal(Cache.open(tmp_path), oracle)
     (disk_cache.path / "features.bin").write_bytes(b"")
     assert len(disk_cache.verify()) == len(places(spec))

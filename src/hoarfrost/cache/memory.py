@@ -144,7 +144,7 @@ class MemoryCache:
 
     @property
     def dense_nbytes(self) -> int:
-        return self.spec.dense_nbytes
+        return sum(self.spec.dense_nbytes_of(*place) for place in self._records)
 
     def read(self, chunk: int, view: int) -> Chunk:
         """As `Cache.read`."""

@@ -114,8 +114,10 @@ class Cache:
 
     @property
     def dense_nbytes(self) -> int:
-        """Bytes that the same views would take in float32."""
-        return self.spec.dense_nbytes
+        """Bytes that the stored records would take in float32."""
+        return (
+            self.spec.dense_nbytes if self.whole else sum(self.spec.dense_nbytes_of(*place) for place in self._records)
+        )
 
     @property
     def whole(self) -> bool:

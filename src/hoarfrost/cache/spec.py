@@ -158,6 +158,10 @@ class CacheSpec:
         """Bytes of the same views in float32."""
         return sum(4 * self.samples * prod(self.view_shape(view)) for view in range(self.views))
 
+    def dense_nbytes_of(self, chunk: int, view: int) -> int:
+        """Bytes of one record in float32."""
+        return 4 * self.rows(chunk) * prod(self.view_shape(view))
+
     @property
     def codec_axis(self) -> int:
         """The channel axis in physical order: what the codec is called with."""
