@@ -58,10 +58,10 @@ def _arms() -> list[Arm]:
     ]
     arms += [
         Arm(f"{count} view{'s' * (count > 1)}, whole", "views", options=views(count=count, channels=WHOLE))
-        for count in (1, 4, 8)
+        for count in (1, 2, 4, 8)
     ]
-    for share in (0.0, 0.25, 0.5):
-        for metric in ("cosine", "harm"):
+    for share in (0.0, 0.1, 0.25, 0.5):
+        for metric in ("cosine", "energy", "harm"):
             if share or metric == "cosine":
                 chosen = views(count=2, channels=Selection(share=share), metric=metric)
                 name = f"2 views, {share:.0%} by {metric}" if share else "2 views, 0%"
@@ -71,7 +71,7 @@ def _arms() -> list[Arm]:
             arms.append(Arm(f"2 views, {share:.0%} at random", "channels", options=drawn))
     arms += [
         Arm(f"2 views, whole, {bits} bits", "bits", options={"ladder": bits, **views(count=2, channels=WHOLE)})
-        for bits in (8, 4, 3, 2)
+        for bits in (8, 6, 4, 3, 2)
     ]
     arms += [
         Arm(f"2 views, the second at {bits} bits", "bits", options=views(count=2, channels=WHOLE, bits=bits))
@@ -87,7 +87,7 @@ def _arms() -> list[Arm]:
             "refresh",
             options=views(count=count, channels=WHOLE, refresh_every=every),
         )
-        for count, every in ((1, 3), (2, 3), (2, 10))
+        for count, every in ((1, 1), (1, 3), (1, 10), (2, 3), (2, 10))
     ]
     arms += [
         Arm(

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hoarfrost.report.style import CACHE, INK, MUTED, calm, new_figure, to_svg
+from hoarfrost.report.style import CACHE, INK, MUTED, SERIES, calm, new_figure, to_svg
 
 from .arms import ARMS
 
-__all__ = ["page"]
+__all__ = ["best", "page", "ratios"]
 
 Record = dict[str, Any]
+Point = tuple[str, float, float]
+"""An arm, its bytes, its accuracy."""
 CONVENTIONAL, DEFAULT = "conventional freezing, live augmentation", "Hoarfrost's default"
 HEADER = ("way of going on", "plain, %", "augmented, %", "Δ plain", "Δ augmented", "bytes / base view", "at")
+
+PALETTE = """<style>
+svg { --font: system-ui, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
+  --card: #ffffff; --ink: #1c2733; --quiet: #5d6b7a; --faint: #dfe5eb; --muted: #8593a0; --cache: #2b7fb0;
+  --series-0: #2b7fb0; --series-1: #c2703d; --series-2: #4f8f5b; --series-3: #8a5fa8; --series-4: #b3475f;
+  --series-5: #8a7a2f; --series-6: #3a8f93; background: var(--card) }
+@media (prefers-color-scheme: dark) { svg {
+  --card: #161e26; --ink: #e4eaf0; --quiet: #93a1af; --faint: #2a3641; --muted: #7b8895; --cache: #63b3e0;
+  --series-0: #63b3e0; --series-1: #e39a68; --series-2: #7fc08b; --series-3: #bb95d6; --series-4: #e5839a;
+  --series-5: #c9b765; --series-6: #6cc3c7 } }
+</style>"""
+"""The report's colours: a picture that stands in a file of its own does not inherit those of the page around it."""
 
 
 def page(records: Sequence[Record], plan: dict[str, int], path: Path) -> None:
     """Write the tables and the pictures for what was measured under `plan`."""
     mine = [record for record in records if record["plan"] == plan]
     cells = sorted({(record["data"], record["model"]) for record in mine})
-    parts = [INTRODUCTION.format(**plan, live=plan["epochs"] - plan["freeze"])]
+    seeds = len({record["seed"] for record in mine})
+    parts = [INTRODUCTION.format(**plan, live=plan["epochs"] - plan["freeze"], seeds=seeds)]
     for data, model in cells:
         here = [record for record in mine if (record["data"], record["model"]) == (data, model)]
         name = f"{path.stem}-{data}-{model}.svg"
@@ -56,7 +71,7 @@ def table(records: Sequence[Record]) -> str:
             column(lambda record: record["augmented_accuracy"]),
             change("accuracy"),
             change("augmented_accuracy"),
-            spread(ratios(found.values())) if all(map(_ratio, found.values())) else "–",
+            spread(ratios(found.values(), records)),
             ", ".join(sorted({_stored(record) for record in found.values()} - {""})) or "–",
         ]
         lines.append(f"| {' | '.join(f'**{cell}**' if arm == DEFAULT else cell for cell in cells)} |")
@@ -64,53 +79,83 @@ def table(records: Sequence[Record]) -> str:
 
 
 def front(records: Sequence[Record]) -> str | None:
-    """Accuracy under augmentation against bytes, each arm a point; the default stands out."""
-    points = []
+    """Accuracy under augmentation against bytes: each arm a point, the default and the best for their bytes named."""
+    points: list[Point] = []
     for arm in ARMS:
-        found = [record for record in records if record["arm"] == arm and _ratio(record)]
-        if found:
+        found = [record for record in records if record["arm"] == arm]
+        bytes_used = ratios(found, records)
+        if bytes_used:
             accuracy = statistics.mean(100 * record["augmented_accuracy"] for record in found)
-            points.append((arm, statistics.mean(ratios(found)), accuracy))
+            points.append((arm, statistics.mean(bytes_used), accuracy))
     live = [100 * record["augmented_accuracy"] for record in records if record["arm"] == CONVENTIONAL]
     if not points or not live:
         return None
-    figure, grid = new_figure(9.4, 4.6)
+    named = {point[0] for point in best(points)} | {DEFAULT}
+    figure, grid = new_figure(9.4, 4.8)
     axes = grid[0][0]
-    axes.axhline(statistics.mean(live), color=MUTED, linewidth=1, linestyle=(0, (4, 2)))
-    axes.annotate("live augmentation", (points[-1][1], statistics.mean(live)), color=MUTED, fontsize=8, va="bottom")
+    axes.axhline(statistics.mean(live), color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="live augmentation")
+    groups = list(dict.fromkeys(arm.group for arm in ARMS.values()))
+    for group in groups:
+        own = [(ratio, accuracy) for arm, ratio, accuracy in points if ARMS[arm].group == group and arm != DEFAULT]
+        if own:
+            axes.plot(*zip(*own, strict=True), "o", color=SERIES[groups.index(group)], markersize=5, label=group)
+    front_line = sorted((ratio, accuracy) for _, ratio, accuracy in best(points))
+    axes.plot(*zip(*front_line, strict=True), color=MUTED, linewidth=0.8, zorder=1)
     for arm, ratio, accuracy in points:
-        strong = arm == DEFAULT
-        axes.plot(ratio, accuracy, "o", color=CACHE, markersize=8 if strong else 4.5)
-        axes.annotate(
-            arm,
-            (ratio, accuracy),
-            xytext=(6, -3),
-            textcoords="offset points",
-            fontsize=8 if strong else 6.5,
-            weight="bold" if strong else "normal",
-            color=INK,
-        )
-    calm(axes, x="stored bytes, as a multiple of the base view's")
-    return to_svg(figure, "accuracy-bytes")
+        if arm == DEFAULT:
+            axes.plot(ratio, accuracy, "D", color=CACHE, markersize=8)
+        if arm in named:
+            axes.annotate(
+                arm,
+                (ratio, accuracy),
+                xytext=(0, 7 if arm != DEFAULT else -14),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+                weight="bold" if arm == DEFAULT else "normal",
+                color=INK,
+            )
+    axes.margins(x=0.1, y=0.1)
+    axes.legend(loc="lower right", frameon=False, fontsize=8, labelcolor=INK)
+    calm(axes, x="stored bytes, as a multiple of the default's base view", y="accuracy on augmented test images, %")
+    return alone(to_svg(figure, "accuracy-bytes"))
+
+
+def best(points: Sequence[Point]) -> list[Point]:
+    """Those that no other beats in accuracy at as few bytes or fewer."""
+    return [
+        point
+        for point in points
+        if not any(o[1] <= point[1] and o[2] >= point[2] and o[1:] != point[1:] for o in points)
+    ]
+
+
+def alone(svg: str) -> str:
+    """An `<svg>` element for a page as a file: with its namespace, and with the colours that the page would give."""
+    opening, rest = svg.split(">", 1)
+    return opening.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + ">" + PALETTE + rest
 
 
 def spread(values: Sequence[float], signed: bool = False) -> str:
-    """Mean and sample deviation."""
+    """Mean and sample deviation; of one value, the value alone."""
     if not values:
         return "–"
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):{'+' if signed else ''}.2f} ± {deviation:.2f}"
+    mean = f"{statistics.mean(values):{'+' if signed else ''}.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def ratios(records: Any) -> list[float]:
-    return [ratio for ratio in map(_ratio, records) if ratio is not None]
+def ratios(found: Iterable[Record], records: Sequence[Record]) -> list[float]:
+    """Bytes on disk as a multiple of the default's base view, seed by seed; none where an arm stores nothing.
 
-
-def _ratio(record: Record) -> float | None:
-    """Bytes on disk as a multiple of what the base view alone takes at the same rung."""
-    if not record["cache_bytes"] or not record["base_bytes"]:
-        return None
-    return float(record["cache_bytes"]) / float(record["base_bytes"])
+    One yardstick for all arms: measured against a base view at an arm's own number of bits, 2 bits would seem to take
+    as much as 8.
+    """
+    base = {record["seed"]: record["base_bytes"] for record in records if record["arm"] == DEFAULT}
+    return [
+        record["cache_bytes"] / base[record["seed"]]
+        for record in found
+        if record["cache_bytes"] and base.get(record["seed"])
+    ]
 
 
 def _stored(record: Record) -> str:
@@ -134,5 +179,6 @@ INTRODUCTION = """# Augmentation, measured
 every way of going on continue from that same state for the other {live}. {samples:,} training images, batches of
 {batch_size}; tested on {tests:,} images as they are, and under one random flip and shift each. Δ is taken seed by seed
 against conventional freezing, where the frozen part runs on freshly augmented images in every epoch. Bytes are those on
-disk, as a multiple of the base view alone at the same number of bits. Mean ± sample deviation.
+disk, as a multiple of the base view alone as Hoarfrost's default stores it. Mean ± sample deviation over {seeds} seeds;
+in the pictures a line joins the ways that none beats at as few bytes.
 """

@@ -78,7 +78,7 @@ def fashion(samples: int, tests: int, seed: int) -> Data:
 
 
 def photos(samples: int, tests: int, seed: int) -> Data:
-    """Patches of photos: which photo is it? Training patches lie left of a gap in each photo, test patches right."""
+    """Patches of photos: which photo is it? Training patches lie left of a line, test patches right of it."""
     names = [Path(name).stem for name in PHOTOS]
     grey = [_grey(name) for name in PHOTOS]
     generators = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(10_000)
@@ -112,7 +112,7 @@ def _grey(name: str) -> Tensor:
 
 
 def _patches(image: Tensor, part: int, count: int, generator: torch.Generator) -> Tensor:
-    """[count, 32, 32] uint8, from the left (0) or the right (1) of a gap as wide as a window."""
+    """[count, 32, 32] uint8, from the left (0) or the right (1) of a line that no window crosses."""
     height, width = image.shape
     middle = int(0.55 * width)
     left, right = (0, middle - WINDOW) if part == 0 else (middle, width - WINDOW)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 from augment_study.arms import ARMS, RandomChannels  # noqa: E402
-from augment_study.page import page  # noqa: E402
+from augment_study.page import best, page, ratios  # noqa: E402
 from augment_study.runner import Plan, Study  # noqa: E402
 
 PLAN = Plan(samples=80, tests=40, epochs=3, freeze=1, batch_size=16)
@@ -44,7 +46,22 @@ def test_every_arm_continues_the_same_training(tmp_path: Path) -> None:
     page(records, PLAN.config, tmp_path / "page.md")
     written = (tmp_path / "page.md").read_text()
     assert all(name in written for name in names)
-    assert (tmp_path / "page-fashion-resnet.svg").read_text().startswith("<svg")
+    picture = (tmp_path / "page-fashion-resnet.svg").read_text()
+    assert ElementTree.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
+    used, defined = set(re.findall(r"var\((--[\w-]+)\)", picture)), set(re.findall(r"(--[\w-]+):", picture))
+    assert used <= defined
+
+
+def test_only_what_nothing_beats_at_as_few_bytes_is_on_the_front() -> None:
+    points = [("few", 1.0, 80.0), ("worse", 1.5, 79.0), ("more", 2.0, 82.0), ("dear", 3.0, 82.0)]
+    assert [name for name, _, _ in best(points)] == ["few", "more"]
+
+
+def test_bytes_are_measured_by_one_yardstick() -> None:
+    default = {"seed": 0, "arm": "Hoarfrost's default", "cache_bytes": 200, "base_bytes": 100}
+    coarse = {"seed": 0, "arm": "2 views, whole, 2 bits", "cache_bytes": 120, "base_bytes": 60}
+    assert ratios([coarse], [default, coarse]) == [1.2]
+    assert ratios([{**coarse, "cache_bytes": 0}], [default]) == []
 
 
 def test_random_channels_are_as_many_and_do_not_look_at_the_sensitivity() -> None:
