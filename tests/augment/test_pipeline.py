@@ -279,7 +279,14 @@ KINDS: list[tuple[Callable[[], Any], str]] = [
     (lambda: lambda x: x, "image-only"),
     (lambda: v1.RandomApply([v1.ToTensor()]), "image-only"),
     (lambda: v2.RandAugment(), "image-only"),
-    (lambda: v1.RandomErasing(), "image-only"),
+    (lambda: v1.RandomErasing(), "paired"),
+    (lambda: v2.RandomErasing(value="random"), "image-only"),
+    (lambda: v1.RandomErasing(value="random"), "image-only"),
+    (lambda: v1.RandomResizedCrop(8), "paired"),
+    (lambda: v2.RandomRotation(8), "paired"),
+    (lambda: v2.RandomRotation(8, expand=True), "image-only"),
+    (lambda: v1.RandomAffine(8), "paired"),
+    (lambda: v2.RandomPerspective(), "paired"),
     (lambda: v1.GaussianBlur(3), "image-only"),
 ]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as nn_functional
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision import transforms as v1
@@ -29,7 +30,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def random_placement(n: int, reach: int, seed: int) -> Placement:
     sign = 1 - 2 * torch.randint(0, 2, (n, 2), generator=generator(seed))
-    return Placement(sign, torch.randint(-reach, reach + 1, (n, 2), generator=generator(seed + 1)))
+    return Placement.shifted(torch.randint(-reach, reach + 1, (n, 2), generator=generator(seed + 1)), sign)
 
 
 def looked_up(images: torch.Tensor, placement: Placement, fill: float = 0.0) -> torch.Tensor:
@@ -128,7 +129,7 @@ def test_all_layouts_agree(border: Any) -> None:
 
 def test_replicate_takes_the_nearest_known_cell() -> None:
     features = torch.arange(4.0).view(1, 1, 1, 4)
-    shifted = Placement(torch.ones(1, 2, dtype=torch.int64), torch.tensor([[0, 2]]))
+    shifted = Placement.shifted(torch.tensor([[0, 2]]))
     grid = Grid((1, 4), (1, 4))
     identity = Placement.identity(1)
     assert derive(features, identity, shifted, grid, "zeros").flatten().tolist() == [2, 3, 0, 0]
@@ -148,7 +149,7 @@ def test_a_border_can_be_a_value_for_each_channel() -> None:
 @pytest.mark.parametrize(("shift", "cells"), [(4, 1), (5, 1), (7, 2), (-4, -1), (1, 0)])
 def test_shifts_round_to_the_nearest_cell(shift: int, cells: int) -> None:
     features = torch.arange(1.0, 8.0).view(1, 1, 1, 7)
-    target = Placement(torch.ones(1, 2, dtype=torch.int64), torch.tensor([[0, shift]]))
+    target = Placement.shifted(torch.tensor([[0, shift]]))
     derived = derive(features, Placement.identity(1), target, Grid((4, 28), (1, 7))).flatten().tolist()
     assert derived == [c + 1 + cells if 0 <= c + cells < 7 else 0 for c in range(7)]
 
@@ -186,24 +187,47 @@ def test_deterministic_geometry_is_placed(steps: list[object]) -> None:
 
 
 def test_a_resize_scales_what_lies_in_front_of_it() -> None:
-    pipeline = Pipeline.from_transform(
-        v1.Compose([v1.RandomHorizontalFlip(1.0), v1.RandomCrop(8, 2), v1.Resize((16, 24))])
+    steps = [v1.RandomHorizontalFlip(1.0), v1.RandomCrop(8, 2)]
+    pipeline, plain = (Pipeline.from_transform(v1.Compose(s)) for s in ([*steps, v1.Resize((16, 24))], steps))
+    placement = pipeline.placement(pipeline.draw(20, 0), range(20), (8, 8))
+    before = plain.placement(plain.draw(20, 0), range(20), (8, 8))
+    assert torch.equal(placement.maps[:, :2, 2], before.maps[:, :2, 2])
+    wanted = torch.tensor([0.5, -1 / 3], dtype=torch.float64).diag()
+    torch.testing.assert_close(placement.maps[:, :2, :2], wanted.expand(20, 2, 2))
+    with pytest.raises(ArgumentError, match="view 0 is not only mirrored and shifted by whole pixels, but"):
+        _ = placement.shift
+
+
+def test_between_resized_views_shifts_are_those_of_the_resized_images() -> None:
+    resized, first = (
+        Pipeline.from_transform(v1.Compose(s))
+        for s in ([v1.Resize((37, 51)), v1.RandomCrop(32, 4), v1.RandomHorizontalFlip()], [v1.RandomCrop(32, 4)])
     )
-    draw = pipeline.draw(20, 0)
-    placement = pipeline.placement(draw, range(20), (8, 8))
-    plain = Pipeline.from_transform(v1.Compose([v1.RandomHorizontalFlip(1.0), v1.RandomCrop(8, 2)]))
-    before = plain.placement(draw=plain.draw(20, 0), ids=range(20), image_size=(8, 8))
-    assert torch.equal(placement.shift[:, 0], 2 * before.shift[:, 0])
-    assert torch.equal(placement.shift[:, 1], 3 * (before.shift[:, 1] + 1) - 1), "the mirrored axis"
+    source, target = (resized.placement(resized.draw(50, seed), range(50), (113, 97)) for seed in (0, 1))
+    assert torch.equal(target.relative_to(source).shift, target.relative_to(source).shift.round())
+    draws = [resized.draw(50, seed) for seed in (0, 1)]
+    crops = [first.placement(type(d)(d.seed, 50, d.decisions[1:2]), range(50), (37, 51)) for d in draws]
+    flips = [
+        Placement.shifted((rows := draw.decisions[2].repeat(1, 2) * torch.tensor([0, 1])) * 31, 1 - 2 * rows)  # type: ignore[union-attr]
+        for draw in draws
+    ]
+    wanted = crops[1].then(flips[1]).relative_to(crops[0].then(flips[0]))
+    found = target.relative_to(source)
+    assert torch.equal(found.sign, wanted.sign)
+    assert torch.equal(found.shift, wanted.shift)
+    features, grid = torch.randn(50, 3, 8, 8, generator=generator()), Grid((32, 32), (8, 8))
+    moved = derive(features, source, target, grid)
+    assert torch.equal(moved, derive(features, Placement.identity(50), wanted, grid))
 
 
 @pytest.mark.parametrize("size", [(40, 60), (60, 40), (33, 33)], ids=str)
 def test_resized_sizes_are_torchvisions(size: tuple[int, int]) -> None:
     for resize in (v1.Resize(25), v1.Resize(25, max_size=30), v1.Resize((10, 20))):
         pipeline = Pipeline.from_transform(v1.Compose([resize, v1.RandomHorizontalFlip(1.0)]))
-        width = resize(torch.zeros(1, *size)).shape[2]
-        placement = pipeline.placement(pipeline.draw(1, 0), [0], size)
-        assert placement.shift[0, 1] == width - 1
+        height, width = resize(torch.zeros(1, *size)).shape[1:]
+        maps = pipeline.placement(pipeline.draw(1, 0), [0], size).maps[0]
+        wanted = [[size[0] / height, 0, 0], [0, -size[1] / width, size[1]], [0, 0, 1]]
+        torch.testing.assert_close(maps, torch.tensor(wanted, dtype=torch.float64))
 
 
 def test_placements_are_indexed_by_rows() -> None:
@@ -231,8 +255,10 @@ def test_errors_name_what_does_not_fit() -> None:
         Grid((28, 28), (7, 7), "NCL")
     with pytest.raises(ArgumentError, match=r"prefix_tokens=1 with layout 'NCHW'; only tokens have them"):
         Grid((28, 28), (7, 7), prefix_tokens=1)
-    with pytest.raises(ArgumentError, match=r"must both have the shape \[n, 2\]"):
-        Placement(torch.ones(2, 3), torch.ones(2, 3))
+    with pytest.raises(ArgumentError, match=r"Placement: maps must be \[n, 3, 3\], got \[2, 3\]"):
+        Placement(torch.ones(2, 3))
+    with pytest.raises(ArgumentError, match=r"Placement: holes must be \[2, k, 3, 3\], got \[1, 3, 3\]"):
+        Placement(one.maps, torch.ones(1, 3, 3))
 
 
 @pytest.mark.parametrize("border", ["zeros", "replicate", torch.arange(3.0)], ids=["zeros", "replicate", "values"])
@@ -296,10 +322,10 @@ def _inner(source: Placement, target: Placement, grid: Grid) -> torch.Tensor:
 
 def test_whole_steps_are_moved_alike_in_both_forms() -> None:
     maps, grid = torch.randn(8, 3, 7, 7), Grid((28, 28), (7, 7))
-    source, target = Placement.identity(8), Placement.identity(8)
-    target.sign[::2, 1] = -1
-    target.shift[::2, 1] = 27
-    target.shift[:, 0] = torch.tensor([0, 4, -4, 8, 12, 0, -8, 24])
+    sign, shift = torch.ones(8, 2), torch.zeros(8, 2)
+    sign[::2, 1], shift[::2, 1] = -1, 27
+    shift[:, 0] = torch.tensor([0, 4, -4, 8, 12, 0, -8, 24])
+    source, target = Placement.identity(8), Placement.shifted(shift, sign)
     forms = [derive(maps, source, target, grid, "zeros", form) for form in ("cells", "interpolated")]  # type: ignore[arg-type]
     assert torch.allclose(*forms, atol=1e-6)
 
@@ -308,8 +334,7 @@ def test_a_flip_behind_a_strided_convolution_lies_half_a_cell_off() -> None:
     image = ramp(28, 28)
     flipped = image.flip(3)
     before, after = image[..., ::2, ::2], flipped[..., ::2, ::2]
-    place = Placement.identity(1)
-    place.sign[0, 1], place.shift[0, 1] = -1, 27
+    place = Placement.shifted(torch.tensor([[0, 27]]), torch.tensor([[1, -1]]))
     known = derive(
         before,
         Placement.identity(1),
@@ -327,3 +352,121 @@ def test_an_unknown_form_is_refused() -> None:
     one = Placement.identity(1)
     with pytest.raises(ArgumentError, match='form must be "cells" or "interpolated", got \'cubic\''):
         derive(torch.zeros(1, 1, 2, 2), one, one, Grid((2, 2), (2, 2)), form="cubic")  # type: ignore[arg-type]
+
+
+def random_maps(n: int, seed: int, bend: float = 0.0) -> Placement:
+    """Turned, scaled, sheared and shifted, and seen from aside as far as bend says."""
+    maps = torch.eye(3, dtype=torch.float64) + 0.3 * torch.randn(n, 3, 3, generator=generator(seed)).double()
+    maps[:, :2, 2] = 6 * torch.rand(n, 2, generator=generator(seed + 1)).double() - 3
+    maps[:, 2] = torch.tensor([0.0, 0, 1]) + bend * torch.tensor([1.0, 1, 0]) * torch.rand(n, 3, generator=generator(2))
+    return Placement(maps)
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.02], ids=["affine", "projective"])
+@pytest.mark.parametrize("sizes", [((24, 36), (6, 9)), ((27, 27), (7, 7)), ((9, 8), (9, 8))], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_interpolation_is_that_of_grid_sample(bend: float, sizes: Any, dtype: torch.dtype) -> None:
+    (height, width), cells = sizes
+    grid, target = Grid((height, width), cells), random_maps(10, 4, bend)
+    features = torch.randn(10, 5, *cells, generator=generator(), dtype=dtype)
+    found = derive(features, Placement.identity(10), target, grid, "replicate", "interpolated")
+    rows, columns = (
+        (torch.arange(c, dtype=torch.float64) + 0.5) * side / c for c, side in zip(cells, sizes[0], strict=True)
+    )
+    y, x = target.points(rows[None, :, None], columns[None, None, :])
+    points = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1).to(dtype)
+    wanted = nn_functional.grid_sample(features, points, "bilinear", "border", align_corners=False)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+    lost = (y < 0) | (y > height) | (x < 0) | (x > width)
+    zeros = derive(features, Placement.identity(10), target, grid, "zeros", "interpolated")
+    assert torch.equal(zeros, torch.where(lost[:, None], 0, found))
+    assert 0.02 < lost.double().mean() < 0.8
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.02], ids=["affine", "projective"])
+def test_maps_compose_as_functions_do(bend: float) -> None:
+    first, second = random_maps(20, 0, bend), random_maps(20, 9, bend)
+    y, x = 20 * torch.rand(20, 3, 4).double(), 20 * torch.rand(20, 3, 4).double()
+    both, apart = first.then(second).points(y, x), first.points(*second.points(y, x))
+    back = second.relative_to(first).points(*first.relative_to(second).points(y, x))
+    for found, wanted in zip((*both, *back), (*apart, y, x), strict=True):
+        known = (found.abs() < 1e8) & (wanted.abs() < 1e8)
+        assert known.double().mean() > 0.6
+        torch.testing.assert_close(found[known], wanted[known], rtol=1e-6, atol=1e-6)
+
+
+def test_flips_and_shifts_compose_without_any_rounding() -> None:
+    place = Placement.identity(200)
+    sign, shift = torch.ones(200, 2, dtype=torch.int64), torch.zeros(200, 2, dtype=torch.int64)
+    for seed in range(30):
+        step = random_placement(200, 300, 2 * seed)
+        place = place.then(step)
+        sign, shift = sign * step.sign, sign * step.shift + shift
+    assert torch.equal(place.maps, Placement.shifted(shift, sign).maps)
+    other = random_placement(200, 10_000, 77)
+    assert torch.equal(
+        other.relative_to(place).maps, Placement.shifted(sign * (other.shift - shift), sign * other.sign).maps
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int16], ids=str)
+@pytest.mark.parametrize("form", ["cells", "interpolated"])
+def test_features_of_any_type_are_moved(dtype: torch.dtype, form: Any) -> None:
+    features = (100 * torch.randn(6, 4, 7, 7, generator=generator())).to(dtype)
+    grid, target = Grid((28, 28), (7, 7)), random_maps(6, 3)
+    found = derive(features, Placement.identity(6), target, grid, "zeros", form)
+    wanted = derive(features.double(), Placement.identity(6), target, grid, "zeros", form)
+    assert found.dtype == dtype
+    off = {torch.float16: 0.5, torch.bfloat16: 4.0, torch.float64: 0.0, torch.int16: 0.501}[dtype]
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=off if form == "interpolated" else 0)
+
+
+@pytest.mark.parametrize("form", ["cells", "interpolated"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "tokens"])
+def test_no_samples_give_no_features(form: Any, layout: str) -> None:
+    shape = {"NCHW": (0, 3, 4, 4), "NHWC": (0, 4, 4, 3), "tokens": (0, 16, 3)}[layout]
+    none = Placement.identity(0)
+    assert derive(torch.zeros(shape), none, none, Grid((8, 8), (4, 4), layout), "zeros", form).shape == shape
+    pixels = Grid.of((8, 8), (4, 4), stride=(2, 2), offset=(0, 0), layout=layout)
+    assert derive(torch.zeros(shape), none, none, pixels, torch.zeros(3), form).shape == shape
+
+
+@pytest.mark.parametrize("size", [27, 28])
+def test_a_stack_of_strided_convolutions_is_flipped_where_its_cells_lie(size: int) -> None:
+    """28 -> 14 -> 7 with stride 2 and padding 1: the cells lie at pixels 0, 4, ..., so that a flip moves them."""
+    kernel = torch.outer(torch.tensor([1.0, 2, 1]), torch.tensor([1.0, 2, 1]))[None, None].double() / 16
+
+    def prefix(x: torch.Tensor) -> torch.Tensor:
+        for _ in range(2):
+            x = nn_functional.conv2d(x, kernel, stride=2, padding=1)
+        return x
+
+    # Slow waves, which survive the convolutions and are nearly linear from cell to cell.
+    rows, columns = torch.meshgrid(torch.arange(size).double(), torch.arange(size).double(), indexing="ij")
+    images = torch.stack([(columns / 9).sin() + rows / 20, (columns / 7 + rows / 11).cos()])[:, None]
+    flip, ones = HorizontalFlip(1.0), torch.ones(2, 1, dtype=torch.int64)
+    features, exact = prefix(images), prefix(flip.on_images(images, ones))
+    cells = (features.shape[2], features.shape[3])
+    assert cells == (7, 7)
+    places = Placement.identity(2), flip.place(ones, torch.tensor([[size, size]] * 2))[0]
+    inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))
+
+    def error(grid: Grid, form: Any) -> float:
+        return float((derive(features, *places, grid, "replicate", form) - exact)[inner].abs().max())
+
+    known = Grid.of((size, size), cells, stride=(4, 4), offset=(0, 0))
+    assert error(known, "interpolated") < 0.06
+    if size == 28:
+        assert error(known, "cells") > 5 * error(known, "interpolated"), (
+            "whole cells cannot follow three quarters of one"
+        )
+        assert error(Grid((size, size), cells), "interpolated") > 5 * error(known, "interpolated")
+
+
+def test_a_grid_may_be_made_of_a_cuts_geometry() -> None:
+    grid = Grid.of((28, 20), (7, 5), stride=(4, 4.0), offset=(0, 1.5), layout="tokens", prefix_tokens=1)
+    assert grid == Grid((28, 20), (7, 5), "tokens", 1, ((0.0, 4.0), (1.5, 4.0)))
+    assert grid.cells_of(1) == (1.5, 4.0)
+    assert Grid((28, 20), (7, 5)).cells_of(0) == (1.5, 4.0)
+    with pytest.raises(ArgumentError, match=r"pixels must be \(first, step\) .* with a step above 0"):
+        Grid.of((28, 20), (7, 5), stride=(0, 4), offset=(0, 0))

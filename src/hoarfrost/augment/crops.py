@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional
 
+from hoarfrost.augment.filling import filling
 from hoarfrost.augment.paired import Paired, check_images
 from hoarfrost.augment.placement import Placement, as_sizes
 from hoarfrost.errors import ArgumentError, ImageShapeError
@@ -24,8 +25,7 @@ _MODES = ("constant", "edge", "reflect", "symmetric")
 class PaddedCrop(Paired):
     """A random window of the padded image, as torchvision's RandomCrop.
 
-    Params: [n, 2], 31 random bits for the vertical and for the horizontal offset. They become pixels only
-        when the
+    Params: [n, 2], 31 random bits for the vertical and for the horizontal offset. They become pixels only when the
     image's size is known (`offsets`), so decisions can be drawn before any image is seen.
 
     Args:
@@ -45,6 +45,8 @@ class PaddedCrop(Paired):
     fill: float | tuple[float, ...] = 0
     padding_mode: str = "constant"
     pad_if_needed: bool = False
+
+    copies_pixels: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -142,7 +144,7 @@ class PaddedCrop(Paired):
 
     def place(self, params: Tensor, sizes: Tensor) -> tuple[Placement, Tensor]:
         shift = self.offsets(params, sizes) - self.margins(sizes)[0]
-        return Placement(torch.ones_like(shift), shift), as_sizes(self.size, len(params))
+        return Placement.shifted(shift), as_sizes(self.size, len(params))
 
     def _pad(self, images: Tensor, before: list[int], after: list[int]) -> Tensor:
         """[n, C, H, W], padded by (vertical, horizontal) margins."""
@@ -159,16 +161,11 @@ class PaddedCrop(Paired):
         return padded
 
     def blank(self, images: Tensor) -> Tensor:
-        """Images like the given [n, C, H, W] that hold nothing but the fill."""
         return torch.zeros_like(images) + self._fill(images)
 
     def _fill(self, images: Tensor) -> Tensor:
-        """[1 or C, 1, 1] of the images' dtype."""
         # The cast goes through float and cuts off, as both PIL and torch do with a fill such as 123.675.
-        fill = torch.tensor(self.fill, dtype=torch.float64).to(images.dtype).to(images.device)
-        if fill.ndim and len(fill) not in (1, images.shape[1]):
-            raise ArgumentError(f"PaddedCrop: fill has {len(fill)} values, the images have {images.shape[1]} channels")
-        return fill.view(-1, 1, 1)
+        return filling("PaddedCrop", self.fill, images)
 
 
 def _reflected(length: int, before: int, after: int, mode: str) -> Tensor:

@@ -7,7 +7,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from hoarfrost.augment.grid import Grid
 from hoarfrost.augment.placement import Placement
 from hoarfrost.errors import ArgumentError
 
@@ -16,56 +18,9 @@ __all__ = ["Border", "Form", "Grid", "derive", "move_cells"]
 Border = Literal["zeros", "replicate"] | Tensor
 Form = Literal["cells", "interpolated"]
 
-
-@dataclass(frozen=True)
-class Grid:
-    """How a feature map lies over the image.
-
-    Attributes:
-        image_size: (height, width) of the images that go into the prefix, in pixels.
-        feature_size: (height, width) of its feature map, in cells.
-        layout: "NCHW" for [N, C, h, w], "NHWC" for [N, h, w, C], or "tokens" for [N, prefix_tokens + h * w, D].
-        prefix_tokens: tokens in front of the map that have no place in the image (a class token); copied as
-            they are.
-        pixels: where the cells lie, for each axis (first, step): the centre of cell i is at pixel first + step * i, the
-            centre of the first pixel being 0. None: the cells tile the image evenly. A convolution with stride 2 and
-            padding 1 has (0, 2) where tiles would have (0.5, 2), so that a flip moves its cells by half a cell.
-
-    Raises:
-        ArgumentError: a size below 1, an unknown layout, or prefix tokens in a layout that has none.
-    """
-
-    image_size: tuple[int, int]
-    feature_size: tuple[int, int]
-    layout: str = "NCHW"
-    prefix_tokens: int = 0
-    pixels: tuple[tuple[float, float], tuple[float, float]] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("image_size", "feature_size"):
-            value = tuple(int(side) for side in getattr(self, name))
-            if len(value) != 2 or min(value) < 1:
-                raise ArgumentError(f"Grid: {name} must be (height, width), both at least 1, got {value}")
-            object.__setattr__(self, name, value)
-        if self.layout not in ("NCHW", "NHWC", "tokens"):
-            raise ArgumentError(f'Grid: layout must be "NCHW", "NHWC" or "tokens", got {self.layout!r}')
-        if self.prefix_tokens < 0 or (self.prefix_tokens and self.layout != "tokens"):
-            raise ArgumentError(
-                f"Grid: prefix_tokens={self.prefix_tokens} with layout {self.layout!r}; "
-                "only tokens have them, 0 or more"
-            )
-
-    def cells_of(self, axis: int) -> tuple[float, float]:
-        """Where the cells lie along an axis: the pixel of the first cell's centre, and pixels from one to the next."""
-        if self.pixels is not None:
-            return self.pixels[axis]
-        stride = self.stride[axis]
-        return (stride - 1) / 2, stride
-
-    @property
-    def stride(self) -> tuple[float, float]:
-        """Pixels a cell, (vertical, horizontal): image size over feature size."""
-        return (self.image_size[0] / self.feature_size[0], self.image_size[1] / self.feature_size[1])
+# A cell that lies so near to the next one, as a share of their distance, is taken to lie there.
+_NEAR = 1e-5
+_VALUES_TOGETHER = 1 << 18
 
 
 def derive(
@@ -78,9 +33,11 @@ def derive(
 ) -> Tensor:
     """Features of the views `target`, approximated from those of other views of the same samples.
 
-    Flips become mirrored cells, shifts are divided by the stride and rounded to the nearest cell or interpolated
-    between cells, and cells that the source does not show are filled. For a prefix that is the identity this is exact
-    inside what the source shows; for other prefixes `sensitivity` measures how far it is off, channel by channel.
+    Each cell gets what the source shows where the cell lies: of the nearest cell, or blended from its neighbours. Flips
+    become mirrored cells, shifts are divided by the stride, and zooms, rotations and perspectives look their cells up
+    in the same way; the channels themselves stay as they are. Cells that the source does not show are filled. For a
+    prefix that is the identity this is exact inside what the source shows; for other prefixes `sensitivity` measures
+    how far it is off, channel by channel.
 
     Args:
         features: [n, C, h, w], contiguous or channels_last (the result keeps the memory format), [n, h, w, C] with a
@@ -88,9 +45,9 @@ def derive(
         source: where the stored views lie, n rows.
         target: where the wanted views lie, n rows.
         grid: how the cells lie over the image; both views have this grid.
-        border: what unknown cells get: "zeros", "replicate" (the nearest known cell), or a tensor [C], such
-            as the features of an image that is nothing but padding (`Pipeline.blank`). Which is best depends
-            on the network and the depth: measure.
+        border: what unknown cells get: "zeros", "replicate" (the nearest cell of the source; 0 for what was erased, or
+            cut off earlier, in one of both views), or a tensor [C], such as the features of an image that is nothing
+            but padding (`Pipeline.blank`). Which is best depends on the network and the depth: measure.
         form: "cells" moves whole cells, taken as tiles of the image; "interpolated" blends the neighbours of where a
             cell lies, by the grid's own `pixels` where it has them. Which is better has to be measured, too.
 
@@ -103,140 +60,230 @@ def derive(
     n = features.shape[0]
     if len(source) != n or len(target) != n:
         raise ArgumentError(f"derive: {n} features, but {len(source)} source and {len(target)} target placements")
-    move = target.relative_to(source)
-    if form == "interpolated":
-        return _between_cells(features, move, grid, border)
-    if form != "cells":
+    return move_cells(features, source, target, grid, grid.feature_size, border, form)
+
+
+def move_cells(
+    features: Tensor,
+    source: Placement,
+    target: Placement,
+    grid: Grid,
+    feature_size: tuple[int, int],
+    border: Border,
+    form: Form = "cells",
+) -> Tensor:
+    """Features of the size `feature_size`, at the grid's distances, of the views `target` (see `derive`)."""
+    if form not in ("cells", "interpolated"):
         raise ArgumentError(f'derive: form must be "cells" or "interpolated", got {form!r}')
-    return move_cells(features, move, grid, grid.feature_size, border)
-
-
-def _between_cells(features: Tensor, move: Placement, grid: Grid, border: Border) -> Tensor:
-    """Each cell blended from the two nearest along each axis; an axis after the other, the border last."""
     _check(features, grid, border)
-    (rows, down), (columns, right) = (_positions(move.sign[:, a], move.shift[:, a], grid, a) for a in (0, 1))
-    height, width = grid.feature_size
-    moved: Tensor | None = None
-    for row, vertical in ((rows, 1 - down), (rows + 1, down)):
-        for column, horizontal in ((columns, 1 - right), (columns + 1, right)):
-            weight = (vertical[:, :, None] * horizontal[:, None, :]).flatten(1)
-            if not bool(weight.any()):
-                continue
-            index = (row.clamp(0, height - 1)[:, :, None] * width + column.clamp(0, width - 1)[:, None, :]).flatten(1)
-            part = _picked(features, index.to(features.device), grid)
-            part = part * _as_cells(weight.to(part), grid)
-            moved = part if moved is None else moved.add_(part)
-    if moved is None:
-        moved = features.clone(memory_format=torch.preserve_format)
-    if grid.prefix_tokens:
-        moved[:, : grid.prefix_tokens] = features[:, : grid.prefix_tokens]
-    if isinstance(border, Tensor) or border == "zeros":
-        # A cell is known as far as the nearest cell of the source is one.
-        known_rows, known_columns = _inside(rows, down, height), _inside(columns, right, width)
-        unknown = ~(known_rows[:, :, None] & known_columns[:, None, :]).flatten(1)
-        if bool(unknown.any()):
-            mask = _as_cells(unknown.to(features.device), grid)
-            if grid.prefix_tokens:
-                mask = mask.clone()
-                mask[:, : grid.prefix_tokens] = False
-            channels_last = grid.layout != "NCHW"
-            _fill(moved, mask, border, (-1,) if channels_last else (-1, 1, 1))
-    return moved
-
-
-def _positions(sign: Tensor, shift: Tensor, grid: Grid, axis: int) -> tuple[Tensor, Tensor]:
-    """Along one axis: the cell in front of where each cell lies in the source, and the share of the one behind it."""
-    first, step = grid.cells_of(axis)
-    pixels = first + step * torch.arange(grid.feature_size[axis], dtype=torch.float64)
-    there = (sign[:, None] * pixels + shift[:, None].double() - first) / step
-    front = (there + 1e-6).floor()
-    share = (there - front).clamp(0, 1)
-    return front.to(torch.int64), torch.where(share < 1e-5, torch.zeros_like(share), share)
-
-
-def _inside(front: Tensor, share: Tensor, length: int) -> Tensor:
-    nearest = front + (share > 0.5).to(torch.int64)
-    return (nearest >= 0) & (nearest < length)
-
-
-def _picked(features: Tensor, index: Tensor, grid: Grid) -> Tensor:
-    """Features with the cells [n, h * w] of the map picked by index; a copy, in the same layout."""
-    if grid.layout == "tokens":
-        return _move_tokens(features, index, None, grid.prefix_tokens, "zeros")
-    if grid.layout == "NHWC":
-        return _move_tokens(features.flatten(1, 2), index, None, 0, "zeros").view_as(features)
-    n, channels = features.shape[:2]
-    if features.is_contiguous(memory_format=torch.channels_last) and not features.is_contiguous():
-        cells = _move_tokens(features.permute(0, 2, 3, 1).flatten(1, 2), index, None, 0, "zeros")
-        return cells.view(n, *features.shape[2:], channels).permute(0, 3, 1, 2)
-    return features.flatten(2).gather(2, index[:, None, :].expand(n, channels, -1)).view_as(features)
-
-
-def _as_cells(values: Tensor, grid: Grid) -> Tensor:
-    """[n, h * w] beside features of the grid's layout; tokens in front of the grid get 0."""
-    if grid.layout == "tokens":
-        front = values.new_zeros(len(values), grid.prefix_tokens)
-        return torch.cat([front, values], 1)[:, :, None]
-    cells = values.view(len(values), *grid.feature_size)
-    return cells[:, None] if grid.layout == "NCHW" else cells[..., None]
-
-
-def move_cells(features: Tensor, move: Placement, grid: Grid, feature_size: tuple[int, int], border: Border) -> Tensor:
-    """Features of the size `feature_size`, lying in the given ones as `move` says (see `derive`)."""
-    _check(features, grid, border)
-    if feature_size == grid.feature_size and bool((move.sign == 1).all()) and not bool(move.shift.any()):
+    move = target.relative_to(source)
+    cells = (_nearest if form == "cells" else _neighbours)(move, grid, feature_size)
+    hidden = _hidden(source, target, move, grid, cells, form) if source.is_limited or target.is_limited else None
+    if cells.is_same(grid, feature_size) and hidden is None:
         return features.clone(memory_format=torch.preserve_format)
-    rows, rows_known = _cells(move.sign[:, 0], move.shift[:, 0], grid, 0, feature_size[0])
-    columns, columns_known = _cells(move.sign[:, 1], move.shift[:, 1], grid, 1, feature_size[1])
-    index = (rows[:, :, None] * grid.feature_size[1] + columns[:, None, :]).flatten(1).to(features.device)
-    unknown: Tensor | None = None
+    unknown = hidden
     if isinstance(border, Tensor) or border == "zeros":
-        unknown = ~(rows_known[:, :, None] & columns_known[:, None, :]).flatten(1)
-        unknown = unknown.to(features.device) if bool(unknown.any()) else None
-    if grid.layout == "tokens":
-        return _move_tokens(features, index, unknown, grid.prefix_tokens, border)
-    if grid.layout == "NHWC":
-        cells = _move_tokens(features.flatten(1, 2), index, unknown, 0, border)
-        return cells.view(len(features), *feature_size, -1)
-    n, channels = features.shape[:2]
-    if features.is_contiguous(memory_format=torch.channels_last) and not features.is_contiguous():
-        cells = _move_tokens(features.permute(0, 2, 3, 1).flatten(1, 2), index, unknown, 0, border)
-        return cells.view(n, *feature_size, channels).permute(0, 3, 1, 2)
-    moved = features.flatten(2).gather(2, index[:, None, :].expand(n, channels, -1))
-    if unknown is not None:
-        _fill(moved, unknown[:, None, :], border, (-1, 1))
-    return moved.view(n, channels, *feature_size)
-
-
-def _cells(sign: Tensor, shift: Tensor, grid: Grid, axis: int, length: int) -> tuple[Tensor, Tensor]:
-    """Along one axis: the source cell that each of `length` cells shows, and whether it is in the grid."""
-    size = grid.feature_size[axis]
-    # A mirrored axis exchanges edges, not centres: one pixel more before scaling, one cell less after it.
-    mirrored = (sign < 0).to(torch.float64)
-    steps = ((shift.double() + mirrored) * size / grid.image_size[axis]).round() - mirrored
-    cells = sign[:, None] * torch.arange(length, device=sign.device) + steps.to(torch.int64)[:, None]
-    return cells.clamp(0, size - 1), (cells >= 0) & (cells < size)
-
-
-def _move_tokens(tokens: Tensor, index: Tensor, unknown: Tensor | None, prefix_tokens: int, border: Border) -> Tensor:
-    """[n, T, D] with the tokens behind the prefix picked by index [n, P]: whole rows are copied."""
-    n, count, width = tokens.shape
-    starts = torch.arange(n, device=tokens.device)[:, None] * count
-    index, rows = index + prefix_tokens, tokens.reshape(n * count, width)
-    if prefix_tokens:
-        index = torch.cat([torch.arange(prefix_tokens, device=tokens.device).expand(n, -1), index], dim=1)
-    moved = rows.index_select(0, (starts + index).flatten()).view(n, -1, width)
-    if unknown is not None:
-        _fill(moved[:, prefix_tokens:], unknown[:, :, None], border, (-1,))
+        outside = ~cells.known(grid).flatten(1)
+        unknown = outside if unknown is None else unknown | outside
+    if unknown is not None and not bool(unknown.any()):
+        unknown = None
+    index, weight = cells.picks(grid)
+    if grid.layout != "NCHW" or not features.is_contiguous():
+        return _rows_moved(features, index, weight, unknown, grid, feature_size, border)
+    if weight is None:
+        moved = _gathered(features, index[..., 0], feature_size)
+        if unknown is not None:
+            sample, cell = unknown.to(moved.device).nonzero(as_tuple=True)
+            moved.flatten(2)[sample, :, cell] = border.to(moved) if isinstance(border, Tensor) else moved.new_zeros(1)
+        return moved
+    # Maps become rows and maps again some samples at a time, so that these copies stay in the processor's cache.
+    moved = features.new_empty(*features.shape[:2], *feature_size)
+    together = max(1, _VALUES_TOGETHER // max(1, features[0].numel())) if len(features) else 1
+    for first in range(0, len(features), together):
+        some = slice(first, first + together)
+        limits = unknown[some] if unknown is not None else None
+        moved[some] = _rows_moved(features[some], index[some], weight[some], limits, grid, feature_size, border)
     return moved
 
 
-def _fill(moved: Tensor, unknown: Tensor, border: Border, shape: tuple[int, ...]) -> None:
-    """Write the border into the unknown cells; shape is that of one value a channel beside `moved`."""
-    if isinstance(border, Tensor):
-        moved.copy_(torch.where(unknown, border.to(moved).view(shape), moved))
+@dataclass(frozen=True)
+class _Cells:
+    """Where each wanted cell lies among the given ones, along both axes: what broadcasts to [n, h', w'].
+
+    Attributes:
+        row, column: int64, the cell in front of it, inside the grid or outside.
+        down, right: the shares of the cell behind that one, from 0 to below 1; None where all are 0.
+    """
+
+    row: Tensor
+    column: Tensor
+    down: Tensor | None = None
+    right: Tensor | None = None
+
+    def is_same(self, grid: Grid, feature_size: tuple[int, int]) -> bool:
+        """Whether every cell is simply that of the same place."""
+        if self.down is not None or self.right is not None or feature_size != grid.feature_size:
+            return False
+        rows, columns = (torch.arange(length) for length in feature_size)
+        return bool((self.row == rows[:, None]).all()) and bool((self.column == columns).all())
+
+    def known(self, grid: Grid) -> Tensor:
+        """[n, h', w'] bool: the nearest cell of each is in the grid."""
+        inside = []
+        for front, share, length in zip(
+            (self.row, self.column), (self.down, self.right), grid.feature_size, strict=True
+        ):
+            nearest = front if share is None else front + (share > 0.5)
+            inside.append((nearest >= 0) & (nearest < length))
+        return inside[0] & inside[1]
+
+    def picks(self, grid: Grid) -> tuple[Tensor, Tensor | None]:
+        """[n, h' * w', k] int64: cells of the map, 1, 2 or 4 for each; and their weights, None for a single one."""
+        height, width = grid.feature_size
+        shape = (self.row.shape[0], self.row.shape[1], self.column.shape[2])
+        index, weight = [], []
+        for row, vertical in _corners(self.row, self.down, height):
+            for column, horizontal in _corners(self.column, self.right, width):
+                index.append((row * width + column).expand(shape))
+                weight.append((vertical * horizontal).expand(shape))
+        if len(index) == 1:
+            return index[0].flatten(1)[..., None], None
+        return torch.stack(index, -1).flatten(1, 2), torch.stack(weight, -1).flatten(1, 2)
+
+
+def _corners(front: Tensor, share: Tensor | None, length: int) -> list[tuple[Tensor, Tensor]]:
+    """Along one axis: the one or two cells that each is made of, and their weights."""
+    first = front.clamp(0, length - 1)
+    if share is None:
+        return [(first, torch.ones((), dtype=torch.float64))]
+    # A cell without weight is not looked at: it could hold an infinity.
+    behind = torch.where(share > 0, (front + 1).clamp(0, length - 1), first)
+    return [(first, 1 - share), (behind, share)]
+
+
+def _centres(first: float, step: float, length: int) -> Tensor:
+    """[length] float64: the cells' centres along an axis, counted from the image's edge."""
+    return first + 0.5 + step * torch.arange(length, dtype=torch.float64)
+
+
+def _positions(move: Placement, axes: tuple[tuple[float, float], ...], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Where wanted cells lie among the given ones, in cells: what broadcasts to [n, h', w'] each."""
+    down, right = (_centres(*axes[axis], size[axis]) for axis in (0, 1))
+    y, x, nothing = down[None, :, None], right[None, None, :], torch.zeros(1, 1, 1, dtype=torch.float64)
+    if move.is_separable:
+        rows, columns = move.points(y, nothing)[0], move.points(nothing, x)[1]
     else:
-        moved.masked_fill_(unknown, 0)
+        rows, columns = move.points(y, x)
+    return tuple((at - first - 0.5) / step for at, (first, step) in zip((rows, columns), axes, strict=True))  # type: ignore[return-value]
+
+
+def _nearest(move: Placement, grid: Grid, feature_size: tuple[int, int]) -> _Cells:
+    """The tile that each wanted tile's centre falls into."""
+    aligned, sign, offset = move.aligned()
+    steps = [_mirrored(sign[:, axis], offset[:, axis], grid, axis, feature_size[axis]) for axis in (0, 1)]
+    row, column = steps[0][:, :, None], steps[1][:, None, :]
+    if bool(aligned.all()):
+        return _Cells(row, column)
+    rows, columns = _positions(move, (grid.tiles_of(0), grid.tiles_of(1)), feature_size)
+    own = aligned[:, None, None]
+    # A shift by half a cell is rounded as a whole, whatever else is in the batch.
+    return _Cells(torch.where(own, row, _rounded(rows)), torch.where(own, column, _rounded(columns)))
+
+
+def _rounded(positions: Tensor) -> Tensor:
+    return (positions + 0.5 + _NEAR).floor().to(torch.int64)
+
+
+def _mirrored(sign: Tensor, offset: Tensor, grid: Grid, axis: int, length: int) -> Tensor:
+    """[n, length]: the cells that mirrored and shifted ones show, along one axis."""
+    # A mirrored axis exchanges edges, not centres: one cell less after the rounding.
+    steps = (offset * grid.feature_size[axis] / grid.image_size[axis]).round() - (sign < 0).to(torch.float64)
+    return (sign[:, None] * torch.arange(length) + steps[:, None]).to(torch.int64)
+
+
+def _neighbours(move: Placement, grid: Grid, feature_size: tuple[int, int]) -> _Cells:
+    rows, columns = _positions(move, (grid.cells_of(0), grid.cells_of(1)), feature_size)
+    (row, down), (column, right) = _split(rows), _split(columns)
+    return _Cells(row, column, down, right)
+
+
+def _split(positions: Tensor) -> tuple[Tensor, Tensor | None]:
+    front = (positions + _NEAR).floor()
+    share = positions - front
+    share = torch.where(share < _NEAR, 0.0, share)
+    return front.to(torch.int64), share if bool(share.any()) else None
+
+
+def _hidden(
+    source: Placement, target: Placement, move: Placement, grid: Grid, cells: _Cells, form: Form
+) -> Tensor | None:
+    """[n, h' * w'] bool: cells that one of both views alone does not show; None where there are none."""
+    height, width = cells.row.shape[1], cells.column.shape[2]
+    axes = grid.cells_of(0), grid.cells_of(1)
+    y, x = _centres(*axes[0], height)[None, :, None], _centres(*axes[1], width)[None, None, :]
+    covered = target.hidden(y, x)
+    if source.is_limited and form == "cells":
+        # The cell that is taken counts, wherever in it the wanted centre lies.
+        taken = (
+            (at.clamp(0, length - 1) * step + first + 0.5)
+            for at, (first, step), length in zip((cells.row, cells.column), axes, grid.feature_size, strict=True)
+        )
+        covered = covered ^ source.hidden(*taken)
+    elif source.is_limited:
+        covered = covered ^ source.hidden(*move.points(y, x))
+    return covered.flatten(1) if bool(covered.any()) else None
+
+
+def _gathered(features: Tensor, index: Tensor, feature_size: tuple[int, int]) -> Tensor:
+    """Cells of contiguous maps [n, C, h, w], picked by index [n, P]."""
+    n, channels = features.shape[:2]
+    index = index.to(features.device)[:, None, :].expand(n, channels, -1)
+    return features.flatten(2).gather(2, index).view(n, channels, *feature_size)
+
+
+def _rows_moved(
+    features: Tensor,
+    index: Tensor,
+    weight: Tensor | None,
+    unknown: Tensor | None,
+    grid: Grid,
+    feature_size: tuple[int, int],
+    border: Border,
+) -> Tensor:
+    """Cells as rows of their channels, which are copied or blended whole."""
+    n, prefix = len(features), grid.prefix_tokens
+    rows, device = grid.rows(features), features.device
+    index, weight, unknown = _behind(prefix, index, weight, unknown)
+    starts = torch.arange(n)[:, None, None] * (prefix + grid.feature_size[0] * grid.feature_size[1])
+    index = (index + starts).flatten(0, 1).to(device)
+    if weight is None:
+        cells = rows.index_select(0, index[:, 0])
+    else:
+        blended = rows if rows.is_floating_point() else rows.float()
+        weight = weight.flatten(0, 1).to(blended.dtype).to(device)
+        cells = functional.embedding_bag(index, blended, per_sample_weights=weight, mode="sum")
+        cells = cells if rows.is_floating_point() else cells.round().to(rows.dtype)
+    if unknown is not None:
+        which = unknown.flatten().nonzero()[:, 0].to(device)
+        cells[which] = border.to(cells) if isinstance(border, Tensor) else cells.new_zeros(1)
+    return grid.features(cells, n, feature_size)
+
+
+def _behind(
+    prefix: int, index: Tensor, weight: Tensor | None, unknown: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The same picks with prefix tokens in front, which stay themselves."""
+    if not prefix:
+        return index, weight, unknown
+    n, _, count = index.shape
+    index = torch.cat([torch.arange(prefix)[None, :, None].expand(n, -1, count), index + prefix], 1)
+    if weight is not None:
+        whole = torch.zeros(n, prefix, count, dtype=weight.dtype)
+        whole[:, :, 0] = 1
+        weight = torch.cat([whole, weight.expand(n, -1, -1)], 1)
+    if unknown is not None:
+        unknown = torch.cat([torch.zeros(n, prefix, dtype=torch.bool), unknown], 1)
+    return index, weight, unknown
 
 
 def _check(features: Tensor, grid: Grid, border: Border) -> None:
@@ -246,18 +293,4 @@ def _check(features: Tensor, grid: Grid, border: Border) -> None:
             raise ArgumentError(f"derive: border must hold one value a channel, [{channels}], got {list(border.shape)}")
     elif border not in ("zeros", "replicate"):
         raise ArgumentError(f'derive: border must be "zeros", "replicate" or a tensor [C], got {border!r}')
-    height, width = grid.feature_size
-    if grid.layout == "NCHW":
-        fits = features.ndim == 4 and tuple(features.shape[2:]) == (height, width)
-        wanted = f"[N, C, {height}, {width}]"
-    elif grid.layout == "NHWC":
-        fits = features.ndim == 4 and tuple(features.shape[1:3]) == (height, width)
-        wanted = f"[N, {height}, {width}, C]"
-    else:
-        fits = features.ndim == 3 and features.shape[1] == grid.prefix_tokens + height * width
-        wanted = f"[N, {grid.prefix_tokens + height * width}, D]"
-    if not fits:
-        raise ArgumentError(
-            f"derive: features must be {wanted} for this grid, got {list(features.shape)}; supported are "
-            'feature maps (layouts "NCHW" and "NHWC") and tokens of a map (layout "tokens")'
-        )
+    grid.check(features)

@@ -20,6 +20,7 @@ __all__ = ["HorizontalFlip", "VerticalFlip"]
 class _Flip(Paired):
     p: float = 0.5
 
+    copies_pixels: ClassVar[bool] = True
     axis: ClassVar[int]
 
     def __post_init__(self) -> None:
@@ -48,10 +49,10 @@ class _Flip(Paired):
         return flip(item) if int(params[0]) else item
 
     def place(self, params: Tensor, sizes: Tensor) -> tuple[Placement, Tensor]:
-        placement = Placement.identity(len(params))
-        placement.sign[:, self.axis] -= 2 * params[:, 0]
-        placement.shift[:, self.axis] = params[:, 0] * (sizes[:, self.axis] - 1)
-        return placement, sizes
+        sign, shift = torch.ones_like(sizes), torch.zeros_like(sizes)
+        sign[:, self.axis] -= 2 * params[:, 0]
+        shift[:, self.axis] = params[:, 0] * (sizes[:, self.axis] - 1)
+        return Placement.shifted(shift, sign), sizes
 
 
 @dataclass(frozen=True)

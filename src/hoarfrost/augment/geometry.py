@@ -18,8 +18,8 @@ __all__ = ["advance"]
 def advance(transform: Any, placement: Placement, sizes: Tensor) -> tuple[Placement, Tensor]:
     """The placement and the images' sizes [n, 2] behind a step that is not paired.
 
-    CenterCrop and Pad move the grid exactly; Resize scales it. RandomResizedCrop is taken as a resize, since
-    its window has no feature-space form; all other steps are taken to leave the grid where it is.
+    CenterCrop and Pad move the grid exactly; Resize scales it. A kind of RandomResizedCrop that is not ours is taken as
+    a resize, since its window is not known; all other steps are taken to leave the grid where it is.
     """
     if isinstance(transform, (v1.CenterCrop, v2.CenterCrop)):
         return _centre(placement, sizes, _pair(transform.size))
@@ -48,14 +48,14 @@ def _centre(placement: Placement, sizes: Tensor, window: tuple[int, int]) -> tup
     cropped = (room.double() / 2).round().to(torch.int64)
     padded = -((-room).div(2, rounding_mode="floor"))
     shift = torch.where(room >= 0, cropped, padded)
-    return placement.then(Placement(torch.ones_like(shift), shift)), as_sizes(window, len(sizes))
+    return placement.then(Placement.shifted(shift)), as_sizes(window, len(sizes))
 
 
 def _pad(placement: Placement, sizes: Tensor, padding: Any) -> tuple[Placement, Tensor]:
     pads = [padding] if isinstance(padding, int) else [int(pad) for pad in padding]
     left, top, right, bottom = pads * (4 // len(pads))
     shift = torch.tensor([-top, -left]).expand(sizes.shape)
-    step = Placement(torch.ones_like(shift), shift)
+    step = Placement.shifted(shift)
     return placement.then(step), sizes + torch.tensor([top + bottom, left + right])
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import Generator, Tensor
+from torchvision.transforms.v2 import functional
 
-from hoarfrost.augment.derivation import Border, Grid, move_cells
+from hoarfrost.augment.derivation import Border, Form, Grid, move_cells
 from hoarfrost.augment.placement import Placement, as_sizes
 from hoarfrost.errors import ArgumentError
 
@@ -18,44 +20,92 @@ __all__ = ["Paired"]
 class Paired(ABC):
     """A random augmentation on images and on features, whose decisions are data that is drawn beforehand.
 
-    Law: for a prefix that is the identity, `on_features(x, params, grid)` equals `on_images(x, params)` (with
-    a constant fill of 0 and the border "zeros"); for a convolution it does so where the algebra says so: away
-    from the borders, for shifts by whole strides, for flips if the kernel is symmetric.
+    One of your own needs three methods: `sample`, one of `on_images` and `on_item`, and `place`. It then fits anywhere
+    in a transform, and its form on features follows from where `place` says that its pixels lie:
+
+    ```
+    class Slide(Paired):                                            # to the left, by up to 4 pixels
+        def sample(self, n, generator=None):
+            return torch.randint(0, 5, (n, 1), generator=generator)
+
+        def on_item(self, item, params):
+            return F.crop(F.pad(item, [0, 0, 4, 0]), 0, int(params[0]), *F.get_size(item))
+
+        def place(self, params, sizes):
+            return Placement.shifted(torch.cat([torch.zeros_like(params), params], dim=1)), sizes
+    ```
+
+    Law: for a prefix that is the identity, `on_features(x, params, grid)` equals `on_images(x, params)`: bit by bit
+    where pixels are moved as they are, to float tolerance away from the borders where they are interpolated (with
+    form="interpolated"), with a constant fill of 0 and the border "zeros". For a convolution it does so where the
+    algebra says so: away from the borders, for shifts by whole strides, for flips if the kernel is symmetric.
     """
 
+    copies_pixels: ClassVar[bool] = False
+    """Whether `on_images` only moves pixels and fills: then it stands in for PIL's own kernels on PIL images, too."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.on_images is Paired.on_images and cls.on_item is Paired.on_item:
+            raise ArgumentError(
+                f"{cls.__name__}: a paired augmentation defines on_images (a batch of tensors) or on_item (one image)"
+            )
+
     @property
-    @abstractmethod
     def is_random(self) -> bool:
         """Whether two samples can get different decisions."""
+        return True
+
+    @property
+    def fills(self) -> bool:
+        """Whether its images can show pixels that are nothing but a constant; then `blank` says which."""
+        return False
 
     @abstractmethod
     def sample(self, n: int, generator: Generator | None = None) -> Tensor:
-        """Decisions for n samples: [n, k] int64. They do not depend on the images' sizes."""
+        """Decisions for n samples: [n, k] of any dtype, a row for each. They do not depend on the images' sizes."""
 
-    @abstractmethod
     def still(self, n: int) -> Tensor:
-        """Decisions [n, k] that change least: no flip, the window in the middle."""
+        """Decisions [n, k] that change least: no flip, the window in the middle. Unless defined, always the same."""
+        return self.sample(n, torch.Generator().manual_seed(0))
 
-    @abstractmethod
     def on_images(self, images: Tensor, params: Tensor) -> Tensor:
         """[n, ..., H, W] of any dtype -> [n, ..., H', W'], the i-th image under the i-th row of params."""
+        check_images(type(self).__name__, images, params)
+        if len(images) == 0:
+            return images
+        return torch.stack([self.on_item(image, row) for image, row in zip(images, params, strict=True)])
 
-    @abstractmethod
     def on_item(self, item: Any, params: Tensor) -> Any:
         """One PIL image or tensor [..., H, W] under one row of params [k], by torchvision's own functions."""
+        if isinstance(item, Tensor):
+            return self.on_images(item[None], params[None])[0]
+        image = self.on_images(functional.pil_to_tensor(item)[None], params[None])[0]
+        return functional.to_pil_image(image, mode=item.mode)
+
+    def __call__(self, item: Any) -> Any:
+        """One image under decisions of the moment, so that a transform with it also runs where there is no pipeline."""
+        return self.on_item(item, self.sample(1)[0])
 
     @abstractmethod
     def place(self, params: Tensor, sizes: Tensor) -> tuple[Placement, Tensor]:
         """Where the output's pixels lie in images of the sizes [n, 2], and the output's sizes [n, 2]."""
 
-    def on_features(self, features: Tensor, params: Tensor, grid: Grid, border: Border = "zeros") -> Tensor:
+    def blank(self, images: Tensor) -> Tensor:
+        """Images like the given [n, C, H, W] that hold nothing but the fill."""
+        return torch.zeros_like(images)
+
+    def on_features(
+        self, features: Tensor, params: Tensor, grid: Grid, border: Border = "zeros", form: Form = "cells"
+    ) -> Tensor:
         """The same decisions on features: see `derive`.
 
         Args:
-            features: [n, C, h, w] or [n, T, D], as the grid says.
+            features: [n, C, h, w], [n, h, w, C] or [n, T, D], as the grid says.
             params: [n, k], from `sample`.
             grid: how the features lie over the images that went into the prefix.
             border: what cells get that the images did not show: see `derive`.
+            form: "cells" or "interpolated": see `derive`.
 
         Raises:
             ArgumentError: features that do not fit the grid, or another number of params.
@@ -68,7 +118,7 @@ class Paired(ABC):
             if len(params)
             else grid.feature_size
         )
-        return move_cells(features, placement, grid, (height, width), border)
+        return move_cells(features, Placement.identity(len(params)), placement, grid, (height, width), border, form)
 
 
 def check_rows(name: str, batch: Tensor, params: Tensor) -> None:

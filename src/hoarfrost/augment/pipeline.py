@@ -12,7 +12,6 @@ from torch import Tensor
 
 from hoarfrost.augment.batching import Batch, as_tensor, check_alike, kind_of, stack, unstack
 from hoarfrost.augment.configuration import describe_object
-from hoarfrost.augment.crops import PaddedCrop
 from hoarfrost.augment.deterministic import batched_form
 from hoarfrost.augment.geometry import advance
 from hoarfrost.augment.placement import Placement, as_sizes
@@ -34,7 +33,7 @@ class Draw:
     Attributes:
         seed: what it was drawn from.
         samples: number of rows.
-        decisions: for each step [samples, k] int64: a paired step's params, the seed of an image-only step,
+        decisions: for each step [samples, k]: a paired step's params, the seed of an image-only step (int64),
             or None.
     """
 
@@ -47,10 +46,12 @@ class Pipeline:
     """A torchvision transform, split into steps whose random decisions are drawn beforehand.
 
     ```
-    pipeline = Pipeline.from_transform(Compose([RandomCrop(32, padding=4), RandomHorizontalFlip(),
-    ToTensor()])) draw = pipeline.draw(50_000, seed=0) images = pipeline.render([dataset[i][0] for i in ids],
-    ids, draw)      # [B, 3, 32, 32] ``` A rendition depends on the sample and the draw alone: not on its
-    batch, the order, or any global random state.
+    pipeline = Pipeline.from_transform(Compose([RandomCrop(32, padding=4), RandomHorizontalFlip(), ToTensor()]))
+    draw = pipeline.draw(50_000, seed=0)
+    images = pipeline.render([dataset[i][0] for i in ids], ids, draw)       # [B, 3, 32, 32]
+    ```
+
+    A rendition depends on the sample and the draw alone: not on its batch, the order, or any global random state.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
@@ -165,7 +166,9 @@ class Pipeline:
         return held
 
     def blank(self, item: Any) -> Tensor | None:
-        """What the last padded crop fills with, as the model sees it: the fill behind all later steps.
+        """What the last step that fills does so with, as the model sees it: the fill behind all later steps.
+
+        Padded crops, rotations, affine maps and perspectives fill what they show beyond the image.
 
         A prefix's features of it are what the unknown cells of `derive` show (its `border`).
 
@@ -173,24 +176,25 @@ class Pipeline:
             item: any raw image of the data set; its type and size count, its pixels do not.
 
         Returns:
-            [1, C, H, W], or None where no crop fills with a constant.
+            [1, C, H, W], or None where no step fills with a constant.
         """
-        crops = [i for i, step in enumerate(self.steps) if isinstance(step.paired, PaddedCrop) and step.paired.fills]
-        if not crops:
+        filling = [i for i, step in enumerate(self.steps) if step.paired is not None and step.paired.fills]
+        if not filling:
             return None
-        draw, row, behind = self.draw(1, 0), torch.zeros(1, dtype=torch.int64), crops[-1] + 1
+        # Nothing later is to be erased or moved: the fill alone is to be seen.
+        draw, row, behind = self.still(1), torch.zeros(1, dtype=torch.int64), filling[-1] + 1
         batch = _batch(self._run([item], row, draw, last=behind))
-        crop = self.steps[crops[-1]].paired
-        if batch is None or not isinstance(crop, PaddedCrop):
+        paired = self.steps[filling[-1]].paired
+        if batch is None or paired is None:
             return None
-        filled = batch.with_tensor(crop.blank(batch.tensor))
+        filled = batch.with_tensor(paired.blank(batch.tensor))
         return as_tensor(self._run(filled, row, draw, first=behind), [0])
 
     def placement(self, draw: Draw, ids: Sequence[int] | Tensor, image_size: Sequence[int] | Tensor) -> Placement:
-        """Where the renditions' pixels lie in the raw images (behind a Resize: in the resized ones).
+        """Where the renditions' pixels lie in the raw images.
 
         Only paired steps, CenterCrop, Pad and Resize are seen. Where an image-only step moves pixels too,
-        such as RandomResizedCrop, what is derived from placements is right for the paired part alone;
+        such as RandAugment, what is derived from placements is right for the paired part alone;
         `sensitivity` measures the rest.
 
         Args:
@@ -203,9 +207,12 @@ class Pipeline:
             ImageShapeError: a crop is larger than an image.
         """
         rows = self._rows(ids, draw)
-        placement, sizes = Placement.identity(len(rows)), as_sizes(image_size, len(rows))
+        raw = as_sizes(image_size, len(rows))
+        placement, sizes = Placement.identity(len(rows)), raw
         for step, decisions in zip(self.steps, draw.decisions, strict=True):
             if step.paired is not None and decisions is not None:
+                if step.paired.fills:
+                    placement = placement.framed(sizes, raw)
                 move, sizes = step.paired.place(decisions[rows], sizes)
                 placement = placement.then(move)
             else:
@@ -232,7 +239,8 @@ def _apply(step: Step, held: Batch | list[Any], decisions: Tensor | None) -> Bat
     kind = held.kind if isinstance(held, Batch) else kind_of(held[0])
     if step.paired is not None and decisions is not None:
         batch = _batch(held)
-        if batch is not None and batch.kind != "numpy" and batch.tensor.ndim >= 3:
+        whole = kind in ("tensor", "image") or (kind == "pil" and step.paired.copies_pixels)
+        if batch is not None and whole and batch.tensor.ndim >= 3:
             return batch.with_tensor(step.paired.on_images(batch.tensor, decisions))
         return [_moved(step, item, row) for item, row in zip(_items(held), decisions, strict=True)]
     form = batched_form(step.transform, kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,22 @@ import torch
 import torchvision.transforms as v1
 import torchvision.transforms.v2 as v2
 
-from hoarfrost.augment.crops import PaddedCrop
+from hoarfrost.augment.adoption import adopt
 from hoarfrost.augment.deterministic import is_deterministic
-from hoarfrost.augment.flips import HorizontalFlip, VerticalFlip
 from hoarfrost.augment.mixing import is_mixing
 from hoarfrost.augment.paired import Paired
 from hoarfrost.errors import ArgumentError
 
 __all__ = ["Step", "split"]
+
+# Random transforms that move pixels, or may hold others that do.
+_MOVING: tuple[type, ...] = (
+    *(v1.RandAugment, v1.AutoAugment, v1.TrivialAugmentWide, v1.AugMix, v1.ElasticTransform),
+    *(v1.RandomApply, v1.RandomChoice, v1.RandomOrder),
+    *(v2.RandAugment, v2.AutoAugment, v2.TrivialAugmentWide, v2.AugMix, v2.ElasticTransform),
+    *(v2.RandomApply, v2.RandomChoice, v2.RandomOrder, v2.RandomZoomOut, v2.RandomIoUCrop),
+    *(v2.ScaleJitter, v2.RandomShortestSize, v2.RandomResize),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +75,7 @@ def _parts(transform: Any) -> Iterator[Any]:
             f"{type(transform).__name__} mixes the samples of a batch, and has no place among the transforms of single "
             "ones: hand it over as Freezer(..., mix=v2.MixUp(...))"
         )
-    elif callable(transform) or isinstance(transform, Paired):
+    elif callable(transform):
         yield transform
     else:
         raise ArgumentError(
@@ -77,56 +85,27 @@ def _parts(transform: Any) -> Iterator[Any]:
 
 
 def _mixes(transform: Any) -> bool:
-    parts = getattr(transform, "transforms", None) if isinstance(transform, v2.Transform) else None
-    return is_mixing(transform) or (isinstance(parts, (list, tuple)) and any(map(_mixes, parts)))
+    parts = getattr(transform, "transforms", None)
+    return is_mixing(transform) or (isinstance(parts, (list, tuple, torch.nn.ModuleList)) and any(map(_mixes, parts)))
 
 
 def _step(transform: Any) -> Step:
     name = getattr(transform, "__name__", type(transform).__name__)
-    for paired in (_flip(transform), _crop(transform)):
-        if isinstance(paired, str):
-            return Step(name, "image-only", paired, transform)
-        if paired is not None:
-            return Step(name, "paired", "has a form on images and one on features", transform, paired)
+    paired = adopt(transform)
+    if isinstance(paired, str):
+        return Step(name, "image-only", paired, transform)
+    if paired is not None:
+        return Step(name, "paired", "has a form on images and one on features", transform, paired)
     if is_deterministic(transform):
         return Step(name, "deterministic", "the same for every rendition of an image", transform)
     module = type(transform).__module__
     if module.startswith("torchvision.transforms") and not isinstance(transform, (v1.Lambda, v2.Lambda)):
         reason = "random, without a form on features; run on images under a seed of each sample"
+        if isinstance(transform, _MOVING):
+            reason += "; it moves pixels too, which derived features do not follow"
     else:
         reason = (
             "an unknown callable may be random; run on images under a seed of each sample "
             "(wrap it in hoarfrost.augment.deterministic if it is not)"
         )
     return Step(name, "image-only", reason, transform)
-
-
-def _flip(transform: Any) -> Paired | None:
-    flips: dict[type, Callable[[float], Paired]] = {
-        v1.RandomHorizontalFlip: HorizontalFlip,
-        v2.RandomHorizontalFlip: HorizontalFlip,
-        v1.RandomVerticalFlip: VerticalFlip,
-        v2.RandomVerticalFlip: VerticalFlip,
-    }
-    if isinstance(transform, Paired):
-        return transform
-    return flips[type(transform)](transform.p) if type(transform) in flips else None
-
-
-def _crop(transform: Any) -> Paired | str | None:
-    """Our form of a RandomCrop, or why there is none."""
-    if type(transform) not in (v1.RandomCrop, v2.RandomCrop):
-        return None
-    if isinstance(transform.fill, dict):
-        return "its fill differs between types; run on images under a seed of each sample"
-    if transform.pad_if_needed and transform.padding_mode != "constant":
-        return "pads twice in a mode that is not constant; run on images under a seed of each sample"
-    padding = transform.padding
-    if type(transform) is v2.RandomCrop and padding is not None:
-        left, right, top, bottom = padding
-        padding = (left, top, right, bottom)
-    if padding is not None and min([padding] if isinstance(padding, int) else padding) < 0:
-        return "its padding is negative; run on images under a seed of each sample"
-    return PaddedCrop(
-        transform.size, padding, transform.fill, transform.padding_mode, pad_if_needed=transform.pad_if_needed
-    )
