@@ -165,7 +165,7 @@ def test_soft_labels_are_blended_and_hard_ones_need_a_number_of_classes() -> Non
     assert Mixing.of(v2.MixUp(), num_classes=7).on_targets(LABELS, 0.5).shape == (6, 7)
     with pytest.raises(ArgumentError, match=r"say how many classes there are: v2.MixUp\(num_classes=...\)"):
         Mixing.of(v2.MixUp()).on_targets(LABELS, 0.5)
-    with pytest.raises(ArgumentError, match="a target is 4, but num_classes is 3"):
+    with pytest.raises(ArgumentError, match="a target is 3, but num_classes is 3"):
         Mixing.of(v2.MixUp(num_classes=3)).on_targets(LABELS, 0.5)
     with pytest.raises(ArgumentError, match="class numbers"):
         Mixing.of(MIXUP).on_targets(torch.rand(6), 0.5)
@@ -195,3 +195,18 @@ def test_what_it_does_is_said_and_fingerprinted() -> None:
     configs = [Mixing.of(t).to_config() for t in (MIXUP, v2.MixUp(alpha=0.3, num_classes=5), CUTMIX, MIXUP)]
     assert configs[0] == configs[3]
     assert len({str(config) for config in configs}) == 3
+
+
+def test_features_that_do_not_fit_the_grid_are_refused() -> None:
+    mixing, mix = Mixing.of(CUTMIX), Mix("cutmix", 0.5, (0.5, 0.5))
+    for features in (batch(6, 20), batch(6, 3, 4, 4), batch(6, 17, 3)):
+        with pytest.raises(ArgumentError, match="features must be"):
+            mixing.on_features(features, mix, Grid((32, 32), (8, 8)))
+
+
+def test_what_cannot_be_blended_is_refused() -> None:
+    mixing = Mixing.of(MIXUP)
+    with pytest.raises(ArgumentError, match=r"only floats can be blended, not torch\.uint8"):
+        mixing.on_images(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), Mix("mixup", 0.5))
+    with pytest.raises(ArgumentError, match="a target is -1, but num_classes is 5"):
+        mixing.on_targets(torch.tensor([0, -1]), 0.5)

@@ -135,6 +135,7 @@ class Mixing:
         """
         if mix.kind != "cutmix" or grid is None:
             return _blend(features, mix.share), mix.share
+        grid.check(features, "mix")
         box, size = mix.box_on(grid), grid.feature_size
         if grid.layout == "NCHW":
             return _paste(features, box, size)
@@ -167,8 +168,9 @@ class Mixing:
         classes = self.num_classes if num_classes is None else num_classes
         if classes is None:
             raise ArgumentError("mix: say how many classes there are: v2.MixUp(num_classes=...)")
-        if len(targets) and int(targets.max()) >= classes:
-            raise ArgumentError(f"mix: a target is {int(targets.max())}, but num_classes is {classes}")
+        outside = targets[(targets < 0) | (targets >= classes)]
+        if len(outside):
+            raise ArgumentError(f"mix: a target is {int(outside[0])}, but num_classes is {classes}")
         one_hot = torch.nn.functional.one_hot(targets.long(), classes).to(torch.get_default_dtype())
         return _blend(one_hot, share)
 
@@ -193,6 +195,8 @@ def _kinds_of(transform: Any, weight: float) -> list[tuple[float, str, float, in
 
 def _blend(values: Tensor, share: float) -> Tensor:
     """torchvision's order of operations, so that its bits come out."""
+    if not values.is_floating_point():
+        raise ArgumentError(f"mix: only floats can be blended, not {values.dtype}; put ToDtype(scale=True) in front")
     if share == 1:
         return values
     return values.roll(1, 0).mul_(1 - share).add_(values.mul(share))
