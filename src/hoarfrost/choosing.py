@@ -62,18 +62,23 @@ def choose_stored(
     if views.channels.budget_bytes is None:
         channels = views.channels.choose(sensitivity)
         gains = _Coded(exact, derived, spec, codec).gains if views.residual else None
-        return _measured(_stored(channels, gains, sensitivity, spec, codec), exact, derived, spec)
+        stored = _stored(channels, gains, sensitivity, spec, codec)
+        return Choice(stored, stored_and_back(stored, exact, derived, spec)[1] / len(exact))
     coarser = [] if views.bits is not None else [Linear(b) for b in BITS if _coarser(Linear(b), spec.codec)]
     choices = []
     for candidate in (codec, *coarser):
         coded = _Coded(exact, derived, spec, candidate)
         for gains, sizes in ((None, coded.plain_bytes), (coded.gains, coded.bytes)):
             channels = views.channels.choose(sensitivity, sizes * samples)
-            choice = _measured(_stored(channels, gains, sensitivity, spec, candidate), exact, derived, spec)
-            choices.append(replace(choice, harm=diverge(stored_and_back(choice.stored, exact, derived, spec)[0])))
-    within = [choice for choice in choices if choice.bytes_per_sample * samples <= views.channels.budget_bytes]
+            stored = _stored(channels, gains, sensitivity, spec, candidate)
+            shown, size = stored_and_back(stored, exact, derived, spec)
+            choices.append((diverge(shown), Choice(stored, size / len(exact))))
+    budget = views.channels.budget_bytes
+    within = [pair for pair in choices if pair[1].bytes_per_sample * samples <= budget]
     # Where not even one channel fits, the least is stored: a view with nothing of its own would be no record at all.
-    return min(within, key=_harm) if within else min(choices, key=lambda choice: choice.bytes_per_sample)
+    by_bytes = min(choices, key=lambda pair: pair[1].bytes_per_sample)
+    harm, choice = min(within, key=lambda pair: pair[0]) if within else by_bytes
+    return replace(choice, harm=harm)
 
 
 def coarser_codec(views: Views, base: Codec) -> Codec | None:
@@ -94,10 +99,6 @@ def stored_and_back(stored: StoredView, exact: Tensor, derived: Tensor, spec: Ca
         decoded = spec.logical(codec.decode(payload, tuple(record.shape), record.dtype, axis))
         parts.append(assembled(stored, spec.channel_axis, decoded, derived[rows].clone()))
     return torch.cat(parts), size
-
-
-def _measured(stored: StoredView, exact: Tensor, derived: Tensor, spec: CacheSpec) -> Choice:
-    return Choice(stored, stored_and_back(stored, exact, derived, spec)[1] / len(exact))
 
 
 def _stored(channels: Tensor, gains: Tensor | None, sensitivity: Tensor, spec: CacheSpec, codec: Codec) -> StoredView:
@@ -151,10 +152,6 @@ def _cost(size: int, error: float, values: int) -> float:
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
     return (one.double() * other.double()).flatten(1).sum(1)
-
-
-def _harm(choice: Choice) -> float:
-    return math.inf if choice.harm is None else choice.harm
 
 
 def _coarser(candidate: Linear, than: Codec) -> bool:

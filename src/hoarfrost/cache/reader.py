@@ -156,7 +156,7 @@ class Cache:
     ) -> Chunk:
         """Writes a record anew, from features that were computed again (`[n, C, H, W]`, as for `append`), and reads it.
 
-        The new bytes go behind the old and the journal's new line comes last, so that a crash leaves the
+        The new bytes go where no record lies and the journal's new line comes last, so that a crash leaves the
         old state. `targets` and `sample_ids` are needed only where the stored ones are damaged too; those
         given must be the same as those that the cache was built with.
 
