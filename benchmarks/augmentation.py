@@ -30,12 +30,14 @@ from augment_study.arms import ARMS
 from augment_study.cost import costs
 from augment_study.outputs import outputs
 from augment_study.page import page
-from augment_study.runner import Plan, Study
+from augment_study.runner import SUBJECTS, Plan, Study
 from augment_study.subjects import DATA, KINDS
 
 
 def read(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    """The records of today's subjects."""
+    records = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    return [record for record in records if record["subjects"] == SUBJECTS]
 
 
 def missing(records: list[dict[str, Any]], cell: tuple[str, str, int], arms: list[str], plan: Plan) -> list[str]:

@@ -17,6 +17,7 @@ Record = dict[str, Any]
 Point = tuple[str, float, float]
 """An arm, its bytes, its accuracy."""
 CONVENTIONAL, DEFAULT = "conventional freezing, live augmentation", "Hoarfrost's default"
+BASE = "1 view, whole"
 HEADER = ("way of going on", "plain, %", "augmented, %", "Δ plain", "Δ augmented", "bytes / base view", "at")
 
 PALETTE = """<style>
@@ -117,7 +118,7 @@ def front(records: Sequence[Record]) -> str | None:
             )
     axes.margins(x=0.1, y=0.1)
     axes.legend(loc="lower right", frameon=False, fontsize=8, labelcolor=INK)
-    calm(axes, x="stored bytes, as a multiple of the default's base view", y="accuracy on augmented test images, %")
+    calm(axes, x="stored bytes, as a multiple of the base view alone", y="accuracy on augmented test images, %")
     return alone(to_svg(figure, "accuracy-bytes"))
 
 
@@ -145,12 +146,12 @@ def spread(values: Sequence[float], signed: bool = False) -> str:
 
 
 def ratios(found: Iterable[Record], records: Sequence[Record]) -> list[float]:
-    """Bytes on disk as a multiple of the default's base view, seed by seed; none where an arm stores nothing.
+    """Bytes on disk as a multiple of the base view alone, seed by seed; none where an arm stores nothing.
 
-    One yardstick for all arms: measured against a base view at an arm's own number of bits, 2 bits would seem to take
-    as much as 8.
+    One yardstick for all arms, on disk too: measured against a base view at an arm's own number of bits, 2 bits would
+    seem to take as much as 8.
     """
-    base = {record["seed"]: record["base_bytes"] for record in records if record["arm"] == DEFAULT}
+    base = {record["seed"]: record["cache_bytes"] for record in records if record["arm"] == BASE}
     return [
         record["cache_bytes"] / base[record["seed"]]
         for record in found
@@ -179,6 +180,6 @@ INTRODUCTION = """# Augmentation, measured
 every way of going on continue from that same state for the other {live}. {samples:,} training images, batches of
 {batch_size}; tested on {tests:,} images as they are, and under one random flip and shift each. Δ is taken seed by seed
 against conventional freezing, where the frozen part runs on freshly augmented images in every epoch. Bytes are those on
-disk, as a multiple of the base view alone as Hoarfrost's default stores it. Mean ± sample deviation over {seeds} seeds;
+disk, as a multiple of one whole view at the bits that Hoarfrost chooses. Mean ± sample deviation over {seeds} seeds;
 in the pictures a line joins the ways that none beats at as few bytes.
 """

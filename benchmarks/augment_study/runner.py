@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +15,14 @@ from torch import Tensor, nn
 
 from hoarfrost import Freezer
 
+from . import subjects
 from .arms import Arm
 from .subjects import DATA, KINDS, Data, Kind
 
-__all__ = ["Plan", "Study"]
+__all__ = ["SUBJECTS", "Plan", "Study"]
+
+SUBJECTS = hashlib.blake2b(Path(str(subjects.__file__)).read_bytes(), digest_size=6).hexdigest()
+"""What is trained: records of other data or models than today's are not this study's."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +78,12 @@ class Study:
             **self.names,
             "arm": arm.name,
             "plan": self.plan.config,
+            "subjects": SUBJECTS,
             "accuracy": plain,
             "augmented_accuracy": augmented,
             "seconds": seconds,
             "build_seconds": freeze.get("build_seconds"),
             "cache_bytes": last["cache_bytes"],
-            "base_bytes": round(chosen["bytes_per_sample"] * len(self.data.train)) if chosen else None,
             "codec": chosen.get("codec"),
             "kl": chosen.get("kl"),
             "further": freeze.get("further"),
@@ -88,7 +94,7 @@ class Study:
     def _train(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, first: int, last: int, options: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        """Epochs first to last - 1 of one schedule: the rate falls with the cosine of all epochs' steps."""
+        """Epochs first to last - 1 of one schedule: the rate rises in the first, then falls with a cosine."""
         peak = [group["lr"] if first == 0 else group["initial_lr"] for group in optimizer.param_groups]
         for group, rate in zip(optimizer.param_groups, peak, strict=True):
             group["initial_lr"] = rate
@@ -108,7 +114,8 @@ class Study:
                 model.train()
                 for inputs, targets in freezer.batches(epoch):
                     for group in optimizer.param_groups:
-                        group["lr"] = group["initial_lr"] * 0.5 * (1 + math.cos(math.pi * step / steps))
+                        warm = min(1.0, (step + 1) / freezer.batches_per_epoch)
+                        group["lr"] = group["initial_lr"] * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
                     loss = nn.functional.cross_entropy(freezer(inputs), targets)
                     loss.backward()
                     optimizer.step()

@@ -119,6 +119,15 @@ def test_cutmix_is_exact_inside_the_box_of_a_strided_prefix() -> None:
     assert share == cells == 1 - 16 * 16 / 32**2
 
 
+def test_a_box_covers_the_cells_whose_centres_lie_in_it() -> None:
+    mix = Mix("cutmix", 0.75, (0.5, 0.25))
+    assert mix.box((32, 32)) == (8, 0, 24, 16)
+    even, overlapping = (Grid.of((32, 32), (8, 8), stride=(4, 4), offset=(at, at)) for at in (1.5, 0.0))
+    assert mix.box_on(even) == mix.box_on(Grid((32, 32), (8, 8))) == (2, 0, 6, 4)
+    assert mix.box_on(overlapping) == (2, 0, 6, 4)
+    assert mix.box_on(Grid.of((32, 32), (8, 8), stride=(4, 4), offset=(6.0, 6.0))) == (1, 0, 5, 3)
+
+
 @given(st.integers(0, 200), st.sampled_from([(7, 7), (4, 5), (1, 1), (14, 14)]))
 def test_the_labels_are_the_share_of_the_cells_that_remain(step: int, size: tuple[int, int]) -> None:
     mixing = Mixing.of(CUTMIX)
@@ -163,6 +172,11 @@ def test_soft_labels_are_blended_and_hard_ones_need_a_number_of_classes() -> Non
     soft = torch.rand(6, 4)
     assert torch.allclose(Mixing.of(v2.MixUp()).on_targets(soft, 0.25), 0.25 * soft + 0.75 * soft.roll(1, 0))
     assert Mixing.of(v2.MixUp(), num_classes=7).on_targets(LABELS, 0.5).shape == (6, 7)
+    assert Mixing.of(Mixing.of(MIXUP), num_classes=7).num_classes == Mixing.of(MIXUP, num_classes=7).num_classes == 5
+    ones = torch.nn.functional.one_hot(LABELS, 5)
+    assert torch.equal(Mixing.of(MIXUP).on_targets(ones, 0.25), Mixing.of(MIXUP).on_targets(LABELS, 0.25))
+    with pytest.raises(ArgumentError, match=r"targets are \[6, 4\], but num_classes is 5"):
+        Mixing.of(MIXUP).on_targets(soft, 0.25)
     with pytest.raises(ArgumentError, match=r"say how many classes there are: v2.MixUp\(num_classes=...\)"):
         Mixing.of(v2.MixUp()).on_targets(LABELS, 0.5)
     with pytest.raises(ArgumentError, match="a target is 3, but num_classes is 3"):

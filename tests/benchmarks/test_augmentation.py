@@ -58,10 +58,10 @@ def test_only_what_nothing_beats_at_as_few_bytes_is_on_the_front() -> None:
 
 
 def test_bytes_are_measured_by_one_yardstick() -> None:
-    default = {"seed": 0, "arm": "Hoarfrost's default", "cache_bytes": 200, "base_bytes": 100}
-    coarse = {"seed": 0, "arm": "2 views, whole, 2 bits", "cache_bytes": 120, "base_bytes": 60}
-    assert ratios([coarse], [default, coarse]) == [1.2]
-    assert ratios([{**coarse, "cache_bytes": 0}], [default]) == []
+    base = {"seed": 0, "arm": "1 view, whole", "cache_bytes": 100}
+    coarse = {"seed": 0, "arm": "2 views, whole, 2 bits", "cache_bytes": 120}
+    assert ratios([coarse], [base, coarse]) == [1.2]
+    assert ratios([{**coarse, "cache_bytes": 0}], [base]) == []
 
 
 def test_random_channels_are_as_many_and_do_not_look_at_the_sensitivity() -> None:

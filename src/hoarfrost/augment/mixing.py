@@ -6,6 +6,7 @@ After Zhang et al. 2018 (arXiv 1710.09412; on features, Verma et al. 2019, arXiv
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,9 +55,12 @@ class Mix:
         return top, left, bottom, right
 
     def box_on(self, grid: Grid) -> tuple[int, int, int, int]:
-        """The cells of a feature map that the box covers, its edges rounded to whole cells."""
-        edges = zip(self.box(grid.image_size), 2 * grid.feature_size, 2 * grid.image_size, strict=True)
-        top, left, bottom, right = (round(edge * cells / pixels) for edge, cells, pixels in edges)
+        """The cells of a feature map whose centres the box covers."""
+        cells = []
+        for edge, axis in zip(self.box(grid.image_size), (0, 1, 0, 1), strict=True):
+            first, step = grid.cells_of(axis)
+            cells.append(min(max(0, math.ceil((edge - first - 0.5) / step)), grid.feature_size[axis]))
+        top, left, bottom, right = cells
         return top, left, bottom, right
 
 
@@ -90,7 +94,7 @@ class Mixing:
             ArgumentError: another kind of transform, or two numbers of classes.
         """
         if isinstance(transform, Mixing):
-            return transform
+            return cls(transform._kinds, transform.num_classes or num_classes, transform._transform)
         kinds = [(weight, kind, alpha) for weight, kind, alpha, _ in _kinds_of(transform, 1.0)]
         named = {classes for *_, classes in _kinds_of(transform, 1.0) if classes is not None}
         if len(named) > 1:
@@ -148,24 +152,26 @@ class Mixing:
         tokens = moved.movedim(1, -1).flatten(1, 2)
         return (torch.cat([_blend(features[:, :count], share), tokens], 1) if count else tokens), share
 
-    def on_targets(self, targets: Tensor, share: float, num_classes: int | None = None) -> Tensor:
+    def on_targets(self, targets: Tensor, share: float) -> Tensor:
         """[B, classes] float: what remains of each sample's label, and what came from the one before it.
 
         Args:
-            targets: [B] class numbers, or [B, classes].
+            targets: [B] class numbers, or [B, classes]: probabilities, or 0 and 1.
             share: from `on_images` or `on_features`.
 
         Raises:
-            ArgumentError: class numbers without a number of classes, or beyond it; targets of another kind.
+            ArgumentError: class numbers without a number of classes, or beyond it; targets of another kind or width.
         """
-        if targets.ndim == 2 and targets.is_floating_point():
-            return _blend(targets, share)
+        classes = self.num_classes
+        if targets.ndim == 2:
+            if classes is not None and classes != targets.shape[1]:
+                raise ArgumentError(f"mix: targets are {list(targets.shape)}, but num_classes is {classes}")
+            return _blend(targets if targets.is_floating_point() else targets.to(torch.get_default_dtype()), share)
         if targets.ndim != 1 or targets.is_floating_point():
             raise ArgumentError(
                 f"mix: targets must be class numbers [B] or probabilities [B, classes], got {targets.dtype} "
                 f"{list(targets.shape)}"
             )
-        classes = self.num_classes if num_classes is None else num_classes
         if classes is None:
             raise ArgumentError("mix: say how many classes there are: v2.MixUp(num_classes=...)")
         outside = targets[(targets < 0) | (targets >= classes)]
