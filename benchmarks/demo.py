@@ -19,7 +19,7 @@ from rich.console import Console
 
 from hoarfrost.demo import comparison, finetuning, from_scratch, run_story
 from hoarfrost.demo.arms import Outcome
-from hoarfrost.report import Table, write_report
+from hoarfrost.report import Chapter, Table, write_report
 from hoarfrost.run import describe_machine
 
 
@@ -91,7 +91,7 @@ def main() -> None:
     changed = {name: value for name in ("epochs", "samples") if (value := getattr(options, name)) is not None}
     console = Console()
     stories = {"scratch": ("Training from scratch", from_scratch), "finetuning": ("Fine-tuning", finetuning)}
-    tables, outcomes = [], []
+    chapters = []
     for name, (title, story) in stories.items():
         if options.story not in ("both", name):
             continue
@@ -102,14 +102,12 @@ def main() -> None:
             found = run_story(f"{title}, seed {seed}", bench, arms, folder, console, shortened=name == "scratch")
             console.print(comparison(title, found).note, highlight=False)
             by_seed.append(found)
-        tables.append(summary(title, by_seed))
-        outcomes += by_seed[0]
-    text = "\n".join(markdown(table) for table in tables)
+        chapters.append(Chapter([outcome.run for outcome in by_seed[0]], [summary(title, by_seed)], title))
+    text = "\n".join(markdown(table) for chapter in chapters for table in chapter.tables)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "demo.md").write_text(text)
     (options.out / "machine.json").write_text(json.dumps(describe_machine()))
-    runs = [outcome.run for outcome in outcomes]
-    write_report(options.out / "report.html", title="The demo over several seeds", runs=runs, tables=tables)
+    write_report(options.out / "report.html", title="The demo over several seeds", chapters=chapters)
     print(text)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from .checkpoints import save_tensors
 from .errors import ArgumentError
-from .report import Run, read_records, write_report
+from .report import Chapter, Run, read_records, write_report
 
 __all__ = ["Journal", "RunFiles", "report_on", "save_model"]
 
@@ -95,4 +95,5 @@ def report_on(folders: Sequence[Path], out: Path | None = None) -> Path:
         names = [folder.name or str(folder) for folder in folders]
         title = f"{len(folders)} runs"
     target = out or (RunFiles(folders[0]).report if len(folders) == 1 else Path("report.html"))
-    return write_report(target, title=title, runs=[Run(*pair) for pair in zip(names, records, strict=True)])
+    runs = [Run(*pair) for pair in zip(names, records, strict=True)]
+    return write_report(target, title=title, chapters=[Chapter(runs)])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hoarfrost.errors import ArgumentError
-from hoarfrost.report import Run, Table, write_report
+from hoarfrost.report import Chapter, Run, Table, write_report
 
 NASTY = '<script>alert(1)</script> $x_1$ & "quoted" \\frac'
 
@@ -96,7 +96,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     table = Table("In short", ["run", "accuracy"], [["a", "71.0"], [NASTY, "70.0"]], emphasis=0)
     path = tmp_path_factory.mktemp("report") / "new" / "report.html"
     runs = [run("a"), run(NASTY), Run("empty")]
-    assert write_report(path, title=NASTY, runs=runs, tables=[table], notes=NASTY) == path
+    assert write_report(path, title=NASTY, chapters=[Chapter(runs, [table])], notes=NASTY) == path
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
     return path.read_text()
 
@@ -136,12 +136,12 @@ def test_numbers_stand_to_the_right(page: str) -> None:
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
-    first = write_report(tmp_path / "a.html", title="t", runs=[run()]).read_bytes()
-    assert write_report(tmp_path / "b.html", title="t", runs=[run()]).read_bytes() == first
+    first = write_report(tmp_path / "a.html", title="t", chapters=[Chapter([run()])]).read_bytes()
+    assert write_report(tmp_path / "b.html", title="t", chapters=[Chapter([run()])]).read_bytes() == first
 
 
 def test_a_single_run_leads_with_its_numbers(tmp_path: Path) -> None:
-    html = write_report(tmp_path / "r.html", title="t", runs=[run()]).read_text()
+    html = write_report(tmp_path / "r.html", title="t", chapters=[Chapter([run()])]).read_text()
     facts = re.search(r'<dl class="facts">(.*?)</dl>', html, flags=re.DOTALL)
     assert facts is not None
     assert "<dd>71.0 %</dd>" in facts[1]
@@ -176,15 +176,15 @@ def test_a_single_run_leads_with_its_numbers(tmp_path: Path) -> None:
     ],
 )
 def test_sparse_records_are_enough(tmp_path: Path, records: list[dict[str, Any]]) -> None:
-    html = write_report(tmp_path / "r.html", title="t", runs=[Run("sparse", records)]).read_text()
+    html = write_report(tmp_path / "r.html", title="t", chapters=[Chapter([Run("sparse", records)])]).read_text()
     assert not outline(html).open
 
 
 def test_arguments_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="at least one run or table"):
-        write_report(tmp_path / "r.html", title="t", runs=[])
+        write_report(tmp_path / "r.html", title="t", chapters=[Chapter([])])
     with pytest.raises(ArgumentError, match="names of their own, got a, a"):
-        write_report(tmp_path / "r.html", title="t", runs=[run("a"), run("a")])
+        write_report(tmp_path / "r.html", title="t", chapters=[Chapter([run("a"), run("a")])])
     with pytest.raises(ArgumentError, match="table 't': row 0 has 1 cells, the header 2"):
         Table("t", ["a", "b"], [["1"]])
     with pytest.raises(ArgumentError, match="has 1 rows, none of number 1"):

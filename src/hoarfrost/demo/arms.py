@@ -205,7 +205,7 @@ class Outcome:
             format_percent(self.accuracy),
             format_percent(self.augmented_accuracy),
             format_seconds(self.seconds),
-            ", ".join(f"{cut} {seconds:.2f}" for cut, seconds in self.epoch_seconds.items()),
+            ", ".join(f"{cut}\N{NO-BREAK SPACE}{seconds:.2f}" for cut, seconds in self.epoch_seconds.items()),
             format_count(self.flops),
             ", ".join(format_bytes(record["cache_bytes"]) for record in caches) or "–",
             ", ".join(f"{record['dense_bytes'] / record['cache_bytes']:.0f}x" for record in caches) or "–",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from ..data import default_transforms, open_data
 from ..errors import ArgumentError
 from ..examination import Examination
 from ..models import cifar_resnet, efficientnet_lite0
-from ..report import Run, Table, format_seconds, write_report
+from ..report import Chapter, Table, format_seconds, write_report
 from ..run import describe_machine
 from ..views import Views
 from .arms import HEADER, Arm, Bench, Outcome
@@ -101,8 +100,7 @@ def run_demo(out: Path, *, seed: int = 0, story: str = "both", console: Console 
         raise ArgumentError(f"the stories are scratch, finetuning and both, not {story!r}")
     console = console or Console()
     began = time.perf_counter()
-    tables: list[Table] = []
-    runs: list[Run] = []
+    chapters: list[Chapter] = []
     for name, title, make in (
         ("scratch", "Training from scratch", from_scratch),
         ("finetuning", "Fine-tuning", finetuning),
@@ -110,11 +108,10 @@ def run_demo(out: Path, *, seed: int = 0, story: str = "both", console: Console 
         if story not in ("both", name):
             continue
         found = run_story(title, *make(seed), out / name, console, shortened=name == "scratch")
-        tables.append(comparison(title, found))
-        print_table(console, tables[-1])
-        # Both stories have an arm called Hoarfrost.
-        runs += [replace(o.run, name=f"{o.run.name}, {title.lower()}") if story == "both" else o.run for o in found]
-    report = write_report(out / "report.html", title="Hoarfrost: the demo", runs=runs, tables=tables)
+        table = comparison(title, found)
+        print_table(console, table)
+        chapters.append(Chapter([outcome.run for outcome in found], [table], title))
+    report = write_report(out / "report.html", title="Hoarfrost: the demo", chapters=chapters)
     console.print(f"{format_seconds(time.perf_counter() - began)} in all; report {report}", highlight=False)
 
 

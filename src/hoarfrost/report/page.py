@@ -18,7 +18,7 @@ from hoarfrost.report.format import format_bytes, format_count, format_percent, 
 from hoarfrost.report.records import Record, Run, number
 from hoarfrost.report.style import SERIES
 
-__all__ = ["Table", "write_page", "write_report"]
+__all__ = ["Chapter", "Table", "write_page", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -58,51 +58,58 @@ class Table:
         return [_numeric(column) for column in columns]
 
 
-def write_report(
-    path: str | Path,
-    *,
-    title: str,
-    runs: Sequence[Run],
-    tables: Sequence[Table] = (),
-    notes: str | Sequence[str] = (),
-) -> Path:
+@dataclass(frozen=True)
+class Chapter:
+    """Runs that are compared with one another.
+
+    Args:
+        runs: one for `hoarfrost train`, several to compare. Accuracies in records are shares between 0 and 1.
+        tables: shown first.
+        title: stands above them, where a page has several chapters.
+
+    Raises:
+        ArgumentError: no runs and no tables, or two runs of one name.
+    """
+
+    runs: Sequence[Run]
+    tables: Sequence[Table] = ()
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        names = [run.name for run in self.runs]
+        if not self.runs and not self.tables:
+            raise ArgumentError("a report needs at least one run or table")
+        if len(set(names)) < len(names):
+            raise ArgumentError(f"runs in a report need names of their own, got {', '.join(names)}")
+
+
+def write_report(path: str | Path, *, title: str, chapters: Sequence[Chapter], notes: str | Sequence[str] = ()) -> Path:
     """Write one HTML file with tables and pictures: no network, no scripts, light and dark, printable.
 
     Args:
         path: the file; its folder is made, and the file replaced in one step.
         title: heading of the page.
-        runs: one for `hoarfrost train`, several to compare. Accuracies in records are shares between 0 and 1.
-        tables: shown first.
+        chapters: one, or several that have nothing to do with each other.
         notes: paragraphs at the end.
 
     Returns:
         The path of the file.
-
-    Raises:
-        ArgumentError: no runs and no tables, or two runs of one name.
     """
-    names = [run.name for run in runs]
-    if not runs and not tables:
-        raise ArgumentError("a report needs at least one run or table")
-    if len(set(names)) < len(names):
-        raise ArgumentError(f"runs in a report need names of their own, got {', '.join(names)}")
+    runs = [run for chapter in chapters for run in chapter.runs]
     return write_page(
         Path(path),
         "report.html.jinja",
         title=title,
         facts=_facts(runs[0]) if len(runs) == 1 else [],
         origin=_origin(runs),
-        legend=[(run.name, order % len(SERIES), order // len(SERIES) % 3) for order, run in enumerate(runs)],
-        tables=tables,
-        pictures=_pictures(runs, _emphasised(tables)),
-        bands=_safe(figures.bands(runs)),
-        details=[_detail(run) for run in runs if run.freezes or run.heals],
+        chapters=chapters,
         notes=[notes] if isinstance(notes, str) else list(notes),
     )
 
 
-def write_page(path: Path, template: str, **values: Any) -> Path:
+def write_page(path: Path, template: str, *, chapters: Sequence[Chapter], **values: Any) -> Path:
     """Fill a template of this folder and write it to `path` in one step; the path."""
+    values["chapters"] = [_shown(chapter) for chapter in chapters]
     environment = Environment(
         loader=PackageLoader("hoarfrost", "report"),
         autoescape=True,
@@ -111,6 +118,18 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
         undefined=StrictUndefined,
     )
     return _replace(path, environment.get_template(template).render(**values))
+
+
+def _shown(chapter: Chapter) -> dict[str, Any]:
+    runs = chapter.runs
+    return {
+        "title": chapter.title,
+        "tables": chapter.tables,
+        "legend": [(run.name, order % len(SERIES), order // len(SERIES) % 3) for order, run in enumerate(runs)],
+        "pictures": _pictures(runs, _emphasised(chapter.tables)),
+        "bands": _safe(figures.bands(runs)),
+        "details": [_detail(run) for run in runs if run.freezes or run.heals],
+    }
 
 
 def _pictures(runs: Sequence[Run], strong: frozenset[str]) -> list[tuple[str, Markup, str]]:

@@ -19,7 +19,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from hoarfrost.report.figures import DASHES, WIDE
 from hoarfrost.report.format import UNKNOWN, format_bytes, format_percent
-from hoarfrost.report.page import Table, write_page
+from hoarfrost.report.page import Chapter, Table, write_page
 from hoarfrost.report.style import INK, PAPER, QUIET, RAMP, SERIES, calm, new_figure, to_svg
 
 __all__ = ["sensitivity_tables", "write_sensitivity"]
@@ -77,10 +77,7 @@ def write_sensitivity(path: str | Path, found: Found) -> Path:
         top=_figure(highest),
         legend=[(name, *_look(order)) for order, name in enumerate(steps)] if len(steps) > 1 else [],
         cuts=[_cut(cut, order, steps, highest) for order, cut in enumerate(found["cuts"])],
-        tables=sensitivity_tables(found),
-        pictures=[],
-        bands=None,
-        details=[],
+        chapters=[Chapter([], sensitivity_tables(found))],
         notes=[],
     )
 
