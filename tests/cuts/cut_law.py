@@ -22,30 +22,32 @@ def assert_same(a: Any, b: Any) -> None:
         assert torch.equal(x, y) if isinstance(x, Tensor) else x == y
 
 
-def assert_law(model: nn.Module, prefix: Prefix, suffix: Suffix, x: Tensor) -> None:
-    """suffix(prefix(x)) is model(x), in eval and in train, gradients and buffers too."""
+def loss_of(output: Any) -> Tensor:
+    return torch.stack([(t.double().tanh() ** 2).sum() for t in tensors(output) if isinstance(t, Tensor)]).sum()
+
+
+def copied(example: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.clone() if isinstance(value, Tensor) else value for value in example)
+
+
+def assert_law(model: nn.Module, prefix: Prefix, suffix: Suffix, *example: Any) -> None:
+    """suffix(prefix(*example)) is model(*example), in eval and in train, gradients and buffers too."""
     reference = copy.deepcopy(model)
-    for part in (reference, prefix, suffix):
-        part.eval()
-    with torch.no_grad():
-        torch.manual_seed(7)
-        expected = reference(x.clone())
-        torch.manual_seed(7)
-        assert_same(expected, suffix(prefix(x.clone())))
-    for part in (reference, prefix, suffix):
-        part.train()
-    torch.manual_seed(7)
-    expected = reference(x.clone())
-    torch.manual_seed(7)
-    with torch.no_grad():
-        features = prefix(x.clone())
-    kept = features.clone()
-    got = suffix(features)
-    assert_same(expected, got)
-    assert torch.equal(features, kept)
-    for output in (expected, got):
-        loss = sum((t.double().tanh() ** 2).sum() for t in tensors(output) if isinstance(t, Tensor))
-        loss.backward()  # type: ignore[union-attr]
+    for training in (False, True):
+        for part in (reference, prefix, suffix):
+            part.train(training)
+        with torch.set_grad_enabled(training):
+            torch.manual_seed(7)
+            expected = reference(*copied(example))
+            torch.manual_seed(7)
+            with torch.no_grad():
+                features = prefix(*copied(example))
+            kept = [t.clone() for t in tensors(features) if isinstance(t, Tensor)]
+            got = suffix(features)
+        assert_same(expected, got)
+        assert all(map(torch.equal, kept, [t for t in tensors(features) if isinstance(t, Tensor)]))
+    loss_of(expected).backward()
+    loss_of(got).backward()
     theirs = dict(reference.named_parameters())
     for name, parameter in suffix.named_parameters():
         if name not in prefix.shared_parameters:

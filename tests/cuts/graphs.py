@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from cut_law import assert_same, tensors
+from cut_law import loss_of
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
-
-from hoarfrost.cuts import Prefix, Suffix
 
 CHANNELS, SIDE, TOKENS = 4, 4, 16
 
@@ -343,39 +341,3 @@ def learns(model: nn.Module, example: tuple[Any, ...]) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def loss_of(output: Any) -> Tensor:
-    return torch.stack([(t.double().tanh() ** 2).sum() for t in tensors(output) if isinstance(t, Tensor)]).sum()
-
-
-def copied(example: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(value.clone() if isinstance(value, Tensor) else value for value in example)
-
-
-def assert_law_of_call(model: nn.Module, prefix: Prefix, suffix: Suffix, example: tuple[Any, ...]) -> None:
-    """The law for several arguments and several tensors: outputs, features, gradients and buffers."""
-    reference = copy.deepcopy(model)
-    for training in (False, True):
-        for part in (reference, prefix, suffix):
-            part.train(training)
-        torch.manual_seed(7)
-        expected = reference(*copied(example))
-        torch.manual_seed(7)
-        with torch.no_grad():
-            features = prefix(*copied(example))
-        kept = [t.clone() for t in tensors(features) if isinstance(t, Tensor)]
-        got = suffix(features)
-        assert_same(expected, got)
-        assert all(map(torch.equal, kept, [t for t in tensors(features) if isinstance(t, Tensor)]))
-    loss_of(expected).backward()
-    loss_of(got).backward()
-    theirs = dict(reference.named_parameters())
-    for name, parameter in suffix.named_parameters():
-        if name not in prefix.shared_parameters:
-            grad = theirs[name].grad
-            assert (grad is None) == (parameter.grad is None), name
-            assert grad is None or torch.equal(grad, parameter.grad), name  # type: ignore[arg-type]
-    for name, buffer in reference.named_buffers():
-        assert torch.equal(buffer, model.get_buffer(name)), name
-    model.zero_grad(set_to_none=True)

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 import torch
-from cut_law import tensors
-from graphs import Program, Step, assert_law_of_call, copied, learns, programs
+from cut_law import assert_law, copied, tensors
+from graphs import Program, Step, learns, programs
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -280,7 +280,7 @@ def test_every_cut_that_is_offered_satisfies_the_law(program: Program, many: int
     cuts = find_cuts(model, batch, max_tensors=many)
     for cut in cuts[:: max(1, len(cuts) // 3)]:
         prefix, suffix = divide(model, cut, batch, verify=False)
-        assert_law_of_call(model, prefix, suffix, batch)
+        assert_law(model, prefix, suffix, *batch)
 
 
 @settings(bounded, max_examples=15)
