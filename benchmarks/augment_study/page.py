@@ -178,7 +178,7 @@ INTRODUCTION = """# Augmentation, measured
 
 `python benchmarks/augmentation.py` trains each model once for {freeze} of {epochs} epochs, freezes its front, and lets
 every way of going on continue from that same state for the other {live}. {samples:,} training images, batches of
-{batch_size}; tested on {tests:,} images as they are, and under one random flip and shift each. Δ is taken seed by seed
+{batch_size}, the ViT for twice as many epochs; tested on {tests:,} images as they are, and under one random flip and shift each. Δ is taken seed by seed
 against conventional freezing, where the frozen part runs on freshly augmented images in every epoch. Bytes are those on
 disk, as a multiple of one whole view at the bits that Hoarfrost chooses. Mean ± sample deviation over {seeds} seeds;
 in the pictures a line joins the ways that none beats at as few bytes.

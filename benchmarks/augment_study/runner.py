@@ -49,13 +49,14 @@ class Study:
         self.seed = seed
         self.data: Data = DATA[data](plan.samples, plan.tests, seed)
         self.kind: Kind = KINDS[model]
+        self.freeze, self.epochs = self.kind.patience * plan.freeze, self.kind.patience * plan.epochs
         self._tests = [
             (_rendered(self.data, augmented), torch.as_tensor(self.data.test.targets)) for augmented in (False, True)
         ]
         torch.manual_seed(seed)
         self._model = self.kind.build(self.data)
         self._optimizer = self.kind.optimizer(self._model.parameters())
-        self._train(self._model, self._optimizer, 0, plan.freeze, {"policy": "none"})
+        self._train(self._model, self._optimizer, 0, self.freeze, {"policy": "none"})
 
     def run(self, arm: Arm) -> dict[str, Any]:
         """One record: accuracies after the last epoch, bytes, seconds."""
@@ -68,7 +69,7 @@ class Study:
             options = {"policy": {0: self.kind.cut}, "mode": "cache", **arm.options}
         torch.manual_seed(self.seed + 1)
         began = time.perf_counter()
-        history = self._train(model, optimizer, self.plan.freeze, self.plan.epochs, options)
+        history = self._train(model, optimizer, self.freeze, self.epochs, options)
         seconds = time.perf_counter() - began
         plain, augmented = (_accuracy(model, *test) for test in self._tests)
         freeze = next((record for record in history if record["event"] == "freeze"), {})
@@ -108,7 +109,7 @@ class Study:
             seed=1_000 * self.seed + first,
             **options,
         ) as freezer:
-            steps = freezer.batches_per_epoch * self.plan.epochs
+            steps = freezer.batches_per_epoch * self.epochs
             step = freezer.batches_per_epoch * first
             for epoch in range(last - first):
                 model.train()

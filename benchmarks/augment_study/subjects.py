@@ -161,11 +161,16 @@ class SmallViT(VisionTransformer):
 
 @dataclass(frozen=True)
 class Kind:
-    """A model, where it is frozen, and how it is trained."""
+    """A model, where it is frozen, and how it is trained.
+
+    Attributes:
+        patience: the plan's epochs are multiplied by it.
+    """
 
     build: Callable[[Data], nn.Module]
     cut: str
     optimizer: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
+    patience: int = 1
 
 
 KINDS: dict[str, Kind] = {
@@ -178,5 +183,6 @@ KINDS: dict[str, Kind] = {
         SmallViT,
         "encoder.layers.encoder_layer_1",
         lambda parameters: torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.05),
+        patience=2,
     ),
 }
