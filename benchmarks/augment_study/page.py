@@ -38,7 +38,7 @@ def page(records: Sequence[Record], plan: dict[str, int], path: Path) -> None:
     mine = [record for record in records if record["plan"] == plan]
     cells = sorted({(record["data"], record["model"]) for record in mine})
     seeds = len({record["seed"] for record in mine})
-    parts = [INTRODUCTION.format(**plan, live=plan["epochs"] - plan["freeze"], seeds=seeds)]
+    parts = [INTRODUCTION.format(**plan, seeds=seeds)]
     for data, model in cells:
         here = [record for record in mine if (record["data"], record["model"]) == (data, model)]
         name = f"{path.stem}-{data}-{model}.svg"
@@ -176,10 +176,10 @@ TITLES = {
 
 INTRODUCTION = """# Augmentation, measured
 
-`python benchmarks/augmentation.py` trains each model once for {freeze} of {epochs} epochs, freezes its front, and lets
-every way of going on continue from that same state for the other {live}. {samples:,} training images, batches of
-{batch_size}, the ViT for twice as many epochs; tested on {tests:,} images as they are, and under one random flip and shift each. Δ is taken seed by seed
-against conventional freezing, where the frozen part runs on freshly augmented images in every epoch. Bytes are those on
-disk, as a multiple of one whole view at the bits that Hoarfrost chooses. Mean ± sample deviation over {seeds} seeds;
-in the pictures a line joins the ways that none beats at as few bytes.
+`python benchmarks/augmentation.py` trains each model once for {freeze} of {epochs} epochs (the ViT for twice as many),
+freezes its front, and lets every way of going on continue from that same state for the rest. {samples:,} training
+images, batches of {batch_size}; tested on {tests:,} images as they are, and under one random flip and shift each. Δ is
+taken seed by seed against conventional freezing, where the frozen part runs on freshly augmented images in every epoch.
+Bytes are those on disk, as a multiple of one whole view at the bits that Hoarfrost chooses. Mean ± sample deviation
+over {seeds} seeds; in the pictures a line joins the ways that none beats at as few bytes.
 """
