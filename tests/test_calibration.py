@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hoarfrost.calibration import Calibration, calibrate, feature_spec, pick, su
 from hoarfrost.codecs import RungMeasure
 from hoarfrost.errors import CodecError, NonFiniteError
 from hoarfrost.loading import Order
+from hoarfrost.renditions import Way
 from hoarfrost.samples import Samples
 from hoarfrost.sensitivity import channel_distance
 from hoarfrost.sources import PrefixSource, Renditions
@@ -132,8 +134,18 @@ def test_the_border_is_the_better_of_those_measured(monkeypatch: pytest.MonkeyPa
     usual = calibration()
     monkeypatch.setattr("hoarfrost.calibration.channel_distance", backwards)
     worst = calibration()
-    assert {usual.border, worst.border} == {"zeros", "replicate"}
-    assert (usual.border, usual.form) != (worst.border, worst.form)
+    assert usual.way != worst.way
+
+
+def test_what_lies_beyond_the_border_is_known_where_each_cell_sees_one_pixel() -> None:
+    front = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU())
+    model = nn.Sequential(OrderedDict(front=front, back=nn.Sequential(nn.Flatten(), nn.Linear(4 * 28 * 28, 4))))
+    nn.init.ones_(front[0].bias)
+    shifts = v2.Compose([v2.RandomCrop(28, padding=3), *NORMALISE])
+    found = calibration(model, "front", shifts, views=Views(2, base="clean"))
+    assert found.way == Way("blank", "cells")
+    assert found.sensitivity is not None
+    assert float(found.sensitivity.max()) < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -104,9 +104,7 @@ def test_a_cached_run_is_the_run_on_the_cache_in_memory(monkeypatch: pytest.Monk
     on_disk = train(resnet(), data, **options)
 
     def in_memory(self: Storage, division: Any, specs: Any, calibration: Any, source: Any) -> tuple[MemoryCache, ...]:
-        writer = MemoryCache.create(
-            None, self._fingerprint(division, specs[0], (calibration.border, calibration.form)), specs[0]
-        )
+        writer = MemoryCache.create(None, self._fingerprint(division, specs[0], calibration.way), specs[0])
         self._fill({0: writer}, division, specs, source, None)  # type: ignore[dict-item]
         cache = writer.commit()
         cache.path = self._directory

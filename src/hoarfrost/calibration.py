@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .augment import Border, Form
 from .cache import CacheSpec, StoredView
 from .choosing import Choice, choose_stored, coarser_codec, stored_and_back
 from .codecs import Codec, Exact, Ladder, RungMeasure, choose, divergence, measure_rungs
@@ -20,7 +19,7 @@ from .costs import Decision, decide, seconds_of
 from .cuts import Crossing, Cut
 from .errors import CodecError, NonFiniteError
 from .loading import Order
-from .renditions import Deriver, Renditions, grid_of
+from .renditions import WAYS, Deriver, Renditions, Way, grid_of
 from .samples import Frame, Samples
 from .sensitivity import channel_distance, channel_harm
 from .sources import PrefixSource
@@ -30,11 +29,6 @@ __all__ = ["Calibration", "calibrate"]
 
 SAMPLE_BYTES = 256 * 2**20
 """Memory for the calibration sample's features: a sixteenth of the chunks, at most four, at least one."""
-
-WAYS: tuple[tuple[Border, Form], ...] = tuple(
-    (border, form) for form in ("cells", "interpolated") for border in ("zeros", "replicate")
-)
-"""What derived features are tried with: what unknown cells get, and how cells are moved."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +52,7 @@ class Calibration:
         rungs: every rung's harm and bytes; none where the user asked to recompute.
         rung: the chosen one.
         sensitivity: [C] of the channels, or None where no view can be derived.
-        border: what derived features show where the base view has none, the better of those measured.
-        form: how derived features are moved, the better of those measured.
+        way: how features are derived, the best of those measured.
         view_bytes: of the first view, of all that crosses.
         predicted_bytes: of all views.
         prefix_seconds, read_seconds: of one epoch, in front of the suffix; reading is not measured where the user
@@ -73,8 +66,7 @@ class Calibration:
     rungs: tuple[RungMeasure, ...]
     rung: RungMeasure | None
     sensitivity: Tensor | None
-    border: Border
-    form: Form
+    way: Way
     view_bytes: int
     predicted_bytes: int
     prefix_seconds: float
@@ -155,8 +147,7 @@ def calibrate(
             rungs=(),
             rung=None,
             sensitivity=None,
-            border=WAYS[0][0],
-            form=WAYS[0][1],
+            way=Way(),
             view_bytes=0,
             predicted_bytes=0,
             prefix_seconds=order.chunks * (time.perf_counter() - began),
@@ -191,15 +182,15 @@ def calibrate(
 
     wanted = views.count if samples.pipeline.is_random and not views.feature_space_only else 1
     base_spec = feature_spec(crossings[0], features, order, codec)
-    sensitivity, (border, form) = None, WAYS[0]
+    sensitivity, way = None, Way()
     further = Choice(StoredView(codec=coarser_codec(views, codec)), rung.bytes_per_sample)
     if frame is not None and not cut.others and (wanted > 1 or views.derived) and derivable(cut, samples):
         another = _Another(features, source, cut, samples, order, renditions, event, views.base, frame)
-        sensitivity, (border, form) = another.sensitivity(features, suffix, views.metric, source.device, event)
+        sensitivity, way = another.sensitivity(features, suffix, views.metric, source.device, event)
         decoded, _ = stored_and_back(StoredView(), features, features, base_spec)
         further = choose_stored(
             another.exact,
-            another.derived(decoded, border, form),
+            another.derived(decoded, way),
             base_spec,
             sensitivity,
             views,
@@ -238,8 +229,7 @@ def calibrate(
         rungs=tuple(rungs),
         rung=rung,
         sensitivity=sensitivity,
-        border=border,
-        form=form,
+        way=way,
         view_bytes=round((rung.bytes_per_sample + others) * order.samples),
         predicted_bytes=round(
             (rung.bytes_per_sample + further.bytes_per_sample * more + others * (1 + more)) * order.samples
@@ -345,27 +335,26 @@ class _Another:
         self._draws = renditions.view(event, 0, base=base), renditions.view(event, 1)
         self._rows = [range(n, n + order.size(chunk)) for chunk, n in _begins(order, len(features))]
         self.exact = torch.cat([source.features(chunk, self._draws[1])[0] for chunk in range(len(self._rows))])
-        self._samples, self._order, self._frame = samples, order, frame
-        self._grid, self._axis = grid_of(cut, frame.rendered), cut.channel_axis
+        blank = source.blank()
+        made = {way: Deriver.of(cut, samples, order, frame, way, lambda: blank) for way in WAYS}
+        self._derivers = {way: deriver for way, deriver in made.items() if deriver is not None}
+        self._axis = cut.channel_axis
 
-    def derived(self, base: Tensor, border: Border, form: Form) -> Tensor:
+    def derived(self, base: Tensor, way: Way) -> Tensor:
         """From the base view's features, exact or decoded."""
-        if self._grid is None:
-            raise RuntimeError("features that lie on no grid cannot be derived")
-        deriver = Deriver(self._samples, self._order, self._frame, self._grid, border, form)
-        parts = [deriver.derive(base[rows.start : rows.stop], n, *self._draws) for n, rows in enumerate(self._rows)]
-        return torch.cat(parts)
+        derive = self._derivers[way].derive
+        return torch.cat([derive(base[rows.start : rows.stop], n, *self._draws) for n, rows in enumerate(self._rows)])
 
     def sensitivity(
         self, features: Tensor, suffix: nn.Module, metric: str, device: torch.device, seed: int
-    ) -> tuple[Tensor, tuple[Border, Form]]:
+    ) -> tuple[Tensor, Way]:
         """How far each channel is from what the base view gives for it, [C], and the way that is best for it."""
         axis = self._axis
-        derived = {way: self.derived(features, *way) for way in WAYS}
+        derived = {way: self.derived(features, way) for way in self._derivers}
         # Harm takes many passes of the suffix: it is measured of the way that will be shown.
         choosing = "energy" if metric == "harm" else metric
-        found = {way: channel_distance(self.exact, derived[way], choosing, axis) for way in WAYS}
-        best = min(WAYS, key=lambda way: float(found[way].mean()))
+        found = {way: channel_distance(self.exact, shown, choosing, axis) for way, shown in derived.items()}
+        best = min(found, key=lambda way: float(found[way].mean()))
         if metric != "harm":
             return found[best], best
         return channel_harm(suffix, self.exact.to(device), derived[best].to(device), axis, seed=seed), best

@@ -251,7 +251,7 @@ class Feeder:
             views=views,
             event=division.event,
             renditions=self.renditions,
-            deriver=self._storage.deriver(division.cut, *way_of(cache)),
+            deriver=self._storage.deriver(division.cut, way_of(cache), prefix),
             healer=prefix,
             on_heal=lambda chunk, view, reason: self._say(
                 {"event": "heal", "chunk": chunk, "view": view, "reason": reason}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from .augment import Border, Draw
+from .augment import Draw
 from .cache import CacheSpec, StoredView
 from .calibration import Calibration, calibrate, derivable, pick
 from .choosing import choose_stored
@@ -74,7 +74,7 @@ class CutSensitivity:
     sensitivity: Tensor | None
     reason: str | None
     steps: Mapping[str, Tensor]
-    border: Border | None
+    border: str | None
     rung: RungMeasure
     further: tuple[StoredShare, ...]
 
@@ -300,7 +300,7 @@ def _examine(
         sensitivity=sensitivity,
         reason=_why_nothing_is_derived(cut, images),
         steps={name: values for name, values in alone.items() if values is not None},
-        border=None if sensitivity is None else statistics.mode(found.border for found in measured),
+        border=None if sensitivity is None else statistics.mode(found.way.border for found in measured),
         rung=rung,
         further=tuple(_stored(selection, sensitivity, base, spec, rung) for selection in selections),
     )

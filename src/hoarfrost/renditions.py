@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from .loading import Order
 from .samples import Frame, Samples
 from .seeds import mix
 
-__all__ = ["Deriver", "Renditions", "assembled", "dense", "grid_of", "to_store"]
+__all__ = ["WAYS", "Deriver", "Renditions", "Way", "assembled", "dense", "grid_of", "to_store"]
 
 
 class Renditions:
@@ -75,6 +77,24 @@ def grid_of(cut: Cut, image_size: tuple[int, int]) -> Grid | None:
 
 
 @dataclass(frozen=True)
+class Way:
+    """How features of another rendition are derived.
+
+    Attributes:
+        border: what cells get that are not known: "zeros", "replicate" (the nearest cell), or "blank": the features of
+            what the transform shows beyond an image's borders.
+        form: whether whole cells are moved, or cells are interpolated.
+    """
+
+    border: Literal["zeros", "replicate", "blank"] = "zeros"
+    form: Form = "cells"
+
+
+WAYS = tuple(Way(border, form) for form in ("cells", "interpolated") for border in ("zeros", "replicate", "blank"))
+"""What is tried at a freeze."""
+
+
+@dataclass(frozen=True)
 class Deriver:
     """Features of one rendition of a chunk from those of another, in feature space.
 
@@ -90,6 +110,27 @@ class Deriver:
     grid: Grid
     border: Border
     form: Form = "cells"
+
+    @classmethod
+    def of(
+        cls,
+        cut: Cut,
+        samples: Samples,
+        order: Order,
+        frame: Frame | None,
+        way: Way,
+        blank: Callable[[], Tensor | None],
+    ) -> Deriver | None:
+        """None where features or images allow none, or where there is nothing `blank`.
+
+        Args:
+            blank: gives the features that cells get in that way.
+        """
+        grid = None if frame is None else grid_of(cut, frame.rendered)
+        border: Border | None = blank() if way.border == "blank" else way.border
+        if frame is None or grid is None or border is None:
+            return None
+        return cls(samples, order, frame, grid, border, way.form)
 
     def derive(self, features: Tensor, chunk: int, source: Draw, target: Draw) -> Tensor:
         """[n, ...] of a chunk's samples as `target` shows them, from what they are under `source`."""

@@ -113,6 +113,11 @@ class Samples:
         items, targets = self.read(ids.tolist())
         return self.pipeline.render(items, ids, draw), targets
 
+    def blank(self) -> Tensor | None:
+        """[1, C, H, W], what the transform shows beyond an image's borders; None where it shows nothing there."""
+        items, _ = self.read([0])
+        return self.pipeline.blank(items[0])
+
     def frame(self, images: Tensor) -> Frame | None:
         """The sizes behind rendered images [B, C, H, W]; None for what is no image, or for raw sizes that differ."""
         if images.dim() != 4 or len(self._raw_sizes) != 1:

@@ -85,6 +85,11 @@ class PrefixSource:
         images, targets = self.samples.images(self.order.members(chunk), draw)
         return self.run(images), targets
 
+    def blank(self) -> Tensor | None:
+        """Features [...] of what the transform shows beyond an image's borders; None where it shows nothing there."""
+        image = self.samples.blank()
+        return None if image is None else self.run(image)[self.tensor][0]
+
     def run(self, images: Tensor) -> tuple[Tensor, ...]:
         """All that crosses, each [n, ...], of images [n, C, H, W]: on the CPU, in the prefix's own memory format."""
         with torch.no_grad():

@@ -12,13 +12,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .augment import Border, Form
 from .cache import Cache, CacheSpec, CacheWriter, Fingerprint, hash_tensors
 from .calibration import Calibration
 from .cuts import Cut
 from .errors import BudgetError, CacheDirectoryError, CorruptChunkError, StaleCacheError
 from .loading import Order
-from .renditions import Deriver, Renditions, dense, grid_of, to_store
+from .renditions import Deriver, Renditions, Way, dense, to_store
 from .samples import Frame, Samples
 from .sources import PrefixSource
 from .views import Views
@@ -81,12 +80,9 @@ class Storage:
         """Whether a cache that is being read is no longer on disk."""
         return not all(cache.path.is_dir() for cache in self.caches)
 
-    def deriver(self, cut: Cut, border: Border, form: Form) -> Deriver | None:
+    def deriver(self, cut: Cut, way: Way, source: PrefixSource) -> Deriver | None:
         """What makes features of one rendition from another's; None where features or images allow none."""
-        grid = None if self._frame is None else grid_of(cut, self._frame.rendered)
-        if self._frame is None or grid is None:
-            return None
-        return Deriver(self._samples, self._order, self._frame, grid, border, form)
+        return Deriver.of(cut, self._samples, self._order, self._frame, way, source.blank)
 
     def set_aside(self) -> None:
         """The caches belong to a shallower cut from now on; `drop_previous` removes them."""
@@ -181,7 +177,7 @@ class Storage:
         shares = self._shares(calibration)
         try:
             for tensor, spec in enumerate(specs):
-                fingerprint = self._fingerprint(division, spec, (calibration.border, calibration.form), tensor)
+                fingerprint = self._fingerprint(division, spec, calibration.way, tensor)
                 try:
                     standing[tensor] = Cache.open(self._directory / fingerprint.key, fingerprint)
                     continue
@@ -191,9 +187,8 @@ class Storage:
                     warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
                 writers[tensor] = Cache.create(self._directory, fingerprint, spec, budget_bytes=shares[tensor])
             if writers:
-                self._fill(
-                    writers, division, specs, source, self.deriver(division.cut, calibration.border, calibration.form)
-                )
+                deriver = self.deriver(division.cut, calibration.way, source)
+                self._fill(writers, division, specs, source, deriver)
             # One after the other: a crash in between leaves whole caches, and the build of the others goes on.
             whole = self._views.record == "ahead"
             return tuple(standing[n] if n in standing else writers[n].commit(whole=whole) for n in range(len(specs)))
@@ -262,9 +257,7 @@ class Storage:
                 while pending:
                     pending.pop(0).result()
 
-    def _fingerprint(
-        self, division: Division, spec: CacheSpec, way: tuple[Border, Form], tensor: int = 0
-    ) -> Fingerprint:
+    def _fingerprint(self, division: Division, spec: CacheSpec, way: Way, tensor: int = 0) -> Fingerprint:
         crossing = division.cut.tensors[tensor]
         which = {"tensor": {"source": str(crossing.source), "number": crossing.number}} if tensor else {}
         return Fingerprint(
@@ -279,8 +272,8 @@ class Storage:
                 "views": {
                     "event": division.event if self._samples.pipeline.is_random else 0,
                     "base": self._views.base,
-                    "border": way[0],
-                    "form": way[1],
+                    "border": way.border,
+                    "form": way.form,
                     "stored": [view.to_config() for view in spec.stored],
                 },
                 "codec": spec.codec.to_config(),
@@ -294,7 +287,7 @@ class Storage:
         )
 
 
-def way_of(cache: Cache) -> tuple[Border, Form]:
-    """How the cache's derived views are made: what they show where the base view has nothing, and how cells move."""
+def way_of(cache: Cache) -> Way:
+    """How the cache's derived views are made."""
     views = cache.fingerprint.fields["views"]
-    return views["border"], views["form"]
+    return Way(views["border"], views["form"])

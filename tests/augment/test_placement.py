@@ -146,6 +146,23 @@ def test_a_border_can_be_a_value_for_each_channel() -> None:
     assert torch.equal(moved, torch.where(unknown, values.view(1, 3, 1, 1), features))
 
 
+def test_a_border_can_be_the_features_of_a_sample_each_cell_in_its_own_place() -> None:
+    features, blank = torch.randn(6, 4, 7, 5, generator=generator()), torch.randn(4, 7, 5, generator=generator())
+    source, target, grid = random_placement(6, 9, 0), random_placement(6, 9, 5), Grid((28, 20), (7, 5))
+    known = derive(torch.ones_like(features), source, target, grid)
+    assert 0 < float(known.mean()) < 1
+    wanted = torch.where(known.bool(), derive(features, source, target, grid), blank)
+    assert torch.equal(derive(features, source, target, grid, blank), wanted)
+    last = features.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(derive(last, source, target, grid, blank), wanted)
+    turned = Grid((28, 20), (7, 5), "NHWC")
+    moved = derive(features.movedim(1, -1), source, target, turned, blank.movedim(0, -1))
+    assert torch.equal(moved.movedim(-1, 1), wanted)
+    tokens, lone = (torch.cat([t.new_full((len(t), 2, 4), 9.0), t.flatten(2).mT], 1) for t in (features, blank[None]))
+    moved = derive(tokens, source, target, Grid((28, 20), (7, 5), "tokens", prefix_tokens=2), lone[0])
+    assert torch.equal(moved, torch.cat([tokens[:, :2], wanted.flatten(2).mT], 1))
+
+
 @pytest.mark.parametrize(("shift", "cells"), [(4, 1), (5, 1), (7, 2), (-4, -1), (1, 0)])
 def test_shifts_round_to_the_nearest_cell(shift: int, cells: int) -> None:
     features = torch.arange(1.0, 8.0).view(1, 1, 1, 7)
@@ -245,9 +262,11 @@ def test_errors_name_what_does_not_fit() -> None:
         derive(features, one, one, Grid((28, 28), (8, 8)))
     with pytest.raises(ArgumentError, match=r"must be \[N, 50, D\] .* supported are feature maps"):
         derive(features, one, one, Grid((28, 28), (7, 7), "tokens", 1))
-    with pytest.raises(ArgumentError, match=r'border must be "zeros", "replicate" or a tensor \[C\], got .wrap.'):
+    with pytest.raises(ArgumentError, match=r'border must be "zeros", "replicate" or a tensor, got .wrap.'):
         derive(features, one, one, Grid((28, 28), (7, 7)), "wrap")  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match=r"border must hold one value a channel, \[3\], got \[2\]"):
+    with pytest.raises(
+        ArgumentError, match=r"one value a channel, \[3\], or one sample.s features, \[3, 7, 7\], got \[2\]"
+    ):
         derive(features, one, one, Grid((28, 28), (7, 7)), torch.zeros(2))
     with pytest.raises(ArgumentError, match=r"feature_size must be \(height, width\), both at least 1, got \(0, 7\)"):
         Grid((28, 28), (0, 7))

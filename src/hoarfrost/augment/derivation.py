@@ -46,8 +46,9 @@ def derive(
         target: where the wanted views lie, n rows.
         grid: how the cells lie over the image; both views have this grid.
         border: what unknown cells get: "zeros", "replicate" (the nearest cell of the source; 0 for what was erased, or
-            cut off earlier, in one of both views), or a tensor [C], such as the features of an image that is nothing
-            but padding (`Pipeline.blank`). Which is best depends on the network and the depth: measure.
+            cut off earlier, in one of both views), or a tensor: a value for each channel [C], or one sample's features
+            [C, h, w], of which each gets the cell in its own place, such as those of an image that is nothing but
+            padding (`Pipeline.blank`). Which is best depends on the network and the depth: measure.
         form: "cells" moves whole cells, taken as tiles of the image; "interpolated" blends the neighbours of where a
             cell lies, by the grid's own `pixels` where it has them. Which is better has to be measured, too.
 
@@ -75,7 +76,7 @@ def move_cells(
     """Features of the size `feature_size`, at the grid's distances, of the views `target` (see `derive`)."""
     if form not in ("cells", "interpolated"):
         raise ArgumentError(f'derive: form must be "cells" or "interpolated", got {form!r}')
-    _check(features, grid, border)
+    _check(features, grid, feature_size, border)
     move = target.relative_to(source)
     cells = (_nearest if form == "cells" else _neighbours)(move, grid, feature_size)
     hidden = _hidden(source, target, move, grid, cells, form) if source.is_limited or target.is_limited else None
@@ -94,7 +95,7 @@ def move_cells(
         moved = _gathered(features, index[..., 0], feature_size)
         if unknown is not None:
             sample, cell = unknown.to(moved.device).nonzero(as_tuple=True)
-            moved.flatten(2)[sample, :, cell] = border.to(moved) if isinstance(border, Tensor) else moved.new_zeros(1)
+            moved.flatten(2)[sample, :, cell] = _filling(border, grid, cell, moved)
         return moved
     # Maps become rows and maps again some samples at a time, so that these copies stay in the processor's cache.
     moved = features.new_empty(*features.shape[:2], *feature_size)
@@ -265,8 +266,16 @@ def _rows_moved(
         cells = cells if rows.is_floating_point() else cells.round().to(rows.dtype)
     if unknown is not None:
         which = unknown.flatten().nonzero()[:, 0].to(device)
-        cells[which] = border.to(cells) if isinstance(border, Tensor) else cells.new_zeros(1)
+        cells[which] = _filling(border, grid, which % unknown.shape[1], cells)
     return grid.features(cells, n, feature_size)
+
+
+def _filling(border: Border, grid: Grid, cells: Tensor, like: Tensor) -> Tensor:
+    """What the unknown among a sample's cells [k] get: [k, C], or what broadcasts to it."""
+    if not isinstance(border, Tensor):
+        return like.new_zeros(1)
+    border = border.to(like)
+    return border if border.ndim == 1 else grid.rows(border[None])[cells]
 
 
 def _behind(
@@ -286,11 +295,19 @@ def _behind(
     return index, weight, unknown
 
 
-def _check(features: Tensor, grid: Grid, border: Border) -> None:
-    channels = features.shape[1 if grid.layout == "NCHW" else -1] if features.ndim > 1 else 0
+def _check(features: Tensor, grid: Grid, feature_size: tuple[int, int], border: Border) -> None:
     if isinstance(border, Tensor):
-        if border.shape != (channels,):
-            raise ArgumentError(f"derive: border must hold one value a channel, [{channels}], got {list(border.shape)}")
+        channels, size = features.shape[1 if grid.layout == "NCHW" else -1] if features.ndim > 1 else 0, feature_size
+        sample = {
+            "NCHW": (channels, *size),
+            "NHWC": (*size, channels),
+            "tokens": (grid.prefix_tokens + size[0] * size[1], channels),
+        }[grid.layout]
+        if border.shape not in ((channels,), sample):
+            raise ArgumentError(
+                f"derive: border must hold one value a channel, [{channels}], "
+                f"or one sample's features, {list(sample)}, got {list(border.shape)}"
+            )
     elif border not in ("zeros", "replicate"):
-        raise ArgumentError(f'derive: border must be "zeros", "replicate" or a tensor [C], got {border!r}')
+        raise ArgumentError(f'derive: border must be "zeros", "replicate" or a tensor, got {border!r}')
     grid.check(features)

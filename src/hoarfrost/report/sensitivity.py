@@ -41,7 +41,11 @@ METRICS = {
 CASING = [withStroke(linewidth=2.8, foreground=PAPER)]
 """Lines keep apart from dark bars."""
 
-BORDERS = {"zeros": "zero", "replicate": "the nearest cell's value"}
+BORDERS = {
+    "zeros": "zero",
+    "replicate": "the nearest cell's value",
+    "blank": "what the model makes of what lies beyond an image's borders",
+}
 
 
 def sensitivity_tables(found: Found) -> tuple[Table, Table]:
