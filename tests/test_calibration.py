@@ -10,12 +10,11 @@ from torchvision.transforms import v2
 
 from hoarfrost import Exact, Half, Ladder, Linear, Selection, Views, divide, find_cut, find_cuts
 from hoarfrost.calibration import Calibration, calibrate, feature_spec, pick, suffix_in_eval
-from hoarfrost.codecs import RungMeasure
+from hoarfrost.codecs import RungMeasure, divergence
 from hoarfrost.errors import CodecError, NonFiniteError
 from hoarfrost.loading import Order
-from hoarfrost.renditions import Way
+from hoarfrost.renditions import WAYS, Way
 from hoarfrost.samples import Samples
-from hoarfrost.sensitivity import channel_distance
 from hoarfrost.sources import PrefixSource, Renditions
 from training_runs import NORMALISE, PLAIN, RANDOM, images, resnet, vit
 
@@ -127,14 +126,19 @@ def test_a_flip_alone_leaves_a_symmetric_prefix_without_sensitivity() -> None:
     assert float(found.sensitivity.max()) < 1e-5
 
 
-def test_the_border_is_the_better_of_those_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    def backwards(exact: torch.Tensor, derived: torch.Tensor, metric: str, axis: int) -> torch.Tensor:
-        return -channel_distance(exact, derived, metric, axis)  # type: ignore[arg-type]
+def test_the_way_of_deriving_is_the_one_that_harms_the_outputs_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    harms: list[float] = []
 
-    usual = calibration()
-    monkeypatch.setattr("hoarfrost.calibration.channel_distance", backwards)
-    worst = calibration()
-    assert usual.way != worst.way
+    def watched(*given: Any) -> float:
+        harms.append(divergence(*given))
+        return harms[-1]
+
+    monkeypatch.setattr("hoarfrost.calibration.divergence", watched)
+    found = calibration()
+    assert len(harms) == len(WAYS)
+    assert found.way == WAYS[harms.index(min(harms))]
+    monkeypatch.setattr("hoarfrost.calibration.divergence", lambda *given: -divergence(*given))
+    assert calibration().way == WAYS[harms.index(max(harms))]
 
 
 def test_what_lies_beyond_the_border_is_known_where_each_cell_sees_one_pixel() -> None:

@@ -18,7 +18,7 @@ from hoarfrost.cache import CacheSpec, StoredView
 from hoarfrost.choosing import stored_and_back
 from hoarfrost.codecs import divergence
 from hoarfrost.models import efficientnet_lite0
-from hoarfrost.renditions import grid_of
+from hoarfrost.renditions import WAYS, grid_of
 from hoarfrost.sensitivity import Selection, channel_distance, channel_harm
 
 from .subjects import PHOTOS
@@ -56,7 +56,19 @@ def outputs() -> Iterator[dict[str, Any]]:
             assert grid is not None
             spec = CacheSpec(COUNT, COUNT, cut.shape, exact.dtype, 1, False, Linear(BASE_BITS))
             decoded, base_bytes = stored_and_back(StoredView(), base, base, spec)
-            derived = derive(decoded, *places, grid, "replicate")
+            with torch.no_grad():
+                blank = None if (image := pipeline.blank(items[0])) is None else prefix(image)[0]
+            moved: dict[str, Tensor] = {}
+            for how in WAYS:
+                border = blank if how.border == "blank" else how.border
+                if border is not None:
+                    moved[f"{how.border}, {how.form}"] = derive(decoded, *places, grid, border, how.form)
+            harms = {name: divergence(suffix, exact, shown) for name, shown in moved.items()}
+            for name, kl in harms.items():
+                way = f"all derived: {name}"
+                yield {"augmentation": kind, "cut": label, "way": way, "bytes": 0.0, "kl": round(kl, 4)}
+            # As at a freeze.
+            derived = moved[min(harms, key=lambda name: harms[name])]
             for way, stored in ways(exact, derived, suffix):
                 shown, size = (derived, 0) if stored is None else stored_and_back(stored, exact, derived, spec)
                 yield {

@@ -186,7 +186,8 @@ def calibrate(
     further = Choice(StoredView(codec=coarser_codec(views, codec)), rung.bytes_per_sample)
     if frame is not None and not cut.others and (wanted > 1 or views.derived) and derivable(cut, samples):
         another = _Another(features, source, cut, samples, order, renditions, event, views.base, frame)
-        sensitivity, way = another.sensitivity(features, suffix, views.metric, source.device, event)
+        way = another.best(features, evaluated, source.device)
+        sensitivity = another.sensitivity(features, way, suffix, views.metric, source.device, event)
         decoded, _ = stored_and_back(StoredView(), features, features, base_spec)
         further = choose_stored(
             another.exact,
@@ -345,19 +346,21 @@ class _Another:
         derive = self._derivers[way].derive
         return torch.cat([derive(base[rows.start : rows.stop], n, *self._draws) for n, rows in enumerate(self._rows)])
 
+    def best(self, base: Tensor, suffix: Callable[[Any], Tensor], device: torch.device) -> Way:
+        """The way whose features let the suffix's outputs diverge least from those on the exact ones.
+
+        Not the one whose features are nearest: measured, blended cells are nearer and three times as harmful.
+        """
+        return min(self._derivers, key=lambda way: divergence(suffix, self.exact, self.derived(base, way), device))
+
     def sensitivity(
-        self, features: Tensor, suffix: nn.Module, metric: str, device: torch.device, seed: int
-    ) -> tuple[Tensor, Way]:
-        """How far each channel is from what the base view gives for it, [C], and the way that is best for it."""
-        axis = self._axis
-        derived = {way: self.derived(features, way) for way in self._derivers}
-        # Harm takes many passes of the suffix: it is measured of the way that will be shown.
-        choosing = "energy" if metric == "harm" else metric
-        found = {way: channel_distance(self.exact, shown, choosing, axis) for way, shown in derived.items()}
-        best = min(found, key=lambda way: float(found[way].mean()))
-        if metric != "harm":
-            return found[best], best
-        return channel_harm(suffix, self.exact.to(device), derived[best].to(device), axis, seed=seed), best
+        self, base: Tensor, way: Way, suffix: nn.Module, metric: str, device: torch.device, seed: int
+    ) -> Tensor:
+        """How far each channel is from what the base view gives for it, [C]."""
+        derived = self.derived(base, way)
+        if metric == "harm":
+            return channel_harm(suffix, self.exact.to(device), derived.to(device), self._axis, seed=seed)
+        return channel_distance(self.exact, derived, metric, self._axis)
 
 
 def _begins(order: Order, rows: int) -> Iterator[tuple[int, int]]:
