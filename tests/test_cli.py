@@ -130,6 +130,13 @@ def test_pruning_removes_what_is_abandoned_and_no_more(stored: Path) -> None:
     assert list_caches(stored) == []
 
 
+def test_pruning_leaves_a_finished_cache_that_is_damaged(stored: Path) -> None:
+    (ready,) = [info for info in list_caches(stored) if info.state == "ready"]
+    (ready.path / "manifest.json").write_text("{")
+    assert "1 removed" in hoarfrost("cache", "prune", stored).output
+    assert [(info.key, info.state) for info in list_caches(stored)] == [(ready.key, "damaged")]
+
+
 def test_pruning_leaves_what_is_being_written(stored: Path) -> None:
     (building,) = [info for info in list_caches(stored) if info.state == "building"]
     with CacheLock(stored, building.key):

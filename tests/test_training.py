@@ -124,6 +124,14 @@ def test_a_checkpoint_of_another_run_is_refused(options: dict[str, Any], words: 
         fitted(tmp_path, resume=True, **options)
 
 
+def test_a_checkpoint_of_another_version_is_refused_by_what_it_lacks(tmp_path: Path) -> None:
+    fitted(tmp_path, stop=stopping_after(2))
+    saved = load_tree(tmp_path / "checkpoint")
+    save_tree(tmp_path / "checkpoint", {name: part for name, part in saved.items() if name != "optimizer_class"})
+    with pytest.raises(CheckpointError, match="made by another version of Hoarfrost: it lacks optimizer_class; go on"):
+        fitted(tmp_path, resume=True)
+
+
 def test_there_has_to_be_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         fitted(tmp_path, resume=True)

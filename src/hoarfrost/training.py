@@ -217,6 +217,10 @@ class Tally:
         return {"loss": self.loss / max(1, self.seen), "accuracy": self.right / max(1, self.seen)}
 
 
+SAVED = ["epochs", "epoch", "step", "tally", "model", "optimizer_class", "optimizer", "schedule", "freezer", "random"]
+"""What a checkpoint holds."""
+
+
 def _resume(
     checkpoint: Path | None, freezer: Freezer, optimizer: torch.optim.Optimizer, schedule: Any, epochs: int
 ) -> tuple[int, int, Tally]:
@@ -224,6 +228,11 @@ def _resume(
     if checkpoint is None:
         raise CheckpointError("resume needs to know the checkpoint's path")
     saved = load_tree(checkpoint)
+    if lacking := [name for name in SAVED if name not in saved]:
+        raise CheckpointError(
+            f"the checkpoint {checkpoint} was made by another version of Hoarfrost: it lacks {', '.join(lacking)}; "
+            "go on with that version, or begin again"
+        )
     if saved["epochs"] != epochs:
         raise CheckpointError(
             f"the checkpoint {checkpoint} belongs to a run of {saved['epochs']} epochs, this one has {epochs}: "

@@ -27,8 +27,7 @@ __all__ = ["CacheInfo", "list_caches", "prune"]
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """One cache in a directory. `state`: `ready`, `building` (interrupted or under way) or `damaged` (its
-    manifest
+    """One cache in a directory. `state`: `ready`, `building` (interrupted or under way) or `damaged` (its manifest
     cannot be read, and `manifest` is None)."""
 
     path: Path
@@ -37,6 +36,11 @@ class CacheInfo:
     nbytes: int
     modified: float
     manifest: Manifest | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was committed, in whatever state it is now."""
+        return self.path.name == self.key
 
 
 def list_caches(directory: str | os.PathLike[str]) -> list[CacheInfo]:
@@ -55,7 +59,8 @@ def prune(
     directory: str | os.PathLike[str], keep: Iterable[Fingerprint | str] = (), *, abandoned_only: bool = False
 ) -> list[Path]:
     """Removes all caches and interrupted builds but those in `keep` (fingerprints, digests or keys) and
-    those that someone is writing to; the paths that were removed. With `abandoned_only`, finished caches stay.
+    those that someone is writing to; the paths that were removed. With `abandoned_only`, finished caches stay, damaged
+    ones too.
 
     Raises:
         CacheDirectoryError: there is no such directory, or something cannot be removed.
@@ -64,7 +69,7 @@ def prune(
     kept = {k.key if isinstance(k, Fingerprint) else k[:16] for k in keep}
     removed = []
     for info in list_caches(root):
-        if info.key in kept or (abandoned_only and info.state == "ready"):
+        if info.key in kept or (abandoned_only and info.finished):
             continue
         if foreign_file(info.path) is not None:
             continue
