@@ -60,6 +60,7 @@ def _arms() -> list[Arm]:
         Arm(f"{count} view{'s' * (count > 1)}, whole", "views", options=views(count=count, channels=WHOLE))
         for count in (1, 2, 4, 8)
     ]
+    arms.append(Arm("2 views, whole, the first clean", "views", options=views(count=2, channels=WHOLE, base="clean")))
     for share in (0.0, 0.1, 0.25, 0.5):
         for metric in ("cosine", "energy", "harm") if share == 0.25 else ("cosine", "harm"):
             if share or metric == "cosine":
