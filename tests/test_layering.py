@@ -28,6 +28,7 @@ LEVELS = {
     "views": 3,
     "samples": 3,
     "loading": 3,
+    "room": 1,
     "renditions": 4,
     "choosing": 5,
     "sources": 5,

@@ -71,3 +71,9 @@ def test_sizes(text: str, bytes_: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ArgumentError, match="is no size; write 500MB, 2GiB"):
         parse_bytes(text)
+
+
+def test_an_order_for_a_full_disk_is_checked_when_it_is_told() -> None:
+    assert RunConfig(over_budget="rung,views").over_budget == "rung,views"
+    with pytest.raises(ArgumentError, match="there is no 'luck'"):
+        RunConfig(over_budget="luck")

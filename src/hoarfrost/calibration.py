@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .cache import CacheSpec, StoredView
-from .choosing import Choice, choose_stored, coarser_codec, stored_and_back
+from .choosing import Choice, choose_stored, coarser_codec, is_coarser, stored_and_back
 from .codecs import Codec, Exact, Ladder, RungMeasure, choose, divergence, measure_rungs
 from .codecs.features import find_non_finite
 from .costs import Decision, decide, seconds_of
@@ -38,6 +38,15 @@ class Beside:
     spec: CacheSpec
     rung: RungMeasure | None
     bytes_per_sample: float
+    rungs: tuple[RungMeasure, ...] = ()
+
+    def at(self, views: int, index: int) -> Beside:
+        """With so many views, at rung `index` or its own, whichever is stronger."""
+        spec = replace(self.spec, stored=self.spec.stored[:views])
+        if self.rung is None or index <= self.rung.index or self.rungs[index].refused is not None:
+            return replace(self, spec=spec)
+        rung = self.rungs[index]
+        return replace(self, spec=replace(spec, codec=rung.codec), rung=rung, bytes_per_sample=rung.bytes_per_sample)
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,38 @@ class Calibration:
     @property
     def codec(self) -> Codec:
         return self.spec.codec
+
+    @property
+    def stronger(self) -> tuple[RungMeasure, ...]:
+        """The chosen rung, and those above it that take the features."""
+        chosen = self.rung
+        if chosen is None:
+            return ()
+        return tuple(rung for rung in self.rungs if rung.index >= chosen.index and rung.refused is None)
+
+    def at(self, views: int, rung: RungMeasure) -> Calibration:
+        """The same with fewer views or at another rung, and the bytes that the sample predicts for it."""
+        if self.rung is None:
+            raise RuntimeError("what is recomputed has no rung")
+        further, now = self.further, rung.bytes_per_sample
+        if further.stored.codec is None:
+            further = replace(further, bytes_per_sample=further.bytes_per_sample * now / self.rung.bytes_per_sample)
+        elif not is_coarser(further.stored.codec, rung.codec):
+            further = replace(further, stored=replace(further.stored, codec=None))
+        if rung is not self.rung:
+            further = replace(further, harm=None)  # it was measured at the other rung
+        beside = tuple(other.at(views, rung.index) for other in self.beside)
+        others, samples = sum(other.bytes_per_sample for other in beside), self.spec.samples
+        stored = (StoredView(), *[further.stored] * (views - 1))
+        return replace(
+            self,
+            spec=replace(self.spec, codec=rung.codec, stored=stored),
+            beside=beside,
+            further=further,
+            rung=rung,
+            view_bytes=round((now + others) * samples),
+            predicted_bytes=round((now + further.bytes_per_sample * (views - 1) + others * views) * samples),
+        )
 
 
 def feature_spec(
@@ -218,6 +259,7 @@ def calibrate(
             feature_spec(crossings[number], sample[number], order, codecs[number], (StoredView(),) * (1 + more)),
             picked.get(number),
             picked[number].bytes_per_sample if number in picked else coded[number][2] / len(first),
+            tuple(measured.get(number, ())),
         )
         for number in range(1, len(sample))
     )

@@ -14,7 +14,7 @@ from .codecs import Codec, Linear
 from .renditions import assembled, to_store
 from .views import Views
 
-__all__ = ["Choice", "choose_stored", "coarser_codec", "stored_and_back"]
+__all__ = ["Choice", "choose_stored", "coarser_codec", "is_coarser", "stored_and_back"]
 
 WHOLE_FROM = 0.75
 """A view of which more than this share is sensitive is stored whole: deriving the rest would save too little."""
@@ -64,7 +64,7 @@ def choose_stored(
         gains = _Coded(exact, derived, spec, codec).gains if views.residual else None
         stored = _stored(channels, gains, sensitivity, spec, codec)
         return Choice(stored, stored_and_back(stored, exact, derived, spec)[1] / len(exact))
-    coarser = [] if views.bits is not None else [Linear(b) for b in BITS if _coarser(Linear(b), spec.codec)]
+    coarser = [] if views.bits is not None else [Linear(b) for b in BITS if is_coarser(Linear(b), spec.codec)]
     choices = []
     for candidate in (codec, *coarser):
         coded = _Coded(exact, derived, spec, candidate)
@@ -84,7 +84,7 @@ def choose_stored(
 def coarser_codec(views: Views, base: Codec) -> Codec | None:
     """The codec that was asked for further views; None where it is none, or not coarser than the base view's."""
     asked = None if views.bits is None else Linear(views.bits)
-    return asked if asked is not None and _coarser(asked, base) else None
+    return asked if asked is not None and is_coarser(asked, base) else None
 
 
 def stored_and_back(stored: StoredView, exact: Tensor, derived: Tensor, spec: CacheSpec) -> tuple[Tensor, int]:
@@ -154,5 +154,6 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
     return (one.double() * other.double()).flatten(1).sum(1)
 
 
-def _coarser(candidate: Linear, than: Codec) -> bool:
-    return not isinstance(than, Linear) or candidate.bits < than.bits
+def is_coarser(candidate: Codec, than: Codec) -> bool:
+    """Whether a linear codec has fewer bits than another; than any other codec it has."""
+    return isinstance(candidate, Linear) and (not isinstance(than, Linear) or candidate.bits < than.bits)

@@ -15,9 +15,11 @@ from torch import Tensor
 from .cache import Cache, CacheSpec
 from .calibration import Calibration, calibrate, derivable
 from .codecs import Ladder
+from .cuts import Cut
 from .errors import BudgetError, CacheBusyError, CacheDirectoryError
 from .loading import Order, feature_batches
 from .renditions import Renditions
+from .room import OverBudget
 from .samples import Frame, Samples
 from .sources import CacheSource, PrefixSource, Together
 from .storing import Division, Storage, way_of
@@ -45,6 +47,7 @@ class Feeder:
         mode: str,
         cache_dir: Path,
         disk_budget: int | None,
+        over_budget: OverBudget,
         seed: int,
         device: torch.device,
         channels_last: bool,
@@ -66,6 +69,7 @@ class Feeder:
             views=views,
             frame=frame,
             device=device,
+            over_budget=over_budget,
         )
         self.rung = 0
         """Position of the current rung in the ladder; the next cache does not start below it."""
@@ -109,13 +113,75 @@ class Feeder:
             features = tuple(batch.features for batch in batches)
             yield features if len(features) > 1 else features[0], batches[0].targets
 
-    def settle(self, division: Division, epochs_left: int | None, policy: str) -> None:
+    def settle(
+        self,
+        division: Division,
+        epochs_left: int | None,
+        policy: str,
+        *,
+        later: Sequence[Cut],
+        deepen: Callable[[Cut], Division],
+    ) -> None:
         """Measure, choose, store if that pays and fits, and say what was decided.
 
-        Never raises for lack of room: it goes on by recomputing, and says so.
+        Never raises for lack of room: it goes on with less or by recomputing, and says so.
+
+        Args:
+            later: the cuts behind this one.
+            deepen: freezes up to one of them instead, where the disk budget asks for it.
         """
-        views = self._views_at(division)
-        calibration = calibrate(
+        division, views, calibration, instead = self._deepened(division, epochs_left, later, deepen)
+        measured, choice, decision = calibration, calibration.decision.choice, calibration.decision.reason
+        ways = ["cut"] if instead else []
+        self._storage.set_aside()
+        build_seconds = 0.0
+        if choice == "cache":
+            began = time.perf_counter()
+            try:
+                stored = self._storage.store(division, calibration, self._prefix_source(division, calibration.spec))
+            except (BudgetError, CacheDirectoryError, CacheBusyError) as error:
+                choice, decision = "recompute", f"recomputed, because the features could not be stored: {error}"
+                ways += ["recompute"] * isinstance(error, BudgetError)
+                warnings.warn(f"hoarfrost goes on by recomputing: {error}", stacklevel=2)
+            else:
+                calibration, ways = stored.plan, [*ways, *stored.ways]
+                decision = "; ".join(filter(None, (decision, stored.remarks)))
+                if stored.note:
+                    warnings.warn(f"hoarfrost stores less than asked for: {stored.note}", stacklevel=2)
+            build_seconds = time.perf_counter() - began
+        # The floor of later freezes is what did no harm, not what the disk budget forced.
+        if self.cache is not None and measured.rung is not None:
+            self.rung = measured.rung.index
+        planned = [calibration.spec, *(other.spec for other in calibration.beside)]
+        specs = [cache.spec for cache in self.caches] or planned
+        self._use(division, specs, views)
+        self._storage.drop_previous()
+        decision = "; ".join(filter(None, (instead, decision)))
+        record = self._freeze_record(division, policy, calibration, choice, decision, build_seconds)
+        self._say({**record, "over_budget": ways})
+
+    def _deepened(
+        self,
+        division: Division,
+        epochs_left: int | None,
+        later: Sequence[Cut],
+        deepen: Callable[[Cut], Division],
+    ) -> tuple[Division, Views, Calibration, str]:
+        """The division that is to be fed and its calibration: a deeper one where the disk budget asks for it."""
+        asked, told = division.cut, ""
+        while True:
+            views = self._views_at(division)
+            calibration = self._calibrated(division, views, epochs_left)
+            stores = calibration.decision.choice == "cache"
+            cut = self._storage.deeper(division.cut, calibration, later) if stores else None
+            if cut is None:
+                return division, views, calibration, told
+            division, later = deepen(cut), later[later.index(cut) + 1 :]
+            told = f"frozen up to {cut.label!r} in place of {asked.label!r}, to stay within the disk budget"
+            warnings.warn(f"hoarfrost: {told}", stacklevel=2)
+
+    def _calibrated(self, division: Division, views: Views, epochs_left: int | None) -> Calibration:
+        return calibrate(
             source=self._prefix_source(division, None),
             suffix=division.suffix,
             cut=division.cut,
@@ -131,28 +197,6 @@ class Feeder:
             mode=self._mode,
             frame=self._frame,
         )
-        decision, choice = calibration.decision.reason, calibration.decision.choice
-        self._storage.set_aside()
-        build_seconds = 0.0
-        if choice == "cache":
-            began = time.perf_counter()
-            try:
-                note = self._storage.store(division, calibration, self._prefix_source(division, calibration.spec))
-                decision = "; ".join(filter(None, (decision, note)))
-            except (BudgetError, CacheDirectoryError, CacheBusyError) as error:
-                choice, decision = (
-                    "recompute",
-                    f"recomputed, because the features could not be stored: {error}",
-                )
-                warnings.warn(f"hoarfrost goes on by recomputing: {error}", stacklevel=2)
-            build_seconds = time.perf_counter() - began
-        if self.cache is not None and calibration.rung is not None:
-            self.rung = calibration.rung.index
-        planned = [calibration.spec, *(other.spec for other in calibration.beside)]
-        specs = [cache.spec for cache in self.caches] or planned
-        self._use(division, specs, views)
-        self._storage.drop_previous()
-        self._say(self._freeze_record(division, policy, calibration, choice, decision, build_seconds))
 
     def _freeze_record(
         self,

@@ -19,15 +19,16 @@ from .cache import Cache
 from .codecs import Codec, Ladder
 from .costs import Clock, training_flops
 from .cuts import Cut, divide, find_cuts
-from .errors import ArgumentError, CacheDirectoryError, CheckpointError, NoCutError
+from .errors import ArgumentError, CheckpointError, NoCutError
 from .feeding import Feeder
 from .freezing import Frozen, freeze
 from .loading import Order, batch_bounds
 from .policies import Never, Policy, TrainState, resolve_policy
 from .policies.base import announced_change, checked_depth, describe, prepared
 from .renditions import grid_of
+from .room import OverBudget
 from .samples import Samples
-from .storing import Division
+from .storing import Division, prepare_directory
 from .views import Views
 
 __all__ = ["Freezer"]
@@ -71,6 +72,9 @@ class Freezer:
         optimizer: frozen parameters leave it and their state is freed; the others' state is untouched.
         cache_dir: where features are stored. None: a temporary directory, removed by `close`.
         disk_budget: bytes that the stored features may take.
+        over_budget: what to do, in this order, where that is too little: "views" (store fewer), "rung" (compress
+            beyond the tolerance), "cut" (freeze up to a deeper recommended cut) and "recompute", which is also the end
+            of every order.
         views: stored renditions of each sample, a number or `hoarfrost.Views`.
         ladder: codecs from gentle to strong: "auto" (the strongest that does no measured harm), another name, a
             codec, or a number of bits; see `hoarfrost.codecs.Ladder`.
@@ -106,6 +110,7 @@ class Freezer:
         optimizer: HasParamGroups | None = None,
         cache_dir: str | Path | None = None,
         disk_budget: int | None = None,
+        over_budget: str | Sequence[str] = ("views", "recompute"),
         views: int | Views = 2,
         ladder: str | int | Codec | Ladder | Sequence[int | Codec] = "auto",
         mode: str = "auto",
@@ -132,7 +137,7 @@ class Freezer:
             raise ArgumentError(f"window must be at least 1 chunk, not {window!r}")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ArgumentError(f"seed must be a whole number, not {seed!r}")
-        wanted_views, wanted_ladder = Views.of(views), Ladder.of(ladder)
+        wanted_views, wanted_ladder, less = Views.of(views), Ladder.of(ladder), OverBudget.of(over_budget)
         classes = getattr(dataset, "classes", None)
         self._mixing = None if mix is None else Mixing.of(mix, None if classes is None else len(classes))
         if self._mixing is not None and max_tensors > 1:
@@ -155,6 +160,7 @@ class Freezer:
         self._metrics: list[Mapping[str, float]] = []
         self._epoch = 0
         self._asked = -1
+        self._policy_depth = 0
         self._clock = Clock()
         self._remove_cache: Callable[[], object] = lambda: None
         self._closed = False
@@ -179,6 +185,7 @@ class Freezer:
                 mode=mode,
                 cache_dir=self._directory(cache_dir),
                 disk_budget=disk_budget,
+                over_budget=less,
                 seed=seed,
                 device=self.device,
                 channels_last=channels_last,
@@ -308,6 +315,7 @@ class Freezer:
         return {
             "version": STATE_VERSION,
             "depth": self.depth,
+            "policy_depth": self._policy_depth,
             "cut": self.cut.label if self.cut else None,
             "event": self._division.event if self._division else None,
             "epoch": self._epoch,
@@ -348,6 +356,7 @@ class Freezer:
             self._freeze(depth, int(state["event"]))
         self._feeder.rung = int(state["rung"])
         self._epoch = self._asked = int(state["epoch"])
+        self._policy_depth = int(state.get("policy_depth", depth))
         self._metrics = list(state["metrics"])
         self.history = [dict(record) for record in state["history"]]
         self._clock.load_state_dict(state["clock"])
@@ -383,7 +392,8 @@ class Freezer:
         if epoch <= self._asked:
             return
         self._asked = epoch
-        depth = checked_depth(self.policy, self._state(epoch))
+        # Where the disk budget asked for more than the policy did, the policy may well stay behind.
+        depth = self._policy_depth = checked_depth(self.policy, self._state(epoch), self._policy_depth)
         if depth > self.depth:
             with self._clock.building():
                 self._freeze(depth, epoch)
@@ -391,7 +401,7 @@ class Freezer:
     def _state(self, epoch: int) -> TrainState:
         return TrainState(epoch, self.epochs, self.depth, self.cuts, tuple(self._metrics))
 
-    def _freeze(self, depth: int, epoch: int) -> None:
+    def _freeze(self, depth: int, epoch: int) -> Division:
         """The surgery: divide, make the prefix inert. What feeds the suffix follows in `_settle`."""
         cut = self.cuts[depth - 1]
         prefix, suffix = divide(self.model, cut, self._example)
@@ -401,6 +411,7 @@ class Freezer:
         self._division = Division(cut, prefix, suffix, epoch, tuple(twins))
         self.depth = depth
         self._feeder.reset()
+        return self._division
 
     def _settle(self, epoch: int) -> None:
         """See to it that the features of the current depth can be had: stored, or computed."""
@@ -409,7 +420,13 @@ class Freezer:
         change = announced_change(self.policy, self._state(epoch))
         until = change if change is not None else self.epochs
         with self._clock.building():
-            self._feeder.settle(self._division, None if until is None else until - epoch, describe(self.policy))
+            self._feeder.settle(
+                self._division,
+                None if until is None else until - epoch,
+                describe(self.policy),
+                later=self.cuts[self.depth :],
+                deepen=lambda cut: self._freeze(self.cuts.index(cut) + 1, epoch),
+            )
 
     def _live_batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         ids = self._feeder.order.shuffled(epoch)
@@ -466,20 +483,3 @@ def usable_batch_size(batch_size: int, samples: int) -> int:
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's first parameter is."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-def prepare_directory(directory: Path) -> Path:
-    """Make the cache directory, and see that it can be written to.
-
-    Raises:
-        CacheDirectoryError: it is a file, or cannot be made or written.
-    """
-    if directory.exists() and not directory.is_dir():
-        raise CacheDirectoryError(f"cache_dir {directory} is a file; name a directory")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise CacheDirectoryError(f"cache_dir {directory} cannot be written: {error.strerror}") from error
-    return directory

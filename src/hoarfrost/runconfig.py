@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from .errors import ArgumentError
+from .room import OverBudget
 from .runfiles import RunFiles
 
 __all__ = ["RunConfig", "parse_bytes"]
@@ -36,7 +37,8 @@ class RunConfig:
         policy: "schedule" (an even one) or "none".
         freeze: epochs, from 0, to cuts; overrides `policy`.
         cut: one cut to freeze, at `cut_epoch`; a shorter way to write `freeze`.
-        views, ladder, mode, window, tolerance, disk_budget, workers, channels_last, device: as in `Freezer`.
+        views, ladder, mode, window, tolerance, disk_budget, over_budget, workers, channels_last, device: as in
+            `Freezer`.
         cache_dir: None: `cache` in `out`.
         out: the folder for model.safetensors, metrics.jsonl, report.html and the checkpoint; None: a new one in `runs`,
             named after model and data.
@@ -63,6 +65,7 @@ class RunConfig:
     window: int = 16
     tolerance: float = 1e-3
     disk_budget: int | str | None = None
+    over_budget: str = "views,recompute"
     cache_dir: str | None = None
     workers: int = 0
     channels_last: bool = False
@@ -79,6 +82,7 @@ class RunConfig:
             raise ArgumentError(f"lr must be above 0, not {self.lr!r}")
         if isinstance(self.disk_budget, str):
             object.__setattr__(self, "disk_budget", parse_bytes(self.disk_budget))
+        OverBudget.of(self.over_budget)
         if self.cut is not None and self.freeze is not None:
             raise ArgumentError("give cut or freeze, not both: freeze says everything that cut can say")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,11 +19,12 @@ from .cuts import Cut
 from .errors import BudgetError, CacheDirectoryError, CorruptChunkError, StaleCacheError
 from .loading import Order
 from .renditions import Deriver, Renditions, Way, dense, to_store
+from .room import OverBudget
 from .samples import Frame, Samples
 from .sources import PrefixSource
 from .views import Views
 
-__all__ = ["Division", "Storage", "way_of"]
+__all__ = ["Division", "Storage", "Stored", "prepare_directory", "way_of"]
 
 WRITES_AHEAD = 4
 """Chunks that may wait to be encoded while the prefix computes the next; bounds the memory of a build."""
@@ -44,11 +46,29 @@ class Division:
     twins: tuple[tuple[nn.Module, nn.Module], ...]
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What was stored in the end.
+
+    Attributes:
+        plan: the calibration with the views and the rung that are stored.
+        ways: the `OverBudget.ways` by which it is less than what was asked for.
+        note: these in words, or "".
+        remarks: likewise, and what else is to be said of the build.
+    """
+
+    plan: Calibration
+    ways: tuple[str, ...]
+    note: str
+    remarks: str
+
+
 class Storage:
     """The caches of one run in its directory: those being read, and the shallower cut's while deeper ones are built.
 
     Args:
         budget: bytes that all of them may take; None: no limit.
+        over_budget: what is left out where that is too little.
     """
 
     def __init__(
@@ -62,8 +82,9 @@ class Storage:
         views: Views,
         frame: Frame | None,
         device: torch.device,
+        over_budget: OverBudget,
     ) -> None:
-        self._directory, self._budget = directory, budget
+        self._directory, self._budget, self._over_budget = directory, budget, over_budget
         self._samples, self._order, self._renditions = samples, order, renditions
         self._views, self._frame, self._device = views, frame, device
         self.caches: tuple[Cache, ...] = ()
@@ -88,42 +109,95 @@ class Storage:
         """The caches belong to a shallower cut from now on; `drop_previous` removes them."""
         self._previous, self.caches = self.caches, ()
 
-    def store(self, division: Division, calibration: Calibration, source: PrefixSource) -> str:
-        """Build the caches of a division, or find them built; what had to be left out for it, in words.
+    def store(self, division: Division, calibration: Calibration, source: PrefixSource) -> Stored:
+        """Build the caches of a division, or find them built, with no more left out than the disk budget asks for.
 
-        What was predicted from a sample can turn out too small: then a view less is tried.
+        What was predicted from a sample can turn out too small: then the next that should be smaller is tried.
 
         Raises:
-            BudgetError: not even one view fits.
+            BudgetError: nothing that may be left out makes it fit.
             CacheDirectoryError, CacheBusyError: nothing can be written, or another run is writing the same.
         """
-        specs = [calibration.spec, *(other.spec for other in calibration.beside)]
-        count, note = self._within_budget(calibration, division.cut.label)
-        first = ""
-        while True:
-            if self._previous and self._room(count, calibration) < 0:
+        first, refused = "", None
+        for plan in self._fitting(calibration, division.cut.label):
+            if refused is not None and plan.predicted_bytes >= refused.predicted_bytes:
+                continue
+            if self._previous and self._room(plan) < 0:
                 first = "the earlier features were removed first, since there was no room for both"
                 self.drop_previous()
-            fewer = [replace(spec, stored=spec.stored[:count]) for spec in specs]
-            try:
-                self.caches = self._stored(division, fewer, calibration, source)
-                return "; ".join(filter(None, (note, first)))
-            except BudgetError:
-                if self._previous:
-                    first = "the earlier features were removed, since there was no room for both"
-                    self.drop_previous()
-                    continue
-                count -= 1
-                if not count:
-                    raise
-                note = f"{count} of {len(calibration.spec.stored)} views, for more there was no room"
+            while True:
+                try:
+                    self.caches = self._stored(division, plan, source)
+                except BudgetError as error:
+                    if self._previous:
+                        first = "the earlier features were removed, since there was no room for both"
+                        self.drop_previous()
+                        continue
+                    refused, last = plan, error
+                    break
+                ways, note = self._left_out(calibration, plan, predicted=refused is None)
+                return Stored(plan, ways, note, "; ".join(filter(None, (note, first))))
+        raise last
 
-    def _room(self, views: int, calibration: Calibration) -> float:
-        """Bytes of the disk budget that would be left beside the earlier features and so many views."""
+    def plans(self, calibration: Calibration, over_budget: OverBudget) -> list[Calibration]:
+        """What may be stored, from all that is asked for to the least that `over_budget` allows."""
+        rungs = calibration.stronger
+        offers = over_budget.offers(len(calibration.spec.stored), len(rungs))
+        return [calibration.at(views, rungs[up]) for views, up in offers]
+
+    def _fitting(self, calibration: Calibration, label: str) -> list[Calibration]:
+        """The plans that should fit the disk budget.
+
+        Raises:
+            BudgetError: there is none.
+        """
+        plans = self.plans(calibration, self._over_budget)
+        if self._budget is None:
+            return plans
+        fitting = [plan for plan in plans if plan.predicted_bytes <= self._budget]
+        if not fitting:
+            least = min(plans, key=lambda plan: plan.predicted_bytes)
+            views = len(least.spec.stored)
+            at = "rung that does no harm" if least.spec.codec == calibration.spec.codec else "rung of the ladder"
+            raise BudgetError(
+                f"the disk budget is {self._budget:,} bytes, {'one view' if views == 1 else f'{views} views'} of "
+                f"{self._order.samples:,} samples at cut {label!r} needs about {least.predicted_bytes:,} at the "
+                f"strongest {at}; a deeper cut or a larger budget would do"
+            )
+        return fitting
+
+    def _left_out(self, asked: Calibration, plan: Calibration, predicted: bool) -> tuple[tuple[str, ...], str]:
+        """The ways by which a plan is less than what was asked for, and the same in words."""
+        views, wanted = len(plan.spec.stored), len(asked.spec.stored)
+        told = {}
+        if views < wanted:
+            told["views"] = f"{views} of {wanted} views"
+        if plan.rung is not None and asked.rung is not None and plan.rung is not asked.rung:
+            told["rung"] = (
+                f"{plan.rung.codec} in place of {asked.rung.codec}, with a harm of {plan.rung.harm:.2g} "
+                f"in place of {asked.rung.harm:.2g}"
+            )
+        if not told:
+            return (), ""
+        why = f"to stay within the disk budget of {self._budget:,} bytes" if predicted else "for more there was no room"
+        return tuple(told), f"{' and '.join(told.values())}, {why}"
+
+    def _room(self, plan: Calibration) -> float:
+        """Bytes of the disk budget that would be left beside the earlier features and this plan."""
         if self._budget is None:
             return math.inf
-        needed = calibration.predicted_bytes * views / len(calibration.spec.stored)
-        return self._budget - sum(cache.nbytes for cache in self._previous) - needed
+        return self._budget - sum(cache.nbytes for cache in self._previous) - plan.predicted_bytes
+
+    def deeper(self, cut: Cut, calibration: Calibration, later: Sequence[Cut]) -> Cut | None:
+        """The first recommended cut of `later` to freeze instead, where `over_budget` asks for that before it is
+        content with less, and where features should fit that take as many bytes a value as those at `cut`."""
+        if self._budget is None or not self._over_budget.deepens:
+            return None
+        least = min(plan.predicted_bytes for plan in self.plans(calibration, self._over_budget.before_deepening))
+        if least <= self._budget:
+            return None
+        fits = self._budget * cut.bytes_per_sample / least
+        return next((other for other in later if other.recommended and other.bytes_per_sample <= fits), None)
 
     def drop_previous(self) -> None:
         """Remove the features of the shallower cut."""
@@ -149,35 +223,15 @@ class Storage:
         self.caches = tuple(found)
         return True
 
-    def _within_budget(self, calibration: Calibration, label: str) -> tuple[int, str]:
-        """How many views can be stored under the disk budget.
-
-        Raises:
-            BudgetError: not even one view fits.
-        """
-        spec, needed, budget = calibration.spec, calibration.predicted_bytes, self._budget
-        if budget is None or needed <= budget:
-            return len(spec.stored), ""
-        one = calibration.view_bytes
-        if one > budget:
-            raise BudgetError(
-                f"the disk budget is {budget:,} bytes, one view of {self._order.samples:,} samples at cut {label!r} "
-                f"needs about {one:,} at the strongest rung that does no harm; a deeper cut or a larger budget would do"
-            )
-        count = next(n for n in range(len(spec.stored) - 1, 0, -1) if n == 1 or needed * n / len(spec.stored) <= budget)
-        note = f"{count} of {len(spec.stored)} views, to stay within the disk budget of {budget:,} bytes"
-        return count, note
-
-    def _stored(
-        self, division: Division, specs: Sequence[CacheSpec], calibration: Calibration, source: PrefixSource
-    ) -> tuple[Cache, ...]:
+    def _stored(self, division: Division, plan: Calibration, source: PrefixSource) -> tuple[Cache, ...]:
         """The caches of this division: identical ones that stand already, and new ones."""
+        specs = [plan.spec, *(other.spec for other in plan.beside)]
         standing: dict[int, Cache] = {}
         writers: dict[int, CacheWriter] = {}
-        shares = self._shares(calibration)
+        shares = self._shares(plan)
         try:
             for tensor, spec in enumerate(specs):
-                fingerprint = self._fingerprint(division, spec, calibration.way, tensor)
+                fingerprint = self._fingerprint(division, spec, plan.way, tensor)
                 try:
                     standing[tensor] = Cache.open(self._directory / fingerprint.key, fingerprint)
                     continue
@@ -187,7 +241,7 @@ class Storage:
                     warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
                 writers[tensor] = Cache.create(self._directory, fingerprint, spec, budget_bytes=shares[tensor])
             if writers:
-                deriver = self.deriver(division.cut, calibration.way, source)
+                deriver = self.deriver(division.cut, plan.way, source)
                 self._fill(writers, division, specs, source, deriver)
             # One after the other: a crash in between leaves whole caches, and the build of the others goes on.
             whole = self._views.record == "ahead"
@@ -204,16 +258,16 @@ class Storage:
         room = max(0, self._budget - self.nbytes)
         return tuple(cache.nbytes + room // len(self.caches) for cache in self.caches)
 
-    def _shares(self, calibration: Calibration) -> list[int | None]:
+    def _shares(self, plan: Calibration) -> list[int | None]:
         """What the earlier features leave of the disk budget, divided between the tensors as their bytes will be."""
         if self._budget is None:
-            return [None] * (1 + len(calibration.beside))
+            return [None] * (1 + len(plan.beside))
         budget = max(0, self._budget - sum(cache.nbytes for cache in self._previous))
-        if not calibration.beside:
+        if not plan.beside:
             return [budget]
-        others = [round(other.bytes_per_sample * self._order.samples) for other in calibration.beside]
-        sizes = [calibration.view_bytes - sum(others), *others]
-        return [budget * size // max(1, calibration.view_bytes) for size in sizes]
+        others = [round(other.bytes_per_sample * self._order.samples) for other in plan.beside]
+        sizes = [plan.view_bytes - sum(others), *others]
+        return [budget * size // max(1, plan.view_bytes) for size in sizes]
 
     def _fill(
         self,
@@ -291,3 +345,20 @@ def way_of(cache: Cache) -> Way:
     """How the cache's derived views are made."""
     views = cache.fingerprint.fields["views"]
     return Way(views["border"], views["form"])
+
+
+def prepare_directory(directory: Path) -> Path:
+    """Make the cache directory, and see that it can be written to.
+
+    Raises:
+        CacheDirectoryError: it is a file, or cannot be made or written.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise CacheDirectoryError(f"cache_dir {directory} is a file; name a directory")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise CacheDirectoryError(f"cache_dir {directory} cannot be written: {error.strerror}") from error
+    return directory

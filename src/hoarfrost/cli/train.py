@@ -105,6 +105,14 @@ def train(
         Path | None, option(FREEZING, "DIR", text="Where features are stored and kept; default: in --out.")
     ] = None,
     disk_budget: Annotated[str | None, option(FREEZING, "SIZE", text="Most that they may take: 500MB, 2GiB.")] = None,
+    over_budget: Annotated[
+        str | None,
+        option(
+            FREEZING,
+            "WAY,...",
+            text=f"What to give up for it: views, rung, cut, recompute; default: {DEFAULT.over_budget}.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None, option(RUN, "FILE", text="A YAML file with the same names; options win over it.")
     ] = None,

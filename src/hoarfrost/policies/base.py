@@ -44,8 +44,11 @@ class Policy(Protocol):
     def __call__(self, state: TrainState, /) -> int: ...
 
 
-def checked_depth(policy: Policy, state: TrainState) -> int:
+def checked_depth(policy: Policy, state: TrainState, before: int | None = None) -> int:
     """The depth that `policy` asks for.
+
+    Args:
+        before: what it asked for last, where more is frozen than that for another reason; None: `state.depth`.
 
     Raises:
         PolicyError: the answer is no whole number, thaws, or goes past the last cut.
@@ -59,9 +62,10 @@ def checked_depth(policy: Policy, state: TrainState) -> int:
             f"{asked}, past the last cut: the model has {len(state.cuts)} cuts, "
             f"the last is {state.cuts[-1].label!r} (depth {len(state.cuts)})"
         )
-    if answer < state.depth:
+    least = state.depth if before is None else before
+    if answer < least:
         raise PolicyError(
-            f"{asked}, but depth {state.depth} is frozen already and this release does not thaw: "
+            f"{asked}, but depth {least} is frozen already and this release does not thaw: "
             "a policy's depth may stay or rise"
         )
     return answer
