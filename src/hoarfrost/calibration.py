@@ -157,6 +157,7 @@ def calibrate(
     epochs_left: int | None,
     mode: str,
     frame: Frame | None,
+    way: Way | None = None,
 ) -> Calibration:
     """Measure on a sample of chunks, choose rung and channels, and decide between reading and recomputing.
 
@@ -164,6 +165,7 @@ def calibrate(
         event: the epoch that begins frozen; the stored views' random decisions belong to it.
         floor: the rung of the previous, shallower cache: compression does not weaken as more layers freeze, unless
             the tolerance demands it.
+        way: of deriving, where the features of this freeze were derived before; it is not chosen again.
         tolerance: harm that a rung may do (see `hoarfrost.codecs.measure_rungs`).
 
     Raises:
@@ -223,11 +225,11 @@ def calibrate(
 
     wanted = views.count if samples.pipeline.is_random and not views.feature_space_only else 1
     base_spec = feature_spec(crossings[0], features, order, codec)
-    sensitivity, way = None, Way()
+    sensitivity = None
     further = Choice(StoredView(codec=coarser_codec(views, codec)), rung.bytes_per_sample)
     if frame is not None and not cut.others and (wanted > 1 or views.derived) and derivable(cut, samples):
         another = _Another(features, source, cut, samples, order, renditions, event, views.base, frame)
-        way = another.best(features, evaluated, source.device)
+        way = way or another.best(features, evaluated, source.device)
         sensitivity = another.sensitivity(features, way, suffix, views.metric, source.device, event)
         decoded, _ = stored_and_back(StoredView(), features, features, base_spec)
         further = choose_stored(
@@ -272,7 +274,7 @@ def calibrate(
         rungs=tuple(rungs),
         rung=rung,
         sensitivity=sensitivity,
-        way=way,
+        way=way or Way(),
         view_bytes=round((rung.bytes_per_sample + others) * order.samples),
         predicted_bytes=round(
             (rung.bytes_per_sample + further.bytes_per_sample * more + others * (1 + more)) * order.samples

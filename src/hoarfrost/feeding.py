@@ -18,7 +18,7 @@ from .codecs import Ladder
 from .cuts import Cut
 from .errors import BudgetError, CacheBusyError, CacheDirectoryError
 from .loading import Order, feature_batches
-from .renditions import Renditions
+from .renditions import Renditions, Way
 from .room import OverBudget
 from .samples import Frame, Samples
 from .sources import CacheSource, PrefixSource, Together
@@ -73,6 +73,8 @@ class Feeder:
         )
         self.rung = 0
         """Position of the current rung in the ladder; the next cache does not start below it."""
+        self.ways: dict[int, Way] = {}
+        """How features were derived, by the epoch that began frozen: what is stored again is derived alike."""
         self._sources: tuple[tuple[PrefixSource | CacheSource, CacheSpec], ...] = ()
 
     @property
@@ -149,6 +151,7 @@ class Feeder:
                 if stored.note:
                     warnings.warn(f"hoarfrost stores less than asked for: {stored.note}", stacklevel=2)
             build_seconds = time.perf_counter() - began
+        self.ways = {division.event: calibration.way}
         # The floor of later freezes is what did no harm, not what the disk budget forced.
         if self.cache is not None and measured.rung is not None:
             self.rung = measured.rung.index
@@ -196,6 +199,7 @@ class Feeder:
             epochs_left=epochs_left,
             mode=self._mode,
             frame=self._frame,
+            way=self.ways.get(division.event),
         )
 
     def _freeze_record(

@@ -7,6 +7,7 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ from .freezing import Frozen, freeze
 from .loading import Order, batch_bounds
 from .policies import Never, Policy, TrainState, resolve_policy
 from .policies.base import announced_change, checked_depth, describe, prepared
-from .renditions import grid_of
+from .renditions import Way, grid_of
 from .room import OverBudget
 from .samples import Samples
 from .storing import Division, prepare_directory
@@ -320,6 +321,7 @@ class Freezer:
             "event": self._division.event if self._division else None,
             "epoch": self._epoch,
             "rung": self._feeder.rung,
+            "ways": {event: asdict(way) for event, way in self._feeder.ways.items()},
             "seed": self.seed,
             "samples": len(self._samples),
             "fingerprints": [cache.fingerprint.digest for cache in self._feeder.caches],
@@ -355,6 +357,7 @@ class Freezer:
         if depth and (depth > self.depth or self._division is None or self._division.event != state["event"]):
             self._freeze(depth, int(state["event"]))
         self._feeder.rung = int(state["rung"])
+        self._feeder.ways = {int(event): Way(**way) for event, way in state.get("ways", {}).items()}
         self._epoch = self._asked = int(state["epoch"])
         self._policy_depth = int(state.get("policy_depth", depth))
         self._metrics = list(state["metrics"])
