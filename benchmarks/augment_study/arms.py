@@ -38,6 +38,25 @@ class Arm:
     frozen: bool = True
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def once(self) -> bool:
+        """Whether what is stored is never computed anew."""
+        return self.frozen and self.options.get("mode") != "recompute" and self._views.refresh_every is None
+
+    def passes(self, epochs: int) -> float:
+        """How often the front runs over the data in so many epochs behind the freeze.
+
+        Once for each view, which is drawn anew when it is shown; in every epoch where nothing is stored.
+        """
+        if not self.frozen or self.options.get("mode") == "recompute":
+            return float(epochs)
+        count, every = self._views.count, self._views.refresh_every
+        return float(count) if every is None else count + (epochs - count) * min(1.0, count / every)
+
+    @property
+    def _views(self) -> Views:
+        return Views.of(self.options.get("views", 2))
+
 
 WHOLE = Selection(share=1.0)
 

@@ -10,6 +10,7 @@ from typing import Any
 from hoarfrost.report.style import CACHE, INK, MUTED, SERIES, calm, new_figure, to_svg
 
 from .arms import ARMS
+from .subjects import KINDS
 
 __all__ = ["best", "page", "ratios"]
 
@@ -18,7 +19,7 @@ Point = tuple[str, float, float]
 """An arm, its bytes, its accuracy."""
 CONVENTIONAL, DEFAULT = "conventional freezing, live augmentation", "Hoarfrost's default"
 BASE = "1 view, whole"
-HEADER = ("way of going on", "plain, %", "augmented, %", "Δ plain", "Δ augmented", "bytes / base view", "at")
+HEADER = ("way of going on", "plain, %", "augmented, %", "Δ plain", "Δ augmented", "bytes / base view", "passes", "at")
 
 PALETTE = """<style>
 svg { --font: system-ui, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
@@ -67,12 +68,13 @@ def table(records: Sequence[Record]) -> str:
             return spread(common, signed=True)
 
         cells = [
-            f"{arm} ({len(found)} seeds)" if len(found) != len(rival) else arm,
+            f"{arm} ({len(found)} seed{'s' * (len(found) > 1)})" if len(found) != len(rival) else arm,
             column(lambda record: record["accuracy"]),
             column(lambda record: record["augmented_accuracy"]),
             change("accuracy"),
             change("augmented_accuracy"),
             spread(ratios(found.values(), records)),
+            f"{ARMS[arm].passes(_epochs(next(iter(found.values())))):.3g}",
             ", ".join(sorted({_stored(record) for record in found.values()} - {""})) or "–",
         ]
         lines.append(f"| {' | '.join(f'**{cell}**' if arm == DEFAULT else cell for cell in cells)} |")
@@ -80,7 +82,10 @@ def table(records: Sequence[Record]) -> str:
 
 
 def front(records: Sequence[Record]) -> str | None:
-    """Accuracy under augmentation against bytes: each arm a point, the default and the best for their bytes named."""
+    """Accuracy under augmentation against bytes: each arm a point, the default and the best for their bytes named.
+
+    What is drawn anew costs passes of the front beside its bytes: it is shown, and not on the line.
+    """
     points: list[Point] = []
     for arm in ARMS:
         found = [record for record in records if record["arm"] == arm]
@@ -91,7 +96,8 @@ def front(records: Sequence[Record]) -> str | None:
     live = [100 * record["augmented_accuracy"] for record in records if record["arm"] == CONVENTIONAL]
     if not points or not live:
         return None
-    named = {point[0] for point in best(points)} | {DEFAULT}
+    once = best([point for point in points if ARMS[point[0]].once])
+    named = {point[0] for point in once} | {DEFAULT}
     figure, grid = new_figure(9.4, 4.8)
     axes = grid[0][0]
     axes.axhline(statistics.mean(live), color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="live augmentation")
@@ -100,7 +106,7 @@ def front(records: Sequence[Record]) -> str | None:
         own = [(ratio, accuracy) for arm, ratio, accuracy in points if ARMS[arm].group == group and arm != DEFAULT]
         if own:
             axes.plot(*zip(*own, strict=True), "o", color=SERIES[groups.index(group)], markersize=5, label=group)
-    front_line = sorted((ratio, accuracy) for _, ratio, accuracy in best(points))
+    front_line = sorted((ratio, accuracy) for _, ratio, accuracy in once)
     axes.plot(*zip(*front_line, strict=True), color=MUTED, linewidth=0.8, zorder=1)
     for arm, ratio, accuracy in points:
         if arm == DEFAULT:
@@ -159,6 +165,11 @@ def ratios(found: Iterable[Record], records: Sequence[Record]) -> list[float]:
     ]
 
 
+def _epochs(record: Record) -> int:
+    """Epochs behind the freeze."""
+    return KINDS[record["model"]].patience * (record["plan"]["epochs"] - record["plan"]["freeze"])
+
+
 def _stored(record: Record) -> str:
     if not record["cache_bytes"]:
         return ""
@@ -180,6 +191,7 @@ INTRODUCTION = """# Augmentation, measured
 freezes its front, and lets every way of going on continue from that same state for the rest. {samples:,} training
 images, batches of {batch_size}; tested on {tests:,} images as they are, and under one random flip and shift each. Δ is
 taken seed by seed against conventional freezing, where the frozen part runs on freshly augmented images in every epoch.
-Bytes are those on disk, as a multiple of one whole view at the bits that Hoarfrost chooses. Mean ± sample deviation
-over {seeds} seeds; in the pictures a line joins the ways that none beats at as few bytes.
+Bytes are those on disk, as a multiple of one whole view at the bits that Hoarfrost chooses; passes say how often the
+frozen part runs over the data behind the freeze. Mean ± sample deviation over {seeds} seeds; in the pictures a line
+joins the ways that store once and that no other beats at as few bytes.
 """

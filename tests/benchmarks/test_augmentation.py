@@ -57,6 +57,17 @@ def test_only_what_nothing_beats_at_as_few_bytes_is_on_the_front() -> None:
     assert [name for name, _, _ in best(points)] == ["few", "more"]
 
 
+def test_passes_of_the_front_are_counted() -> None:
+    passes = {name: arm.passes(12) for name, arm in ARMS.items()}
+    assert passes["conventional freezing, live augmentation"] == passes["full training"] == 12
+    assert passes["Hoarfrost's default"] == passes["2 views, 25% by harm"] == 2
+    assert passes["1 view, drawn anew every 1 epoch"] == 12
+    assert passes["2 views, drawn anew every 10 epochs"] == pytest.approx(2 + 10 * 0.2)
+    assert not ARMS["1 view, drawn anew every 1 epoch"].once
+    assert ARMS["Hoarfrost's default"].once
+    assert not ARMS["conventional freezing, live augmentation"].once
+
+
 def test_bytes_are_measured_by_one_yardstick() -> None:
     base = {"seed": 0, "arm": "1 view, whole", "cache_bytes": 100}
     coarse = {"seed": 0, "arm": "2 views, whole, 2 bits", "cache_bytes": 120}
