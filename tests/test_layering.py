@@ -29,6 +29,7 @@ LEVELS = {
     "samples": 3,
     "loading": 3,
     "renditions": 4,
+    "resident": 4,
     "choosing": 5,
     "sources": 5,
     "calibration": 6,
