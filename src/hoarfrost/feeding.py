@@ -107,6 +107,9 @@ class Feeder:
         """One epoch of features [B, ...], or tuples of all that crosses, and targets [B, ...] on the device."""
         if not self._sources:
             raise RuntimeError("Feeder.batches before Feeder.settle")
+        for source, _ in self._sources:
+            if isinstance(source, CacheSource):
+                source.begin()
         device = None if self._device.type == "cpu" else self._device
         # The order is a pure function of seed and epoch, so that the tensors of one batch belong together.
         columns = [

@@ -130,7 +130,10 @@ class CacheSource:
     on_heal: Callable[[int, int, str], None]
     budget_bytes: int | None = None
     resident: Resident = field(default_factory=lambda: Resident(0))
-    _epoch: int | None = field(default=None, init=False)
+
+    def begin(self) -> None:
+        """An epoch begins: what was kept in memory counts only if the files are still the same."""
+        self.resident.current(self.cache.written())
 
     def ahead(self, chunk: int, epoch: int) -> bool:
         if self._resident(chunk, epoch) is not None:
@@ -156,9 +159,6 @@ class CacheSource:
         return block if computed or place is None else self.resident.keep(place, block)
 
     def _resident(self, chunk: int, epoch: int) -> Block | None:
-        if epoch != self._epoch:
-            self.resident.current(self.cache.written())
-            self._epoch = epoch
         place = self._as_stored(chunk, epoch)
         return None if place is None else self.resident.find(place)
 
