@@ -328,6 +328,7 @@ def watched(stand: Stand, monkeypatch: pytest.MonkeyPatch, resident: Resident) -
 
 
 def batches_of(stand: Stand, epoch: int, start: int = 0) -> list[Batch]:
+    stand.source.begin()
     return [*feature_batches(stand.source, stand.order, stand.spec, epoch, 8, start=start)]
 
 
