@@ -30,6 +30,7 @@ LEVELS = {
     "loading": 3,
     "room": 1,
     "renditions": 4,
+    "resident": 4,
     "choosing": 5,
     "sources": 5,
     "calibration": 6,

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +17,7 @@ from torch import Tensor
 from hoarfrost.cache import CacheSpec
 from hoarfrost.codecs import Codec, Exact, Half, Linear, Packed
 from hoarfrost.errors import ArgumentError, CorruptChunkError
-from hoarfrost.loading import Batch, Block, Order, batch_bounds, feature_batches
+from hoarfrost.loading import Batch, Block, Order, batch_bounds, feature_batches, sent_ahead
 
 
 def spec_of(order: Order, codec: Codec | None = None, channels_last: bool = False) -> CacheSpec:
@@ -260,3 +264,152 @@ def test_what_may_not_be_loaded_ahead_is_loaded_in_the_caller() -> None:
     source = Mixed(order, spec)
     assert ids_of([*feature_batches(source, order, spec, 0, 8)]) == ids_of(epoch_of(order, 8))
     assert sorted(source.loaded) == list(range(order.chunks))
+
+
+class Streams:
+    """Stands for `torch.cuda`: says what was asked of the streams, and does it on the CPU."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.current = "training"
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        streams = self
+
+        class Stream:
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+            def wait_stream(self, other: Stream) -> None:
+                streams.said.append(f"{self.name} waits for {other.name}")
+
+            def record_event(self) -> str:
+                streams.said.append(f"event on {self.name}")
+                return f"event {sum(line.startswith('event') for line in streams.said)}"
+
+            def wait_event(self, event: str) -> None:
+                streams.said.append(f"{self.name} waits for {event}")
+
+        @contextmanager
+        def stream(which: Stream) -> Iterator[None]:
+            before, streams.current = streams.current, which.name
+            yield
+            streams.current = before
+
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("side"))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream(streams.current))
+        monkeypatch.setattr(torch.cuda, "stream", stream)
+        monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, s: streams.said.append(f"kept for {s.name}"))
+
+
+def test_a_batch_is_prepared_on_a_stream_of_its_own_before_the_one_in_front_is_handed_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    streams = Streams()
+    streams.install(monkeypatch)
+
+    def batches() -> Iterator[Batch]:
+        for number in range(3):
+            streams.said.append(f"batch {number} made on {streams.current}")
+            yield Batch(torch.full((2, 3), float(number)), torch.zeros(2), torch.arange(2))
+
+    given = []
+    for batch in sent_ahead(batches(), torch.device("cuda")):
+        given.append(int(batch.features[0, 0]))
+        streams.said.append(f"batch {given[-1]} handed out on {streams.current}")
+    assert given == [0, 1, 2]
+    assert streams.said[:10] == [
+        "side waits for training",
+        "batch 0 made on side",
+        "event on side",
+        "batch 1 made on side",
+        "event on side",
+        "training waits for event 1",
+        "kept for training",
+        "kept for training",
+        "batch 0 handed out on training",
+        "batch 2 made on side",
+    ]
+    assert streams.said[-1] == "batch 2 handed out on training"
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30], ids=["bytes are gathered", "floats are gathered"])
+@pytest.mark.parametrize("channels_last", [False, True], ids=["NCHW", "channels_last"])
+@pytest.mark.parametrize("codec", [Exact(), Half(), Linear(8), Linear(3)], ids=str)
+def test_large_and_small_windows_give_the_bits_of_decoding(
+    codec: Codec, channels_last: bool, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hoarfrost.loading._DENSE_WINDOW_BYTES", limit)
+    order = Order(50, 0, chunk_size=16, window=2)
+    spec = spec_of(order, codec, channels_last)
+
+    class Signed(NumberedSource):
+        """One chunk's least values are zeros, as behind a ReLU, the others' are not."""
+
+        def load(self, chunk: int, epoch: int) -> Block:
+            physical = spec.physical(features_of(self.order.members(chunk)) - (20.0 if chunk else 0.0)).clamp(min=-9)
+            physical = physical.relu() if chunk == 1 else physical
+            axis = spec.codec_axis
+            packed = codec.unpack(codec.encode(physical, axis), tuple(physical.shape), torch.float32, axis)
+            return Block(packed, self.order.members(chunk))
+
+    source = Signed(order, spec)
+    wanted = torch.empty(50, 3, 2, 2)
+    for chunk in range(order.chunks):
+        wanted[order.members(chunk)] = spec.logical(source.load(chunk, 0).features.dense())
+    for batch in feature_batches(source, order, spec, 0, 12):
+        assert batch.features.numpy().tobytes() == wanted[batch.sample_ids].numpy().tobytes()
+
+
+def test_zeros_keep_their_sign_where_nothing_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hoarfrost.loading._DENSE_WINDOW_BYTES", 0)
+    order = Order(4, 0, chunk_size=4, window=1)
+    spec = spec_of(order, Linear(8))
+    scale = torch.tensor([1.0, -1.0, 0.5])
+
+    class Falling(NumberedSource):
+        def load(self, chunk: int, epoch: int) -> Block:
+            levels = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
+            return Block(Packed(levels, scale, torch.zeros(3), torch.float32, 1), torch.arange(4))
+
+    (batch,) = feature_batches(Falling(order, spec), order, spec, 0, 4)
+    assert not bool(torch.signbit(batch.features).any())
+
+
+def test_who_writes_into_a_batch_changes_no_other_batch() -> None:
+    order = Order(32, 0, chunk_size=8, window=4)
+    weight = torch.ones(3, 2, 2, requires_grad=True)
+    batches = feature_batches(NumberedSource(order, spec := spec_of(order)), order, spec, 0, 8)
+    first, second = next(batches), next(batches)
+    loss = (first.features * weight).sum()
+    second.features.zero_()
+    # Batches share a window's memory, but autograd must not take the writing for one into what it has saved.
+    loss.backward()
+    assert torch.equal(weight.grad, features_of(first.sample_ids).sum(0))
+    assert all(torch.equal(batch.features, features_of(batch.sample_ids)) for batch in batches)
+
+
+@dataclass
+class CountingSource(NumberedSource):
+    """Counts the chunks of which the levels are in memory at once."""
+
+    alive: list[weakref.ref[Tensor]] = field(default_factory=list)
+    most: int = 0
+    lock: Any = field(default_factory=threading.Lock)
+
+    def load(self, chunk: int, epoch: int) -> Block:
+        levels = torch.zeros(32, 3, 2, 2, dtype=torch.uint8)
+        with self.lock:
+            self.alive = [found for found in self.alive if found() is not None] + [weakref.ref(levels)]
+            self.most = max(self.most, len(self.alive))
+        return Block(Packed(levels, torch.ones(3), torch.zeros(3), torch.float32, 1), torch.arange(32))
+
+
+@pytest.mark.parametrize("chunks", [32, 256])
+def test_no_more_than_a_windows_chunks_wait_whatever_the_size_of_the_data(chunks: int) -> None:
+    order = Order(32 * chunks, 0, chunk_size=32, window=4)
+    source = CountingSource(order, spec_of(order, Linear(8)), concurrent=True)
+    for _ in feature_batches(source, order, source.spec, 0, 16):
+        pass
+    # Those of the window in front were copied and let go; each of the two threads may still hold its last one.
+    assert 4 <= source.most <= 6

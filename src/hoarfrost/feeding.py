@@ -19,6 +19,7 @@ from .cuts import Cut
 from .errors import BudgetError, CacheBusyError, CacheDirectoryError
 from .loading import Order, feature_batches
 from .renditions import Renditions, Way
+from .resident import Resident
 from .room import OverBudget
 from .samples import Frame, Samples
 from .sources import CacheSource, PrefixSource, Together
@@ -48,6 +49,7 @@ class Feeder:
         cache_dir: Path,
         disk_budget: int | None,
         over_budget: OverBudget,
+        memory_budget: int,
         seed: int,
         device: torch.device,
         channels_last: bool,
@@ -58,7 +60,7 @@ class Feeder:
         self._batch_size = batch_size
         self._views, self._ladder, self._tolerance, self._mode = views, ladder, tolerance, mode
         self._device, self._channels_last, self._frame = device, channels_last, frame
-        self._say = say
+        self._say, self._memory_budget = say, memory_budget
         self.renditions = Renditions(samples, seed)
         self._storage = Storage(
             cache_dir,
@@ -105,6 +107,9 @@ class Feeder:
         """One epoch of features [B, ...], or tuples of all that crosses, and targets [B, ...] on the device."""
         if not self._sources:
             raise RuntimeError("Feeder.batches before Feeder.settle")
+        for source, _ in self._sources:
+            if isinstance(source, CacheSource):
+                source.begin()
         device = None if self._device.type == "cpu" else self._device
         # The order is a pure function of seed and epoch, so that the tensors of one batch belong together.
         columns = [
@@ -305,7 +310,13 @@ class Feeder:
                 {"event": "heal", "chunk": chunk, "view": view, "reason": reason}
             ),
             budget_bytes=budget_bytes,
+            resident=self._resident(cache),
         )
+
+    def _resident(self, cache: Cache) -> Resident:
+        """What of a cache stays in memory: as floats where they all fit and go to no other device."""
+        share = self._memory_budget // len(self.caches)
+        return Resident(share, floats=self._device.type == "cpu" and cache.spec.dense_nbytes <= share)
 
     def _prefix_source(self, division: Division, spec: CacheSpec | None) -> PrefixSource:
         return PrefixSource(

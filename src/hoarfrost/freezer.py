@@ -76,6 +76,8 @@ class Freezer:
         over_budget: what to do, in this order, where that is too little: "views" (store fewer), "rung" (compress
             beyond the tolerance), "cut" (freeze up to a deeper recommended cut) and "recompute", which is also the end
             of every order.
+        memory_budget: bytes of stored features that are kept in memory once they were read, so that later epochs need
+            not read them; 0 keeps none. Beside it an epoch holds two windows of the shuffle.
         views: stored renditions of each sample, a number or `hoarfrost.Views`.
         ladder: codecs from gentle to strong: "auto" (the strongest that does no measured harm), another name, a
             codec, or a number of bits; see `hoarfrost.codecs.Ladder`.
@@ -112,6 +114,7 @@ class Freezer:
         cache_dir: str | Path | None = None,
         disk_budget: int | None = None,
         over_budget: str | Sequence[str] = ("views", "recompute"),
+        memory_budget: int = 256 << 20,
         views: int | Views = 2,
         ladder: str | int | Codec | Ladder | Sequence[int | Codec] = "auto",
         mode: str = "auto",
@@ -134,6 +137,8 @@ class Freezer:
             raise ArgumentError(f"mode must be one of {', '.join(map(repr, MODES))}, not {mode!r}")
         if disk_budget is not None and disk_budget < 0:
             raise ArgumentError(f"disk_budget is a number of bytes, at least 0, not {disk_budget!r}")
+        if memory_budget < 0:
+            raise ArgumentError(f"memory_budget is a number of bytes, at least 0, not {memory_budget!r}")
         if window < 1:
             raise ArgumentError(f"window must be at least 1 chunk, not {window!r}")
         if isinstance(seed, bool) or not isinstance(seed, int):
@@ -187,6 +192,7 @@ class Freezer:
                 cache_dir=self._directory(cache_dir),
                 disk_budget=disk_budget,
                 over_budget=less,
+                memory_budget=memory_budget,
                 seed=seed,
                 device=self.device,
                 channels_last=channels_last,

@@ -7,13 +7,17 @@ size), so that two runs see the same batches, and a run can resume in the middle
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
+from math import prod
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .cache import CacheSpec
@@ -21,7 +25,11 @@ from .codecs import Packed, dequantise
 from .errors import ArgumentError, CacheDirectoryError, CorruptChunkError
 from .seeds import mix
 
-__all__ = ["Batch", "Block", "ChunkSource", "Order", "batch_bounds", "feature_batches"]
+__all__ = ["Batch", "Block", "ChunkSource", "Order", "batch_bounds", "feature_batches", "sent_ahead"]
+
+# A window whose floats take no more becomes floats chunk by chunk, with one row of scales each; in a larger one bytes
+# are moved, and each batch becomes floats when its turn comes.
+_DENSE_WINDOW_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -141,11 +149,13 @@ def feature_batches(
     """One epoch of features from a chunk source.
 
     While one window is being trained on, the next is loaded in threads, if the source allows. Memory: two windows
-    of quantised features, whatever the size of the cache.
+    of quantised features, whatever the size of the cache. To a CUDA device the bytes of the next batch travel while
+    this one is trained on.
 
     Args:
         spec: shapes and layout of the features that the source gives.
         start: batches to skip, to resume in the middle of an epoch; windows that lie wholly in front are not loaded.
+        device: where batches go; None is the CPU.
     """
     if batch_size < 1:
         raise ArgumentError(f"batch_size must be at least 1, not {batch_size}")
@@ -153,43 +163,50 @@ def feature_batches(
     bounds = batch_bounds(sum(len(rows) for _, rows in windows), batch_size)[start:]
     if not bounds:
         return
-    windows = _behind(windows, bounds[0][0])
+    windows, skipped = _behind(windows, bounds[0][0])
     with _Loader(source, epoch, threads) as loader:
-        pending = [loader.submit(chunks) for chunks, _ in windows[:1]]
-        held: list[tuple[_Window, Tensor]] = []
-        available = 0
-        upcoming = 0
-        for begin, end in bounds:
-            while available < end - begin:
-                window = _Window.gather(
-                    loader.collect(windows[upcoming][0], pending.pop(0)), windows[upcoming][0], order
-                )
-                held.append((window, windows[upcoming][1]))
-                available += len(windows[upcoming][1])
-                upcoming += 1
-                if upcoming < len(windows):
-                    pending.append(loader.submit(windows[upcoming][0]))
-            parts: list[tuple[_Window, Tensor]] = []
-            wanted = end - begin
-            while wanted:
-                window, rows = held[0]
-                taken, left = rows[:wanted], rows[wanted:]
-                parts.append((window, taken))
-                wanted -= len(taken)
-                held[0] = (window, left)
-                if not len(left):
-                    held.pop(0)
-            available -= end - begin
-            yield _batch(parts, spec, device)
+        pieces = _pieces(_windows(loader, windows, skipped, order, device), [end - begin for begin, end in bounds])
+        batches = (_batch(parts, spec, device) for parts in pieces)
+        yield from sent_ahead(batches, device) if device is not None and device.type == "cuda" else batches
 
 
-def _behind(windows: list[tuple[list[int], Tensor]], skipped: int) -> list[tuple[list[int], Tensor]]:
-    """The windows without their first `skipped` rows."""
+def _behind(windows: list[tuple[list[int], Tensor]], skipped: int) -> tuple[list[tuple[list[int], Tensor]], int]:
+    """The windows without those that lie wholly within the first `skipped` rows, and what is left to skip."""
     while skipped >= len(windows[0][1]):
         skipped -= len(windows[0][1])
         windows = windows[1:]
-    chunks, rows = windows[0]
-    return [(chunks, rows[skipped:]), *windows[1:]]
+    return windows, skipped
+
+
+def _windows(
+    loader: _Loader,
+    windows: list[tuple[list[int], Tensor]],
+    skipped: int,
+    order: Order,
+    device: torch.device | None,
+) -> Iterator[tuple[_Window, int]]:
+    """Each window, and the row at which it begins; the next one is being loaded by then."""
+    pending = loader.submit(windows[0][0])
+    for number, (chunks, rows) in enumerate(windows):
+        blocks = loader.collect(chunks, pending)
+        window = _Window.gather(blocks, rows, chunks, order, device)
+        if number + 1 < len(windows):
+            pending = loader.submit(windows[number + 1][0])
+        yield window, 0 if number else skipped
+
+
+def _pieces(windows: Iterator[tuple[_Window, int]], sizes: Sequence[int]) -> Iterator[list[tuple[_Window, int, int]]]:
+    """For each batch the windows that it is cut from, with the rows where it begins and ends in each."""
+    window, at = next(windows)
+    for size in sizes:
+        parts: list[tuple[_Window, int, int]] = []
+        while size:
+            if at == window.rows:
+                window, at = next(windows)
+            taken = min(size, window.rows - at)
+            parts.append((window, at, at + taken))
+            at, size = at + taken, size - taken
+        yield parts
 
 
 class _Loader:
@@ -217,7 +234,8 @@ class _Loader:
         ]
 
     def collect(self, chunks: list[int], pending: list[Future[Block] | int]) -> list[Block]:
-        return [self._block(chunk, item) for chunk, item in zip(chunks, pending, strict=True)]
+        """The blocks of `chunks`. Empties `pending`: a future would hold its block while the next ones are loaded."""
+        return [self._block(chunk, pending.pop(0)) for chunk in chunks]
 
     def _block(self, chunk: int, item: Future[Block] | int) -> Block:
         try:
@@ -228,7 +246,12 @@ class _Loader:
 
 @dataclass(frozen=True)
 class _Window:
-    """Several chunks in one piece: values [W, ...] in physical order, scale and low [chunks, C] or none."""
+    """Several chunks in one piece, the rows as they leave: values [W, ...] in physical order, tables [chunks, C].
+
+    Attributes:
+        scale, low: of each chunk; scale is None where values are floats, low where it would add nothing.
+        chunk_of: the row of the tables for each row of values [W].
+    """
 
     values: Tensor
     scale: Tensor | None
@@ -239,43 +262,104 @@ class _Window:
     targets: Tensor
     sample_ids: Tensor
 
+    @property
+    def rows(self) -> int:
+        return len(self.values)
+
     @classmethod
-    def gather(cls, blocks: list[Block], chunks: list[int], order: Order) -> _Window:
-        packed = [block.features for block in blocks]
-        if any(p.scale is None for p in packed):
-            # Derived views are floats already; beside them quantised ones become floats here.
-            packed = [p if p.scale is None else replace(p, values=p.dense(), scale=None, low=None) for p in packed]
-        sizes = torch.tensor([len(p.values) for p in packed])
-        scales = [p.scale for p in packed if p.scale is not None]
-        lows = [p.low for p in packed if p.low is not None]
+    def gather(
+        cls, blocks: list[Block], rows: Tensor, chunks: list[int], order: Order, device: torch.device | None
+    ) -> _Window:
+        """The blocks of `chunks`, which are let go one by one, in the order `rows`.
+
+        For a CUDA device bytes and targets lie in pinned memory, from which it copies by itself, and the tables on it.
+        """
+        first, sizes = blocks[0].features, [len(block.targets) for block in blocks]
+        shape, pinned = (len(rows), *first.values.shape[1:]), device is not None and device.type == "cuda"
+        # Derived views are floats already; beside them quantised ones become floats here.
+        dense = len({(block.features.values.dtype, block.features.scale is None) for block in blocks}) > 1 or (
+            device is None and prod(shape) * first.dtype.itemsize <= _DENSE_WINDOW_BYTES
+        )
+        scales = [block.features.scale for block in blocks if block.features.scale is not None and not dense]
+        lows = [block.features.low for block in blocks if block.features.low is not None and not dense]
+        chunk_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).index_select(0, rows)
+        targets = torch.cat([block.targets for block in blocks]).index_select(0, rows)
+        values = torch.empty(shape, dtype=first.dtype if dense else first.values.dtype, pin_memory=pinned)
+        places = torch.empty_like(rows)
+        places[rows] = torch.arange(len(rows))
+        for end, size in zip(accumulate(sizes), sizes, strict=True):
+            packed = blocks.pop(0).features
+            _put(packed.dense() if dense else packed.values, values, places[end - size : end])
         return cls(
-            values=torch.cat([p.values for p in packed]),
-            scale=torch.stack(scales) if scales else None,
-            low=torch.stack(lows) if lows else None,
-            chunk_of=torch.repeat_interleave(torch.arange(len(packed)), sizes),
-            channel_axis=packed[0].channel_axis,
-            dtype=packed[0].dtype,
-            targets=torch.cat([block.targets for block in blocks]),
-            sample_ids=torch.cat([order.members(chunk) for chunk in chunks]),
+            values=values,
+            scale=torch.stack(scales).to(device) if scales else None,
+            low=torch.stack(lows).to(device) if scales and not _adds_nothing(scales, lows) else None,
+            chunk_of=chunk_of.to(device),
+            channel_axis=first.channel_axis,
+            dtype=first.dtype,
+            targets=targets.pin_memory() if pinned else targets,
+            sample_ids=torch.cat([order.members(chunk) for chunk in chunks]).index_select(0, rows),
         )
 
-    def dense(self, rows: Tensor, device: torch.device | None) -> Tensor:
+    def features(self, begin: int, end: int, device: torch.device | None) -> Tensor:
         """Rows as floats, still in physical order; quantised bytes travel, floats are made on the device."""
-        values = self.values.index_select(0, rows)
+        values = self.values[begin:end]
         if device is not None:
             values = values.to(device, non_blocking=True)
-        if self.scale is None or self.low is None:
-            return values.to(self.dtype)
-        per_row = self.chunk_of.index_select(0, rows)
-        scale, low = (table.index_select(0, per_row).to(values.device) for table in (self.scale, self.low))
+        if self.scale is None:
+            # Who writes into one batch must not seem to have written into all that share the window's memory: `data`
+            # gives autograd a count of its own.
+            return values.to(self.dtype).data
+        chunk_of = self.chunk_of[begin:end]
+        scale = self.scale.index_select(0, chunk_of)
+        low = None if self.low is None else self.low.index_select(0, chunk_of)
         return dequantise(values, scale, low, self.dtype, self.channel_axis)
 
 
-def _batch(parts: list[tuple[_Window, Tensor]], spec: CacheSpec, device: torch.device | None) -> Batch:
+def _put(rows: Tensor, values: Tensor, place: Tensor) -> None:
+    """`values[place] = rows`, as bytes: numpy moves whole rows, torch's `index_copy_` goes through their elements."""
+    _row_bytes(values)[place.numpy()] = _row_bytes(rows.contiguous())
+
+
+def _row_bytes(values: Tensor) -> NDArray[np.uint8]:
+    return values.view(len(values), -1).view(torch.uint8).numpy()
+
+
+def _adds_nothing(scales: Sequence[Tensor], lows: Sequence[Tensor]) -> bool:
+    """Whether adding `low` changes no bit: all zeros, and no negative scale, which could make a zero negative."""
+    return not any(bool(low.any()) for low in lows) and not any(bool((scale < 0).any()) for scale in scales)
+
+
+def _batch(parts: list[tuple[_Window, int, int]], spec: CacheSpec, device: torch.device | None) -> Batch:
     def joined(pieces: list[Tensor]) -> Tensor:
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
-    features = spec.logical(joined([window.dense(rows, device) for window, rows in parts]))
-    targets = joined([window.targets.index_select(0, rows) for window, rows in parts])
-    ids = joined([window.sample_ids.index_select(0, rows) for window, rows in parts])
-    return Batch(features, targets if device is None else targets.to(device), ids)
+    features = spec.logical(joined([window.features(begin, end, device) for window, begin, end in parts]))
+    targets = joined([window.targets[begin:end] for window, begin, end in parts])
+    ids = joined([window.sample_ids[begin:end] for window, begin, end in parts])
+    return Batch(features, targets if device is None else targets.to(device, non_blocking=True), ids)
+
+
+def sent_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The batches, each prepared on a stream of its own while the one before is trained on.
+
+    Copies from pinned memory and the making of floats then run beside the training's kernels. The training's stream
+    waits for a batch before it is handed out, and its memory is given to no one else while that stream may read it.
+    """
+    side: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    # What the prefix needs, where a chunk has to be computed, was written on the training's stream.
+    side.wait_stream(torch.cuda.current_stream(device))
+
+    def prepared() -> tuple[Batch, torch.cuda.Event] | None:
+        with torch.cuda.stream(side):
+            batch = next(batches, None)
+            return None if batch is None else (batch, side.record_event())
+
+    coming = prepared()
+    while coming is not None:
+        (batch, ready), coming = coming, prepared()
+        training = torch.cuda.current_stream(device)
+        training.wait_event(ready)
+        for tensor in (batch.features, batch.targets):
+            tensor.record_stream(training)
+        yield batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from .codecs import Packed
 from .errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError
 from .loading import Block, Order
 from .renditions import Deriver, Renditions, assembled, dense, to_store
+from .resident import Resident
 from .samples import Samples
 from .views import Views
 
@@ -116,6 +117,7 @@ class CacheSource:
         on_heal: called with (chunk, view, reason) for each damaged record.
         deriver: makes what is not stored of a view from view 0; None where nothing can be derived.
         budget_bytes: that the cache may take; a record that has no room is computed in every epoch.
+        resident: keeps chunks in memory that are shown as they are stored.
     """
 
     cache: Cache
@@ -127,17 +129,46 @@ class CacheSource:
     healer: PrefixSource
     on_heal: Callable[[int, int, str], None]
     budget_bytes: int | None = None
+    resident: Resident = field(default_factory=lambda: Resident(0))
+
+    def begin(self) -> None:
+        """An epoch begins: what was kept in memory counts only if the files are still the same."""
+        self.resident.current(self.cache.written())
 
     def ahead(self, chunk: int, epoch: int) -> bool:
+        if self._resident(chunk, epoch) is not None:
+            # Finding it takes less than handing it over to a thread.
+            return False
         edition = self.views.edition(chunk, epoch, self.event)
         return not any(self._due(chunk, view, edition) for view in self._needed(chunk, epoch))
 
     def load(self, chunk: int, epoch: int) -> Block:
-        def read(view: int, edition: int, derived: Tensor | None = None) -> tuple[Packed, Tensor]:
-            due = self._due(chunk, view, edition)
-            return self._computed(chunk, view, edition, derived) if due else self._stored(chunk, view, edition)
+        kept = self._resident(chunk, epoch)
+        if kept is not None:
+            return kept
+        computed = False
 
-        return self._shown(chunk, epoch, read)
+        def read(view: int, edition: int, derived: Tensor | None = None) -> tuple[Packed, Tensor]:
+            nonlocal computed
+            if self._due(chunk, view, edition):
+                computed = True
+                return self._computed(chunk, view, edition, derived)
+            return self._stored(chunk, view, edition)
+
+        block, place = self._shown(chunk, epoch, read), self._as_stored(chunk, epoch)
+        return block if computed or place is None else self.resident.keep(place, block)
+
+    def _resident(self, chunk: int, epoch: int) -> Block | None:
+        place = self._as_stored(chunk, epoch)
+        return None if place is None else self.resident.find(place)
+
+    def _as_stored(self, chunk: int, epoch: int) -> tuple[int, int, int] | None:
+        """(chunk, view, edition) of the record that is all that the epoch shows of a chunk; None where it is moved or
+        derived."""
+        view = self.views.shown(chunk, epoch, self.cache.spec.views)
+        if self.views.moved(chunk, epoch) or not self.cache.spec.stored[view].alone:
+            return None
+        return chunk, view, self.views.edition(chunk, epoch, self.event)
 
     def recover(self, chunk: int, epoch: int, reason: Exception) -> Block:
         """Compute a damaged chunk again, store it where that is still possible, and go on with it."""

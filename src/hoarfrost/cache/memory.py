@@ -115,6 +115,7 @@ class MemoryCache:
         self._form = form
         self._records = records
         self._whole = set(records) == spec.records
+        self._rewritten = 0
 
     @staticmethod
     def create(
@@ -178,6 +179,7 @@ class MemoryCache:
             raise ArgumentError(f"chunk {chunk} was built with other targets than those given to heal it")
         payload = encode_features(self.spec, chunk, view, ids, features)
         self._records[chunk, view] = (ids, target_bytes, payload, edition)
+        self._rewritten += 1
         return self.read(chunk, view)
 
     def renew(
@@ -204,11 +206,16 @@ class MemoryCache:
         if budget_bytes is not None and _nbytes(after) > budget_bytes:
             raise BudgetError(f"the cache needs {_nbytes(after):,} bytes, beyond the budget of {budget_bytes:,} bytes")
         self._records = after
+        self._rewritten += 1
         return self.read(chunk, view)
 
     def edition(self, chunk: int, view: int) -> int | None:
         """As `Cache.edition`."""
         return self._records[chunk, view][3] if (chunk, view) in self._records else None
+
+    def written(self) -> tuple[int, ...]:
+        """As `Cache.written`."""
+        return (self._rewritten,)
 
     def verify(self) -> list[Damage]:
         return []
