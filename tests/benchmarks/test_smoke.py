@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -33,12 +34,33 @@ def test_demo_over_seeds(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
-def test_cache_epoch(tmp_path: Path) -> None:
+def test_epochs_by_way_of_reading(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
-    run("cache_epoch.py", "--model", "cifar_resnet", "--repeats", "1", "--samples", "200", "--out", str(out))
+    options = ["--model", "cifar_resnet", "--cuts", "layer2", "--repeats", "1", "--samples", "128", "--out", str(out)]
+    run("cache.py", "--part", "epoch", *options)
+    (row,) = json.loads(out.read_text())
+    assert row["cut"] == "layer2"
+    assert row["below_fp32"] > 1
+    assert all(row[f"{way}_clock"]["median"] > 0 for way in ("memory", "disk", "capped"))
+
+
+def test_the_cache_beside_other_libraries(tmp_path: Path) -> None:
+    for name in ("tensorstore", "zarr", "blosc2"):
+        if find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    out = tmp_path / "found.json"
+    run("cache.py", "--part", "libraries", "--repeats", "1", "--samples", "100", "--out", str(out))
     found = json.loads(out.read_text())
-    assert [row["cut"] for row in found] == ["layer1", "layer2"]
-    assert all(row["ratio_median"] > 0 and row["below_fp32"] > 1 for row in found)
+    assert {row["store"] for row in found} == {"hoarfrost", "tensorstore", "zarr", "blosc2", "memmap", "files"}
+    assert all(row["gb_per_second"]["median"] > 0 for row in found)
+
+
+def test_shuffling(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    run("cache.py", "--part", "shuffle", "--seeds", "1", "--epochs", "1", "--samples", "640", "--out", str(out))
+    found = {(row["chunks"], row["window"]): row for row in json.loads(out.read_text())}
+    assert found["random", 1]["one_chunk"] > 0.9 > found["random", 10]["one_chunk"]
+    assert found["sorted", 1]["one_class"] > 2 * found["random", 1]["one_class"]
 
 
 def test_every_script_has_a_smoke_test() -> None:
