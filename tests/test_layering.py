@@ -34,6 +34,7 @@ LEVELS = {
     "choosing": 5,
     "sources": 5,
     "calibration": 6,
+    "onward": 6,
     "storing": 7,
     "feeding": 8,
     "freezer": 9,

@@ -66,6 +66,7 @@ class Calibration:
         predicted_bytes: of all views.
         prefix_seconds, read_seconds: of one epoch, in front of the suffix; reading is not measured where the user
             asked to recompute.
+        chunks: that were measured on.
     """
 
     spec: CacheSpec
@@ -80,6 +81,7 @@ class Calibration:
     predicted_bytes: int
     prefix_seconds: float
     read_seconds: float | None
+    chunks: int = 1
 
     @property
     def codec(self) -> Codec:
@@ -281,6 +283,7 @@ def calibrate(
         ),
         prefix_seconds=prefix_seconds,
         read_seconds=read_seconds,
+        chunks=probe,
     )
 
 

@@ -16,8 +16,9 @@ from .cache import Cache, CacheSpec
 from .calibration import Calibration, calibrate, derivable
 from .codecs import Ladder
 from .cuts import Cut
-from .errors import BudgetError, CacheBusyError, CacheDirectoryError
+from .errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError
 from .loading import Order, feature_batches
+from .onward import Earlier, Onward, onward, origin_of
 from .renditions import Renditions, Way
 from .resident import Resident
 from .room import OverBudget
@@ -50,6 +51,7 @@ class Feeder:
         disk_budget: int | None,
         over_budget: OverBudget,
         memory_budget: int,
+        build_from: str,
         seed: int,
         device: torch.device,
         channels_last: bool,
@@ -60,7 +62,7 @@ class Feeder:
         self._batch_size = batch_size
         self._views, self._ladder, self._tolerance, self._mode = views, ladder, tolerance, mode
         self._device, self._channels_last, self._frame = device, channels_last, frame
-        self._say, self._memory_budget = say, memory_budget
+        self._say, self._memory_budget, self._build_from = say, memory_budget, build_from
         self.renditions = Renditions(samples, seed)
         self._storage = Storage(
             cache_dir,
@@ -77,6 +79,8 @@ class Feeder:
         """Position of the current rung in the ladder; the next cache does not start below it."""
         self.ways: dict[int, Way] = {}
         """How features were derived, by the epoch that began frozen: what is stored again is derived alike."""
+        self._division: Division | None = None
+        """Whose features the caches hold."""
         self._sources: tuple[tuple[PrefixSource | CacheSource, CacheSpec], ...] = ()
 
     @property
@@ -140,18 +144,27 @@ class Feeder:
         division, views, calibration, instead = self._deepened(division, epochs_left, later, deepen)
         measured, choice, decision = calibration, calibration.decision.choice, calibration.decision.reason
         ways = ["cut"] if instead else []
+        earlier = self._earlier(division)
         self._storage.set_aside()
-        build_seconds = 0.0
+        onward, build_seconds = None, 0.0
         if choice == "cache":
             began = time.perf_counter()
+            source = self._prefix_source(division, calibration.spec)
+            found = self._onward(division, calibration, source, earlier)
+            if isinstance(found, str):
+                decision = f"{decision}; built from images: {found}"
+                warnings.warn(f"hoarfrost builds the cache from images: {found}", stacklevel=2)
+            elif found is not None:
+                onward, calibration = found, calibration.at(calibration.spec.views, found.rung)
+                measured = calibration
             try:
-                stored = self._storage.store(division, calibration, self._prefix_source(division, calibration.spec))
+                stored = self._storage.store(division, calibration, source, onward)
             except (BudgetError, CacheDirectoryError, CacheBusyError) as error:
                 choice, decision = "recompute", f"recomputed, because the features could not be stored: {error}"
                 ways += ["recompute"] * isinstance(error, BudgetError)
                 warnings.warn(f"hoarfrost goes on by recomputing: {error}", stacklevel=2)
             else:
-                calibration, ways = stored.plan, [*ways, *stored.ways]
+                calibration, onward, ways = stored.plan, stored.onward, [*ways, *stored.ways]
                 decision = "; ".join(filter(None, (decision, stored.remarks)))
                 if stored.note:
                     warnings.warn(f"hoarfrost stores less than asked for: {stored.note}", stacklevel=2)
@@ -166,7 +179,38 @@ class Feeder:
         self._storage.drop_previous()
         decision = "; ".join(filter(None, (instead, decision)))
         record = self._freeze_record(division, policy, calibration, choice, decision, build_seconds)
-        self._say({**record, "over_budget": ways})
+        built = None if onward is None else onward.to_record()
+        self._say({**record, "over_budget": ways, "built_from": built})
+
+    def _earlier(self, division: Division) -> Earlier | None:
+        """The features of a shallower cut, where the cache is to be built from them."""
+        cache, held = self.cache, self._division
+        if self._build_from == "images" or cache is None or held is None or held.cut == division.cut:
+            return None
+        return Earlier(
+            prefix=held.prefix,
+            cache=cache,
+            order=self.order,
+            renditions=self.renditions,
+            event=self._event(held, cache),
+            base=self._views.base,
+            deriver=self._storage.deriver(held.cut, way_of(cache), self._prefix_source(held, cache.spec)),
+        )
+
+    def _onward(
+        self, division: Division, calibration: Calibration, source: PrefixSource, earlier: Earlier | None
+    ) -> Onward | str | None:
+        """How to build from the earlier features, or why that is not done; None where it was not asked for."""
+        if earlier is None or calibration.rung is None:
+            return None
+        if self._views.refresh_every is not None:
+            return "views that are drawn anew need the images"
+        rungs = [rung for rung in calibration.rungs if rung.index <= calibration.rung.index]
+        spec, suffix = calibration.spec, division.suffix
+        try:
+            return onward(earlier, source, suffix, spec, rungs, self._tolerance, calibration.chunks)
+        except (CorruptChunkError, CacheDirectoryError) as error:
+            return str(error)
 
     def _deepened(
         self,
@@ -281,6 +325,7 @@ class Feeder:
         return replace(self._views, derived=0.0)
 
     def _use(self, division: Division, specs: Sequence[CacheSpec], views: Views) -> None:
+        self._division = division
         together = Together(len(specs)) if len(specs) > 1 else None
         prefixes = [
             replace(self._prefix_source(division, spec), tensor=number, together=together)
@@ -302,12 +347,18 @@ class Feeder:
             cache=cache,
             order=self.order,
             views=views,
-            event=division.event,
+            event=self._event(division, cache),
             renditions=self.renditions,
             deriver=self._storage.deriver(division.cut, way_of(cache), prefix),
             healer=prefix,
             on_heal=lambda chunk, view, reason: self._say(
-                {"event": "heal", "chunk": chunk, "view": view, "reason": reason}
+                {
+                    "event": "heal",
+                    "chunk": chunk,
+                    "view": view,
+                    "reason": reason,
+                    "same_bits": origin_of(cache) is None,
+                }
             ),
             budget_bytes=budget_bytes,
             resident=self._resident(cache),
@@ -317,6 +368,11 @@ class Feeder:
         """What of a cache stays in memory: as floats where they all fit and go to no other device."""
         share = self._memory_budget // len(self.caches)
         return Resident(share, floats=self._device.type == "cpu" and cache.spec.dense_nbytes <= share)
+
+    def _event(self, division: Division, cache: Cache) -> int:
+        """The epoch before which a cache's renditions were drawn."""
+        origin = origin_of(cache)
+        return division.event if origin is None else origin.event
 
     def _prefix_source(self, division: Division, spec: CacheSpec | None) -> PrefixSource:
         return PrefixSource(

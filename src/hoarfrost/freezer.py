@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -23,7 +22,7 @@ from .cuts import Cut, divide, find_cuts
 from .errors import ArgumentError, CheckpointError, NoCutError
 from .feeding import Feeder
 from .freezing import Frozen, freeze
-from .loading import Order, batch_bounds
+from .loading import Order, batch_bounds, usable_batch_size
 from .policies import Never, Policy, TrainState, resolve_policy
 from .policies.base import announced_change, checked_depth, describe, prepared
 from .renditions import Way, grid_of
@@ -35,6 +34,7 @@ from .views import Views
 __all__ = ["Freezer"]
 
 MODES = ("auto", "cache", "recompute")
+BUILDS = ("images", "features")
 
 STATE_VERSION = 2
 
@@ -78,6 +78,9 @@ class Freezer:
             of every order.
         memory_budget: bytes of stored features that are kept in memory once they were read, so that later epochs need
             not read them; 0 keeps none. Beside it an epoch holds two windows of the shuffle.
+        build_from: what the cache of a deeper cut is made from: "images", or the stored "features" of the cut before,
+            which takes less time and keeps what their codec has done; that is measured, and where it goes beyond the
+            tolerance images are taken.
         views: stored renditions of each sample, a number or `hoarfrost.Views`.
         ladder: codecs from gentle to strong: "auto" (the strongest that does no measured harm), another name, a
             codec, or a number of bits; see `hoarfrost.codecs.Ladder`.
@@ -115,6 +118,7 @@ class Freezer:
         disk_budget: int | None = None,
         over_budget: str | Sequence[str] = ("views", "recompute"),
         memory_budget: int = 256 << 20,
+        build_from: str = "images",
         views: int | Views = 2,
         ladder: str | int | Codec | Ladder | Sequence[int | Codec] = "auto",
         mode: str = "auto",
@@ -135,6 +139,8 @@ class Freezer:
             raise ArgumentError(f"epochs must be a whole number of at least 1, or None, not {epochs!r}")
         if mode not in MODES:
             raise ArgumentError(f"mode must be one of {', '.join(map(repr, MODES))}, not {mode!r}")
+        if build_from not in BUILDS:
+            raise ArgumentError(f"build_from must be one of {', '.join(map(repr, BUILDS))}, not {build_from!r}")
         if disk_budget is not None and disk_budget < 0:
             raise ArgumentError(f"disk_budget is a number of bytes, at least 0, not {disk_budget!r}")
         if memory_budget < 0:
@@ -193,6 +199,7 @@ class Freezer:
                 disk_budget=disk_budget,
                 over_budget=less,
                 memory_budget=memory_budget,
+                build_from=build_from,
                 seed=seed,
                 device=self.device,
                 channels_last=channels_last,
@@ -475,18 +482,6 @@ class Freezer:
 def storable(cuts: Sequence[Cut]) -> tuple[Cut, ...]:
     """The cuts of which all that crosses can be stored: tensors with one entry or more for each sample."""
     return tuple(cut for cut in cuts if all(crossing.shape for crossing in cut.tensors))
-
-
-def usable_batch_size(batch_size: int, samples: int) -> int:
-    """The batch size, or all samples where it is larger than the data set."""
-    if batch_size <= samples:
-        return batch_size
-    warnings.warn(
-        f"hoarfrost: batch_size {batch_size} is larger than the data set; each epoch is one batch of its "
-        f"{samples} samples",
-        stacklevel=3,
-    )
-    return samples
 
 
 def device_of(model: nn.Module) -> torch.device:

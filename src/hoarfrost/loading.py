@@ -7,6 +7,7 @@ size), so that two runs see the same batches, and a run can resume in the middle
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +26,16 @@ from .codecs import Packed, dequantise
 from .errors import ArgumentError, CacheDirectoryError, CorruptChunkError
 from .seeds import mix
 
-__all__ = ["Batch", "Block", "ChunkSource", "Order", "batch_bounds", "feature_batches", "sent_ahead"]
+__all__ = [
+    "Batch",
+    "Block",
+    "ChunkSource",
+    "Order",
+    "batch_bounds",
+    "feature_batches",
+    "sent_ahead",
+    "usable_batch_size",
+]
 
 # A window whose floats take no more becomes floats chunk by chunk, with one row of scales each; in a larger one bytes
 # are moved, and each batch becomes floats when its turn comes.
@@ -207,6 +217,18 @@ def _pieces(windows: Iterator[tuple[_Window, int]], sizes: Sequence[int]) -> Ite
             parts.append((window, at, at + taken))
             at, size = at + taken, size - taken
         yield parts
+
+
+def usable_batch_size(batch_size: int, samples: int) -> int:
+    """The batch size, or all samples where it is larger than the data set."""
+    if batch_size <= samples:
+        return batch_size
+    warnings.warn(
+        f"hoarfrost: batch_size {batch_size} is larger than the data set; each epoch is one batch of its "
+        f"{samples} samples",
+        stacklevel=3,
+    )
+    return samples
 
 
 class _Loader:

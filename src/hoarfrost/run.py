@@ -85,6 +85,7 @@ def train(
         cache_dir=config.cache_dir or files.cache,
         disk_budget=None if config.disk_budget is None else int(config.disk_budget),
         over_budget=config.over_budget,
+        build_from=config.build_from,
         views=config.views,
         ladder=config.ladder,
         mode=config.mode,

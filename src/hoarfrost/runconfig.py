@@ -37,8 +37,8 @@ class RunConfig:
         policy: "schedule" (an even one) or "none".
         freeze: epochs, from 0, to cuts; overrides `policy`.
         cut: one cut to freeze, at `cut_epoch`; a shorter way to write `freeze`.
-        views, ladder, mode, window, tolerance, disk_budget, over_budget, workers, channels_last, device: as in
-            `Freezer`.
+        views, ladder, mode, window, tolerance, disk_budget, over_budget, build_from, workers, channels_last,
+            device: as in `Freezer`.
         cache_dir: None: `cache` in `out`.
         out: the folder for model.safetensors, metrics.jsonl, report.html and the checkpoint; None: a new one in `runs`,
             named after model and data.
@@ -66,6 +66,7 @@ class RunConfig:
     tolerance: float = 1e-3
     disk_budget: int | str | None = None
     over_budget: str = "views,recompute"
+    build_from: str = "images"
     cache_dir: str | None = None
     workers: int = 0
     channels_last: bool = False

@@ -94,12 +94,16 @@ class PrefixSource:
     def run(self, images: Tensor) -> tuple[Tensor, ...]:
         """All that crosses, each [n, ...], of images [n, C, H, W]: on the CPU, in the prefix's own memory format."""
         with torch.no_grad():
-            images = images.to(self.device)
-            if self.channels_last and images.dim() == 4:
-                images = images.contiguous(memory_format=torch.channels_last)
-            features = self.prefix(images)
+            features = self.prefix(self.placed(images))
             tensors = (features,) if isinstance(features, Tensor) else features
             return tuple(tensor.to("cpu") for tensor in tensors)
+
+    def placed(self, images: Tensor) -> Tensor:
+        """On the device, in the memory format that the prefix is run with."""
+        images = images.to(self.device)
+        if self.channels_last and images.dim() == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
 
 
 def dense_block(features: Tensor, spec: CacheSpec) -> Packed:
@@ -227,7 +231,11 @@ class CacheSource:
         return record.packed, record.targets
 
     def _computed(self, chunk: int, view: int, edition: int, derived: Tensor | None) -> tuple[Packed, Tensor]:
-        """A record computed by the prefix, with the bits that the cache holds, and stored if the cache takes it."""
+        """A record computed by the prefix, and stored if the cache takes it.
+
+        It has the bits that the cache holds, but where that was built from a shallower cut's features: there it is
+        nearer to the exact ones than the record that it replaces.
+        """
         features, targets = self.healer.features(chunk, self._draw(view, edition))
         spec, ids = self.cache.spec, self.order.members(chunk)
         features = to_store(spec.stored[view], spec.channel_axis, features, derived)

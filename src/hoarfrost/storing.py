@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -15,9 +15,10 @@ from torch import nn
 
 from .cache import Cache, CacheSpec, CacheWriter, Fingerprint, hash_tensors
 from .calibration import Calibration
-from .cuts import Cut
+from .cuts import Cut, Prefix, Suffix
 from .errors import BudgetError, CacheDirectoryError, CorruptChunkError, StaleCacheError
 from .loading import Order
+from .onward import Onward, Origin, origin_of
 from .renditions import Deriver, Renditions, Way, dense, to_store
 from .room import OverBudget
 from .samples import Frame, Samples
@@ -40,8 +41,8 @@ class Division:
     """
 
     cut: Cut
-    prefix: nn.Module
-    suffix: nn.Module
+    prefix: Prefix
+    suffix: Suffix
     event: int
     twins: tuple[tuple[nn.Module, nn.Module], ...]
 
@@ -55,12 +56,14 @@ class Stored:
         ways: the `OverBudget.ways` by which it is less than what was asked for.
         note: these in words, or "".
         remarks: likewise, and what else is to be said of the build.
+        onward: how it was built from the earlier features; None: from images.
     """
 
     plan: Calibration
     ways: tuple[str, ...]
     note: str
     remarks: str
+    onward: Onward | None
 
 
 class Storage:
@@ -109,34 +112,55 @@ class Storage:
         """The caches belong to a shallower cut from now on; `drop_previous` removes them."""
         self._previous, self.caches = self.caches, ()
 
-    def store(self, division: Division, calibration: Calibration, source: PrefixSource) -> Stored:
+    def store(
+        self, division: Division, calibration: Calibration, source: PrefixSource, onward: Onward | None = None
+    ) -> Stored:
         """Build the caches of a division, or find them built, with no more left out than the disk budget asks for.
 
         What was predicted from a sample can turn out too small: then the next that should be smaller is tried.
+
+        Args:
+            onward: how to build from the earlier features. Where these have to make room, or turn out damaged, it is
+                built from images after all.
 
         Raises:
             BudgetError: nothing that may be left out makes it fit.
             CacheDirectoryError, CacheBusyError: nothing can be written, or another run is writing the same.
         """
-        first, refused = "", None
+        remarks: list[str] = []
+        refused: Calibration | None = None
+
+        def make_room() -> Onward | None:
+            remarks.append("the earlier features were removed first, since there was no room for both")
+            self.drop_previous()
+            return None
+
         for plan in self._fitting(calibration, division.cut.label):
             if refused is not None and plan.predicted_bytes >= refused.predicted_bytes:
                 continue
             if self._previous and self._room(plan) < 0:
-                first = "the earlier features were removed first, since there was no room for both"
-                self.drop_previous()
+                onward = make_room()
+            if onward is not None and plan.rung is not calibration.rung:
+                remarks.append("built from images, since the harm was measured with another rung")
+                onward = None
             while True:
                 try:
-                    self.caches = self._stored(division, plan, source)
+                    self.caches = self._stored(division, plan, source, onward)
                 except BudgetError as error:
                     if self._previous:
-                        first = "the earlier features were removed, since there was no room for both"
-                        self.drop_previous()
+                        onward = make_room()
                         continue
                     refused, last = plan, error
                     break
+                except CorruptChunkError as error:
+                    if onward is None:
+                        raise
+                    onward = None
+                    remarks.append(f"built from images: {error}")
+                    continue
                 ways, note = self._left_out(calibration, plan, predicted=refused is None)
-                return Stored(plan, ways, note, "; ".join(filter(None, (note, first))))
+                remarks = [note, *remarks, "" if onward is None else onward.note]
+                return Stored(plan, ways, note, "; ".join(filter(None, remarks)), onward)
         raise last
 
     def plans(self, calibration: Calibration, over_budget: OverBudget) -> list[Calibration]:
@@ -214,7 +238,8 @@ class Storage:
         try:
             for tensor, digest in enumerate(digests):
                 cache = Cache.open(self._directory / digest[:16])
-                found.append(Cache.open(cache.path, self._fingerprint(division, cache.spec, way_of(cache), tensor)))
+                mine = self._fingerprint(division, cache.spec, way_of(cache), tensor, origin_of(cache))
+                found.append(Cache.open(cache.path, mine))
         except (StaleCacheError, CorruptChunkError) as error:
             warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
             return False
@@ -223,15 +248,18 @@ class Storage:
         self.caches = tuple(found)
         return True
 
-    def _stored(self, division: Division, plan: Calibration, source: PrefixSource) -> tuple[Cache, ...]:
+    def _stored(
+        self, division: Division, plan: Calibration, source: PrefixSource, onward: Onward | None
+    ) -> tuple[Cache, ...]:
         """The caches of this division: identical ones that stand already, and new ones."""
+        origin = None if onward is None else onward.origin
         specs = [plan.spec, *(other.spec for other in plan.beside)]
         standing: dict[int, Cache] = {}
         writers: dict[int, CacheWriter] = {}
         shares = self._shares(plan)
         try:
             for tensor, spec in enumerate(specs):
-                fingerprint = self._fingerprint(division, spec, plan.way, tensor)
+                fingerprint = self._fingerprint(division, spec, plan.way, tensor, origin)
                 try:
                     standing[tensor] = Cache.open(self._directory / fingerprint.key, fingerprint)
                     continue
@@ -242,7 +270,7 @@ class Storage:
                 writers[tensor] = Cache.create(self._directory, fingerprint, spec, budget_bytes=shares[tensor])
             if writers:
                 deriver = self.deriver(division.cut, plan.way, source)
-                self._fill(writers, division, specs, source, deriver)
+                self._fill(writers, division, specs, source, deriver, onward)
             # One after the other: a crash in between leaves whole caches, and the build of the others goes on.
             whole = self._views.record == "ahead"
             return tuple(standing[n] if n in standing else writers[n].commit(whole=whole) for n in range(len(specs)))
@@ -276,26 +304,29 @@ class Storage:
         specs: Sequence[CacheSpec],
         source: PrefixSource,
         deriver: Deriver | None,
+        onward: Onward | None,
     ) -> None:
-        """One pass of the prefix for each view; a thread encodes and writes what the prefix has computed.
+        """One pass of the prefix, or of the newly frozen layers, for each view; a thread encodes and writes.
 
         What is recorded while epochs show it begins with a single record, which says what the targets are.
         """
+        event = division.event if onward is None else onward.origin.event
         views, chunks = (specs[0].views, self._order.chunks) if self._views.record == "ahead" else (1, 1)
         with ThreadPoolExecutor(1, "hoarfrost-write") as writing:
             pending: list[Future[int]] = []
-            first = self._renditions.view(division.event, 0, base=self._views.base)
+            first = self._renditions.view(event, 0, base=self._views.base)
             for view in range(views):
-                draw = self._renditions.view(division.event, view, base=self._views.base)
+                draw = self._renditions.view(event, view, base=self._views.base)
                 todo = [
                     chunk
                     for chunk in range(chunks)
                     if any((chunk, view) not in writer.done for writer in writers.values())
                 ]
                 members = [self._order.members(chunk) for chunk in todo]
-                rendered = self._samples.stream(members, draw)
-                for chunk, ids, (images, targets) in zip(todo, members, rendered, strict=True):
-                    tensors = source.run(images)
+                given = self._samples.stream(members, draw) if onward is None else onward.earlier.stream(todo, view)
+                run = source.run if onward is None else onward.source.run
+                for chunk, ids, (inputs, targets) in zip(todo, members, given, strict=True):
+                    tensors = run(inputs)
                     for number, writer in writers.items():
                         if (chunk, view) in writer.done:
                             continue
@@ -311,12 +342,16 @@ class Storage:
                 while pending:
                     pending.pop(0).result()
 
-    def _fingerprint(self, division: Division, spec: CacheSpec, way: Way, tensor: int = 0) -> Fingerprint:
+    def _fingerprint(
+        self, division: Division, spec: CacheSpec, way: Way, tensor: int = 0, origin: Origin | None = None
+    ) -> Fingerprint:
         crossing = division.cut.tensors[tensor]
+        event = division.event if origin is None else origin.event
         which = {"tensor": {"source": str(crossing.source), "number": crossing.number}} if tensor else {}
         return Fingerprint(
             {
                 **which,
+                **({} if origin is None else {"built": asdict(origin)}),
                 "prefix": hash_tensors(division.prefix.state_dict()),
                 "cut": division.cut.label,
                 "samples": len(self._samples),
@@ -324,7 +359,7 @@ class Storage:
                 "transform": self._samples.pipeline.to_config(),
                 "order": {"seed": self._order.seed, "chunk_size": self._order.chunk_size},
                 "views": {
-                    "event": division.event if self._samples.pipeline.is_random else 0,
+                    "event": event if self._samples.pipeline.is_random else 0,
                     "base": self._views.base,
                     "border": way.border,
                     "form": way.form,

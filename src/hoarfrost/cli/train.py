@@ -113,6 +113,14 @@ def train(
             text=f"What to give up for it: views, rung, cut, recompute; default: {DEFAULT.over_budget}.",
         ),
     ] = None,
+    build_from: Annotated[
+        str | None,
+        option(
+            FREEZING,
+            "NAME",
+            text=f"A deeper cut's cache from images, or the earlier features; default: {DEFAULT.build_from}.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None, option(RUN, "FILE", text="A YAML file with the same names; options win over it.")
     ] = None,
