@@ -37,6 +37,7 @@ LEVELS = {
     "onward": 6,
     "storing": 7,
     "feeding": 8,
+    "evaluation": 8,
     "freezer": 9,
     "inspection": 10,
     "tables": 11,

@@ -99,6 +99,13 @@ class Feeder:
         return self._storage.nbytes
 
     @property
+    def room(self) -> int | None:
+        """Bytes of the disk budget that these features will never take; None: there is no budget."""
+        grows = self._views.refresh_every is not None or self._views.record == "shown"
+        left = self._storage.left
+        return 0 if grows and left is not None else left
+
+    @property
     def ready(self) -> bool:
         """Whether `batches` can be called: a cache that has vanished from the disk has to be built again."""
         return bool(self._sources) and not self._storage.vanished

@@ -20,6 +20,7 @@ from .codecs import Codec, Ladder
 from .costs import Clock, training_flops
 from .cuts import Cut, divide, find_cuts
 from .errors import ArgumentError, CheckpointError, NoCutError
+from .evaluation import Evaluation
 from .feeding import Feeder
 from .freezing import Frozen, freeze
 from .loading import Order, batch_bounds, usable_batch_size
@@ -176,9 +177,12 @@ class Freezer:
         self._clock = Clock()
         self._remove_cache: Callable[[], object] = lambda: None
         self._closed = False
+        self._mode = mode
+        self._evaluations: list[Evaluation] = []
         self._samples = Samples(dataset, transform, workers)
         try:
             self.batch_size = usable_batch_size(batch_size, len(self._samples))
+            self._cache_dir = self._directory(cache_dir)
             self._example = self._render_example()
             self.cuts: tuple[Cut, ...] = storable(find_cuts(model, self._example, max_tensors=max_tensors))
             if not self.cuts and self.policy != Never():
@@ -195,7 +199,7 @@ class Freezer:
                 ladder=wanted_ladder,
                 tolerance=tolerance,
                 mode=mode,
-                cache_dir=self._directory(cache_dir),
+                cache_dir=self._cache_dir,
                 disk_budget=disk_budget,
                 over_budget=less,
                 memory_budget=memory_budget,
@@ -281,6 +285,38 @@ class Freezer:
         if self.epochs is None or self._epoch < self.epochs:
             self._ask(self._epoch)
             self._settle(self._epoch)
+
+    def evaluation(
+        self,
+        dataset: Dataset[Any],
+        transform: Callable[[Any], Any] | None = None,
+        *,
+        batch_size: int = 256,
+        codec: int | str | Codec = 8,
+    ) -> Evaluation:
+        """Batches of (inputs, targets) for `freezer(inputs)` in eval: images at first, stored features behind a freeze.
+
+        Args:
+            transform: a deterministic one. None: the data set's own.
+            codec: of what is stored: "exact" for the model's own bits, or a number of bits.
+        """
+        rungs = Ladder.of(codec)
+        if len(rungs) != 1:
+            raise ArgumentError(f"evaluation stores with one codec, not with a ladder of {len(rungs)}: {codec!r}")
+        made = Evaluation(
+            dataset,
+            transform,
+            batch_size=batch_size,
+            codec=rungs[0],
+            workers=self._samples.workers,
+            device=self.device,
+            channels_last=self.channels_last,
+            directory=None if self._mode == "recompute" else self._cache_dir / "evaluation",
+            division=lambda: self._division,
+            room=self._evaluation_room,
+        )
+        self._evaluations.append(made)
+        return made
 
     @property
     def cache(self) -> Cache | None:
@@ -384,6 +420,8 @@ class Freezer:
     def close(self) -> None:
         """Give the data set its transform back; remove the temporary cache. The model stays frozen as it is."""
         self._closed = True
+        for evaluation in self._evaluations:
+            evaluation.close()
         self._samples.close()
         self._remove_cache()
 
@@ -402,6 +440,11 @@ class Freezer:
         temporary = Path(tempfile.mkdtemp(prefix="hoarfrost-"))
         self._remove_cache = weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
         return temporary
+
+    def _evaluation_room(self) -> int | None:
+        """Bytes that the disk budget has left for one more evaluation's features."""
+        left = self._feeder.room
+        return None if left is None else max(0, left - sum(made.nbytes for made in self._evaluations))
 
     def _ask(self, epoch: int) -> None:
         """Ask the policy once for each epoch, and freeze what it names."""
@@ -433,6 +476,8 @@ class Freezer:
         """See to it that the features of the current depth can be had: stored, or computed."""
         if self._division is None or self._feeder.ready:
             return
+        for evaluation in self._evaluations:
+            evaluation.drop()  # the disk budget is for the features that are trained on first
         change = announced_change(self.policy, self._state(epoch))
         until = change if change is not None else self.epochs
         with self._clock.building():

@@ -100,6 +100,11 @@ class Storage:
         return sum(cache.nbytes for cache in self.caches)
 
     @property
+    def left(self) -> int | None:
+        """Bytes of the disk budget that are not used; None: there is no budget."""
+        return None if self._budget is None else max(0, self._budget - self.nbytes)
+
+    @property
     def vanished(self) -> bool:
         """Whether a cache that is being read is no longer on disk."""
         return not all(cache.path.is_dir() for cache in self.caches)
@@ -281,9 +286,9 @@ class Storage:
 
     def shares_left(self) -> tuple[int | None, ...]:
         """What each of the caches may take at most of the disk budget, while views are drawn anew."""
-        if self._budget is None:
+        room = self.left
+        if room is None:
             return (None,) * len(self.caches)
-        room = max(0, self._budget - self.nbytes)
         return tuple(cache.nbytes + room // len(self.caches) for cache in self.caches)
 
     def _shares(self, plan: Calibration) -> list[int | None]:
