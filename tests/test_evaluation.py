@@ -46,7 +46,7 @@ def equal(one: list[Tensor], other: list[Tensor]) -> bool:
 
 
 def test_outputs_have_the_models_own_bits_and_no_image_is_read_twice_for_one_freeze() -> None:
-    model, data = resnet(), CountingImages(TESTED, PLAIN)
+    model, data = resnet(), CountingImages(TESTED)
     with freezer_of(model) as freezer:
         evaluation = freezer.evaluation(data, PLAIN, batch_size=40, codec="exact")
         assert len(evaluation) == 3
@@ -70,7 +70,7 @@ def test_outputs_have_the_models_own_bits_and_no_image_is_read_twice_for_one_fre
 def test_eight_bits_are_near_and_every_pass_shows_the_same() -> None:
     model = resnet()
     with freezer_of(model, policy={0: "layer1"}) as freezer:
-        evaluation = freezer.evaluation(images(TESTED, PLAIN), PLAIN, batch_size=40)
+        evaluation = freezer.evaluation(images(TESTED), PLAIN, batch_size=40)
         model.eval()
         wanted = outputs(model, [(x, t) for x, t in plain_batches()])
         first, second = outputs(freezer, evaluation), outputs(freezer, evaluation)
@@ -92,7 +92,7 @@ def held(directory: Path) -> list[Path]:
 
 def test_a_freeze_drops_what_belongs_to_the_cut_before_and_close_drops_the_rest(tmp_path: Path) -> None:
     with freezer_of(resnet(), cache_dir=tmp_path) as freezer:
-        evaluation = freezer.evaluation(images(TESTED, PLAIN), PLAIN)
+        evaluation = freezer.evaluation(images(TESTED), PLAIN)
         on(freezer, 0)
         assert len([*evaluation]) == 1
         (first,) = held(tmp_path)
@@ -107,7 +107,7 @@ def test_a_freeze_drops_what_belongs_to_the_cut_before_and_close_drops_the_rest(
 
 def test_a_pass_that_is_broken_off_leaves_nothing_and_the_next_is_whole(tmp_path: Path) -> None:
     with freezer_of(resnet(), cache_dir=tmp_path, policy={0: "layer1"}) as freezer:
-        evaluation = freezer.evaluation(images(TESTED, PLAIN), PLAIN, batch_size=40)
+        evaluation = freezer.evaluation(images(TESTED), PLAIN, batch_size=40)
         for _ in evaluation:
             break
         assert held(tmp_path) == []
@@ -122,7 +122,7 @@ def test_without_room_the_prefix_runs_and_it_is_said_once(tmp_path: Path) -> Non
     with freezer_of(model, policy={0: "layer1"}, cache_dir=tmp_path, ladder=4, disk_budget=budget) as tight:
         [*tight.batches(0)]
         assert tight.source == "cache"
-        evaluation = tight.evaluation(images(TESTED, PLAIN), PLAIN, batch_size=40)
+        evaluation = tight.evaluation(images(TESTED), PLAIN, batch_size=40)
         model.eval()
         with pytest.warns(UserWarning, match="evaluates without stored features until the next freeze: "):
             first = outputs(tight, evaluation)
@@ -133,7 +133,7 @@ def test_without_room_the_prefix_runs_and_it_is_said_once(tmp_path: Path) -> Non
 
 def test_a_damaged_record_is_computed_again(tmp_path: Path) -> None:
     with freezer_of(resnet(), policy={0: "layer1"}, cache_dir=tmp_path) as freezer:
-        evaluation = freezer.evaluation(images(TESTED, PLAIN), PLAIN, codec="exact")
+        evaluation = freezer.evaluation(images(TESTED), PLAIN, codec="exact")
         before = [x for x, _ in evaluation]
         (path,) = held(tmp_path)
         file = path / "features.bin"
@@ -157,6 +157,6 @@ def test_what_cannot_be_meant_is_refused(options: dict[str, Any], words: str) ->
 
 def test_a_run_that_recomputes_as_asked_stores_no_features_for_its_evaluation_either(tmp_path: Path) -> None:
     with freezer_of(resnet(), policy={0: "layer1"}, mode="recompute", cache_dir=tmp_path) as freezer:
-        evaluation: Evaluation = freezer.evaluation(images(TESTED, PLAIN), PLAIN)
+        evaluation: Evaluation = freezer.evaluation(images(TESTED), PLAIN)
         assert len([*evaluation]) == 1
         assert not (tmp_path / "evaluation").exists()
