@@ -73,6 +73,37 @@ def test_a_run_leaves_its_files(config: RunConfig) -> None:
     assert RunConfig.told(outcome.files.config) == config
 
 
+@pytest.mark.parametrize("evaluation", ["exact", 8])
+def test_epochs_can_be_evaluated_on_stored_features(
+    config: RunConfig, evaluation: str | int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, epochs=3)
+    shown: list[tuple[int, ...]] = []
+    given = run.scores
+
+    def watched(model: Any, answer: Any, batches: Any) -> dict[str, float]:
+        def seen(inputs: torch.Tensor) -> torch.Tensor:
+            shown.append(tuple(inputs.shape[1:]))
+            return answer(inputs)  # type: ignore[no-any-return]
+
+        return given(model, seen, batches)
+
+    monkeypatch.setattr(run, "scores", watched)
+    train(config)
+    assert shown == []
+    train(replace(config, evaluation=evaluation, out=str(tmp_path / "other")))
+    assert len(set(shown)) == 2, "images first, features behind the freeze"
+    wanted, got = (
+        [(record["test_loss"], record["test_accuracy"]) for record in records(one) if "test_loss" in record]
+        for one in (config, replace(config, out=str(tmp_path / "other")))
+    )
+    assert len(wanted) == 4
+    if evaluation == "exact":
+        assert got == wanted
+    else:
+        assert got == [pytest.approx(pair, rel=0.02) for pair in wanted]
+
+
 def test_some_of_the_images_hold_each_class_with_its_share(config: RunConfig, pictures: Path) -> None:
     few = replace(config, samples=30, batch_size=15, epochs=1, freeze={0: "layer1"})
     train(few)

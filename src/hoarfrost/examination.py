@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from .samples import Samples
 
-__all__ = ["Examination"]
+__all__ = ["Examination", "scores"]
 
 KEPT_BYTES = 256 * 2**20
 """Rendered test images are kept in memory up to this size."""
@@ -46,23 +46,16 @@ class Examination:
 
         The model is in eval meanwhile; its modules' flags are put back.
         """
-        flags = {module: module.training for module in model.modules()}
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        model.eval()
-        loss, right = 0.0, 0
-        try:
-            with torch.no_grad():
-                for images, targets in self._batches():
-                    images, targets = images.to(device), targets.to(device)
-                    if self._channels_last:
-                        images = images.contiguous(memory_format=torch.channels_last)
-                    logits = model(images)
-                    loss += float(F.cross_entropy(logits, targets, reduction="sum"))
-                    right += int((logits.argmax(1) == targets).sum())
-        finally:
-            for module, flag in flags.items():
-                module.training = flag
-        return {"loss": loss / len(self._samples), "accuracy": right / len(self._samples)}
+
+        def placed() -> Iterator[tuple[Tensor, Tensor]]:
+            for images, targets in self._batches():
+                images = images.to(device)
+                if self._channels_last:
+                    images = images.contiguous(memory_format=torch.channels_last)
+                yield images, targets.to(device)
+
+        return scores(model, model, placed())
 
     def close(self) -> None:
         """Give the data set its transform back."""
@@ -80,3 +73,29 @@ class Examination:
             yield images, targets
         if size <= KEPT_BYTES:
             self._kept = kept
+
+
+@torch.no_grad()
+def scores(
+    model: nn.Module, answer: Callable[[Any], Tensor], batches: Iterable[tuple[Any, Tensor]]
+) -> dict[str, float]:
+    """{"loss", "accuracy"} of what `answer` says to batches of (inputs, targets [B]).
+
+    Mean cross-entropy in nats, and the share of right answers from 0 to 1.
+
+    Args:
+        model: is in eval meanwhile; its modules' flags are put back.
+    """
+    flags = {module: module.training for module in model.modules()}
+    model.eval()
+    loss, right, seen = 0.0, 0, 0
+    try:
+        for inputs, targets in batches:
+            logits = answer(inputs)
+            loss += float(F.cross_entropy(logits, targets, reduction="sum"))
+            right += int((logits.argmax(1) == targets).sum())
+            seen += len(targets)
+    finally:
+        for module, flag in flags.items():
+            module.training = flag
+    return {"loss": loss / seen, "accuracy": right / seen}

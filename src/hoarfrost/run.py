@@ -12,7 +12,7 @@ import torch
 import torchvision
 
 from .data import Data, default_transforms, few, open_data
-from .examination import Examination
+from .examination import Examination, scores
 from .freezer import Freezer
 from .models import resolve_model
 from .runconfig import RunConfig
@@ -108,13 +108,17 @@ def train(
     try:
         say(start_record(config, data, len(train_set), freezer))  # type: ignore[arg-type]
         freezer.listener = say
+        curve: Callable[[torch.nn.Module], dict[str, float]] = examine["plain"]
+        if config.evaluation != "images":
+            test = freezer.evaluation(data.test, test_transform, codec=config.evaluation)
+            curve = lambda model: scores(model, freezer, test)  # noqa: E731
         began = time.perf_counter()
         with interruptible(on_stop) as stop:
             finished = fit(
                 freezer,
                 optimizer,
                 epochs=config.epochs,
-                evaluate=examine["plain"],
+                evaluate=curve,
                 checkpoint=files.checkpoint,
                 resume=resume,
                 stop=stop,

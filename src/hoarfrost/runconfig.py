@@ -39,6 +39,8 @@ class RunConfig:
         cut: one cut to freeze, at `cut_epoch`; a shorter way to write `freeze`.
         views, ladder, mode, window, tolerance, disk_budget, over_budget, build_from, workers, channels_last,
             device: as in `Freezer`.
+        evaluation: what each epoch is evaluated on: "images", or features that are stored behind a freeze, "exact" or
+            at a number of bits. The last figures are those of the whole model on images.
         cache_dir: None: `cache` in `out`.
         out: the folder for model.safetensors, metrics.jsonl, report.html and the checkpoint; None: a new one in `runs`,
             named after model and data.
@@ -67,6 +69,7 @@ class RunConfig:
     disk_budget: int | str | None = None
     over_budget: str = "views,recompute"
     build_from: str = "images"
+    evaluation: str | int = "images"
     cache_dir: str | None = None
     workers: int = 0
     channels_last: bool = False

@@ -34,6 +34,16 @@ def test_demo_over_seeds(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
+def test_building(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    run("build.py", "--model", "cifar_resnet", "--samples", "192", "--repeats", "1", "--out", str(out))
+    found = json.loads(out.read_text())
+    assert [row["cut"] for row in found["passes"]] == ["layer1", "layer2"]
+    assert all(row["against_prefix"]["median"] > 0 for row in found["passes"])
+    (row,) = found["onward"]
+    assert row["kl_features"] > 0
+
+
 def test_epochs_by_way_of_reading(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     options = ["--model", "cifar_resnet", "--cuts", "layer2", "--repeats", "1", "--samples", "128", "--out", str(out)]

@@ -121,6 +121,15 @@ def train(
             text=f"A deeper cut's cache from images, or the earlier features; default: {DEFAULT.build_from}.",
         ),
     ] = None,
+    evaluation: Annotated[
+        str | None,
+        option(
+            FREEZING,
+            "NAME|BITS",
+            text="What epochs are evaluated on: images, or stored features, exact or at a number of bits; "
+            f"default: {DEFAULT.evaluation}.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None, option(RUN, "FILE", text="A YAML file with the same names; options win over it.")
     ] = None,
@@ -149,8 +158,9 @@ def train(
     with told_plainly():
         if freeze is not None:
             told["freeze"] = parse_points(freeze)
-        if ladder is not None and ladder.isdigit():
-            told["ladder"] = int(ladder)
+        for name in ("ladder", "evaluation"):
+            if str(told.get(name)).isdigit():
+                told[name] = int(told[name])
         described = RunConfig.told(config, resume=resume, **told)
         described = replace(described, out=str(described.folder(resume)))
     files = RunFiles(Path(str(described.out)))
