@@ -103,9 +103,9 @@ def test_a_cached_run_is_the_run_on_the_cache_in_memory(monkeypatch: pytest.Monk
     options: dict[str, Any] = {"policy": {1: "layer1"}, "views": 2, "ladder": 4, "epochs": 4}
     on_disk = train(resnet(), data, **options)
 
-    def in_memory(self: Storage, division: Any, plan: Any, source: Any) -> tuple[MemoryCache, ...]:
+    def in_memory(self: Storage, division: Any, plan: Any, source: Any, onward: Any) -> tuple[MemoryCache, ...]:
         writer = MemoryCache.create(None, self._fingerprint(division, plan.spec, plan.way), plan.spec)
-        self._fill({0: writer}, division, [plan.spec], source, None)  # type: ignore[dict-item]
+        self._fill({0: writer}, division, [plan.spec], source, None, None)  # type: ignore[dict-item]
         cache = writer.commit()
         cache.path = self._directory
         return (cache,)
