@@ -100,6 +100,8 @@ def front(records: Sequence[Record]) -> str | None:
     named = {point[0] for point in once} | {DEFAULT}
     figure, grid = new_figure(9.4, 4.8)
     axes = grid[0][0]
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}x")
     axes.axhline(statistics.mean(live), color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="live augmentation")
     groups = list(dict.fromkeys(arm.group for arm in ARMS.values()))
     for group in groups:
@@ -108,20 +110,17 @@ def front(records: Sequence[Record]) -> str | None:
             axes.plot(*zip(*own, strict=True), "o", color=SERIES[groups.index(group)], markersize=5, label=group)
     front_line = sorted((ratio, accuracy) for _, ratio, accuracy in once)
     axes.plot(*zip(*front_line, strict=True), color=MUTED, linewidth=0.8, zorder=1)
-    for arm, ratio, accuracy in points:
+    shown = sorted((point for point in points if point[0] in named), key=lambda point: point[1])
+    for number, (arm, ratio, accuracy) in enumerate(shown, 1):
         if arm == DEFAULT:
             axes.plot(ratio, accuracy, "D", color=CACHE, markersize=8)
-        if arm in named:
-            axes.annotate(
-                arm,
-                (ratio, accuracy),
-                xytext=(0, 7 if arm != DEFAULT else -14),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-                weight="bold" if arm == DEFAULT else "normal",
-                color=INK,
-            )
+        # Every other number below its point: those on the front lie close together.
+        place, style = (0, 7 if number % 2 else -13), {"fontsize": 8, "ha": "center", "color": INK}
+        axes.annotate(str(number), (ratio, accuracy), xytext=place, textcoords="offset points", **style)
+    names = [f"{number}  {arm}" for number, (arm, _, _) in enumerate(shown, 1)]
+    axes.text(
+        0.36, 0.03, "\n".join(names), transform=axes.transAxes, fontsize=8, color=INK, va="bottom", linespacing=1.4
+    )
     axes.margins(x=0.1, y=0.1)
     axes.legend(loc="lower right", frameon=False, fontsize=8, labelcolor=INK)
     calm(axes, x="stored bytes, as a multiple of the base view alone", y="accuracy on augmented test images, %")
