@@ -5,9 +5,11 @@ from .cache import Cache
 from .codecs import BFloat16, Codec, Exact, Half, Ladder, Linear
 from .cuts import Cut, divide, find_cut, find_cuts, join
 from .errors import HoarfrostError
+from .forecast import Plan
 from .freezer import Freezer
 from .freezing import freeze, thaw
 from .inspection import CutSensitivity, examine_sensitivity
+from .planning import plan
 from .policies import Policy, Schedule, TrainState
 from .sensitivity import Selection, sensitivity
 from .views import Views
@@ -27,6 +29,7 @@ __all__ = [
     "Linear",
     "PaddedCrop",
     "Pipeline",
+    "Plan",
     "Policy",
     "Schedule",
     "Selection",
@@ -38,6 +41,7 @@ __all__ = [
     "find_cuts",
     "freeze",
     "join",
+    "plan",
     "sensitivity",
     "thaw",
 ]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["Clock", "Decision", "decide", "seconds_of", "training_flops"]
+__all__ = ["Clock", "Decision", "decide", "seconds_of", "sum_of", "training_flops"]
 
 
 SHOWN = 3
@@ -53,7 +53,7 @@ def training_flops(module: nn.Module, inputs: Any, samples: int) -> int:
         for parameter in module.parameters():
             parameter.grad = None
         with torch.random.fork_rng(_cuda_devices(inputs)), counter, torch.enable_grad():
-            torch.autograd.backward(_sum_of(module(inputs)))
+            torch.autograd.backward(sum_of(module(inputs)))
     finally:
         with torch.no_grad():
             for name, buffer in module.named_buffers():
@@ -68,7 +68,7 @@ def _cuda_devices(inputs: Any) -> list[int]:
     return sorted({t.device.index for t in tensors if t.is_cuda and t.device.index is not None})
 
 
-def _sum_of(output: object) -> Tensor:
+def sum_of(output: object) -> Tensor:
     """Something to call backward on, from whatever a model returns."""
     if isinstance(output, Tensor):
         return output.float().sum()

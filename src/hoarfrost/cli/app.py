@@ -11,6 +11,7 @@ import typer
 from ..demo import run_demo
 from .cache import cache
 from .looking import cuts, report
+from .plan import plan
 from .sensitivity import sensitivity
 from .telling import console, say, told_plainly
 from .train import train
@@ -43,6 +44,7 @@ def main(
 
 app.command()(train)
 app.command()(cuts)
+app.command()(plan)
 app.command()(sensitivity)
 app.command()(report)
 app.add_typer(cache, name="cache")

@@ -4,6 +4,7 @@ from hoarfrost.data.arrays import ImageArray
 from hoarfrost.data.fashion import FASHION_CLASSES, embedded, fashion_mnist
 from hoarfrost.data.folders import image_folder
 from hoarfrost.data.sources import DATA_NAMES, Data, default_transforms, few, open_data
+from hoarfrost.data.synthetic import photo_like
 
 __all__ = [
     "DATA_NAMES",
@@ -16,4 +17,5 @@ __all__ = [
     "few",
     "image_folder",
     "open_data",
+    "photo_like",
 ]
