@@ -137,8 +137,8 @@ class Outlook:
             rows=[self._row(cut) for cut in found.cuts],
             note=(
                 f"measured on {found.probe} images {'that stand for' if self.synthetic else 'of'} {self.data}; "
-                "stored, fp32 and build: of all views; recompute and read: an epoch with all in front of the cut frozen; "
-                "pays: from how many epochs on storing does"
+                "stored, fp32 and build: of all views; recompute and read: an epoch with all in front of the cut "
+                "frozen; pays: from how many epochs on storing does"
             ),
         )
 

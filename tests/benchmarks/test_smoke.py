@@ -44,6 +44,16 @@ def test_building(tmp_path: Path) -> None:
     assert row["kl_features"] > 0
 
 
+def test_planning(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    options = ["--model", "cifar_resnet", "--samples", "96", "--pairs", "1", "--epochs", "1", "--out", str(out)]
+    run("plan.py", *options)
+    (row,) = json.loads(out.read_text())
+    assert (row["cut"], row["ladder"]) == ("layer1", "auto")
+    assert row["bytes"] == pytest.approx(1, rel=0.2)
+    assert row["read"] > 0
+
+
 def test_epochs_by_way_of_reading(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     options = ["--model", "cifar_resnet", "--cuts", "layer2", "--repeats", "1", "--samples", "128", "--out", str(out)]
