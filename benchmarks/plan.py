@@ -3,8 +3,8 @@
 Measures: seconds of an epoch on the cache, of an epoch that recomputes, and of an epoch of full training; seconds to
 store a view; bytes on disk: predicted from a few images, then measured on all of them. Prediction and run follow each
 other; the ratio is predicted / measured.
-On: embedded Fashion-MNIST images, a small ResNet and a small ViT as initialised at 28 and 32 pixels, EfficientNet-Lite0 with
-its weights at 96 pixels; each cut at the rung that "auto" takes and at one that is given. One thread.
+On: embedded Fashion-MNIST images, a small ResNet and a small ViT as initialised at 28 and 32 pixels, EfficientNet-Lite0
+with its weights at 96 pixels; each cut at the rung that "auto" takes and at one that is given. One thread.
 Repeats: the median of `--epochs` measured epochs, three by default, after one uncounted.
 
     python benchmarks/plan.py
