@@ -7,6 +7,7 @@ from hoarfrost.codecs.half import Half
 from hoarfrost.codecs.harm import RungMeasure, choose, divergence, measure_rungs
 from hoarfrost.codecs.ladder import Ladder
 from hoarfrost.codecs.linear import Linear
+from hoarfrost.codecs.shared import Shared
 
 __all__ = [
     "BFloat16",
@@ -17,6 +18,7 @@ __all__ = [
     "Linear",
     "Packed",
     "RungMeasure",
+    "Shared",
     "choose",
     "codec_from_config",
     "dequantise",
