@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import zstandard
 
 from hoarfrost.errors import CodecError
 
-__all__ = ["LEVEL", "squeeze", "unsqueeze"]
+__all__ = ["LEVEL", "squeeze", "squeeze_parts", "unsqueeze"]
 
 # Level 2 was slower and no smaller on quantised features; negative levels lost a third of the ratio.
 LEVEL = 1
+
+# Parts smaller than this share a block: tables of their own would cost more than they save.
+BLOCK = 1 << 13
 
 # zstd's contexts must not be shared by threads; a new one for each call would be allocated and cleared each
 # time.
@@ -20,13 +25,33 @@ _THREAD = threading.local()
 
 def squeeze(body: bytes | memoryview) -> bytes:
     """`body` as one zstd frame that carries its size and an xxh64 checksum."""
+    return bytes(_compressor().compress(body))
+
+
+def squeeze_parts(parts: Sequence[Any]) -> bytes:
+    """Arrays of bytes, one behind the other, as `squeeze` would, but a part's end ends a block too.
+
+    A block has entropy tables of its own, so parts of different statistics are smaller than in one stretch.
+    """
+    stream = _compressor().compressobj(size=sum(map(len, parts)))
+    found, waiting = [], 0
+    for part in parts:
+        found.append(stream.compress(part))
+        waiting += len(part)
+        if waiting >= BLOCK:
+            found.append(stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+            waiting = 0
+    return b"".join([*found, stream.flush()])
+
+
+def _compressor() -> Any:
     if not hasattr(_THREAD, "compressor"):
         _THREAD.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True)
-    return bytes(_THREAD.compressor.compress(body))
+    return _THREAD.compressor
 
 
-def unsqueeze(payload: bytes, size: int) -> bytearray:
-    """The `size` bytes that `squeeze` was given, in memory that may be written to.
+def unsqueeze(payload: bytes, size: int, least: int | None = None) -> bytearray:
+    """The `size` bytes (or `least` to `size`) that `squeeze` was given, in memory that may be written to.
 
     Raises:
         CodecError: the frame is damaged, cut short, followed by other bytes, or holds another number of
@@ -37,12 +62,12 @@ def unsqueeze(payload: bytes, size: int) -> bytearray:
     try:
         # The size is looked at before anything is allocated: a damaged header may claim any number of bytes.
         found = zstandard.get_frame_parameters(payload).content_size
-        if found != size:
+        if not (size if least is None else least) <= found <= size:
             raise CodecError(f"the zstd frame holds {found} bytes, but these features take {size}")
         body = _THREAD.decompressor.decompress(payload, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise CodecError(f"the zstd frame of {len(payload)} bytes is damaged or cut short: {error}") from error
     # A frame that has lost its content size flag decodes to what it likes; the length is the last word.
-    if len(body) != size:
-        raise CodecError(f"the zstd frame holds {len(body)} bytes, but these features take {size}")
+    if len(body) != found:
+        raise CodecError(f"the zstd frame holds {len(body)} bytes, but these features take {found}")
     return bytearray(body)

@@ -70,4 +70,4 @@ class Linear(Codec):
         return Packed(values, scale, low, dtype, channel_axis)
 
     def error_bound(self, features: Tensor, channel_axis: int = 1) -> Tensor:
-        return quantising_bound(features, channel_axis, lambda low, high: self.top)
+        return quantising_bound(features, channel_axis, lambda low, high: (step_of(low, high, self.top), self.top))

@@ -14,7 +14,7 @@ from hoarfrost.codecs.base import along
 from hoarfrost.codecs.features import channel_range, check_features
 from hoarfrost.errors import CodecError
 
-__all__ = ["in_float32", "quantise", "quantising_bound", "step_of"]
+__all__ = ["common_step", "in_float32", "quantise", "quantising_bound", "scratch", "step_of"]
 
 _FLOAT = torch.finfo(torch.float32)
 # Elements quantised at once: the scratch array then stays in cache.
@@ -37,8 +37,8 @@ def in_float32(features: Tensor, channel_axis: int) -> tuple[Tensor, Tensor, Ten
     return features, *channel_range(features, channel_axis)
 
 
-def step_of(low: Tensor, high: Tensor, top: int | Tensor) -> Tensor:
-    """`[C]` float32: the distance of two levels, where `top` (one for all, or `[C]`) is the highest level.
+def step_of(low: Tensor, high: Tensor, top: int) -> Tensor:
+    """`[C]` float32: the distance of two levels, where `top` is the highest.
 
     0 where a channel has one value, or a range too small to divide.
     """
@@ -49,8 +49,27 @@ def step_of(low: Tensor, high: Tensor, top: int | Tensor) -> Tensor:
     step = step.clamp(max=_FLOAT.max * (1 - 2**-20) / top)
     near_overflow = low.double() + top * step > _FLOAT.max * (1 - 2**-20)
     step = torch.where(near_overflow, step * (1 - 2**-20), step).float()
-    # A subnormal step has lost its precision, and may be flushed to zero by the device that scales the
-    # levels.
+    return _normal(step)
+
+
+def common_step(low: Tensor, high: Tensor, levels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The distance of two levels of any channel, `[]` float32, and the highest level of each, `[C]` float32.
+
+    The widest channel has `levels` levels. The highest level may lie half a step above the channel's range, but not
+    beyond `dtype`.
+    """
+    limit = min(torch.finfo(dtype).max, _FLOAT.max) * (1 - 2**-20)
+    span = high.double() - low.double()
+    step = _normal((span.amax() / (levels - 1)).clamp(max=limit / (levels - 1)).float())
+    if not bool(step > 0):
+        return step, torch.zeros_like(low)
+    tops = (span / step.double()).round().clamp(max=levels - 1)
+    tops = torch.where(low.double() + tops * step > limit, (tops - 1).clamp(min=0), tops)
+    return step, tops.float()
+
+
+def _normal(step: Tensor) -> Tensor:
+    """A subnormal step has lost its precision, and may be flushed to zero by the device that scales the levels."""
     return torch.where(step < _FLOAT.smallest_normal, torch.zeros_like(step), step)
 
 
@@ -62,19 +81,19 @@ def quantise(features: Tensor, low: Tensor, step: Tensor, top: int | Tensor, cha
     if features.device.type != "cpu":
         nearest = (features - low).mul_(steps_per_unit).add_(0.5).clamp_(min=0).clamp_(max=limit)
         return nearest.to(torch.uint8).cpu().numpy().reshape(-1)
-    levels: NDArray[np.uint8] = _scratch("levels", features.numel(), torch.uint8).numpy().reshape(features.shape)
+    levels: NDArray[np.uint8] = scratch("levels", features.numel(), torch.uint8).numpy().reshape(features.shape)
     rows = min(len(features), max(1, _BLOCK // features[0].numel()))
-    scratch = _scratch("block", rows * features[0].numel(), torch.float32).view(rows, *features.shape[1:])
+    block_scratch = scratch("block", rows * features[0].numel(), torch.float32).view(rows, *features.shape[1:])
     for start in range(0, len(features), rows):
         block = features[start : start + rows]
-        nearest = torch.sub(block, low, out=scratch[: len(block)])
+        nearest = torch.sub(block, low, out=block_scratch[: len(block)])
         nearest.mul_(steps_per_unit).add_(0.5).clamp_(min=0).clamp_(max=limit)
         # numpy turns floats into bytes five times faster than torch does; both cut towards zero.
         np.copyto(levels[start : start + rows], nearest.numpy(), casting="unsafe")
     return levels.reshape(-1)
 
 
-def _scratch(name: str, count: int, dtype: torch.dtype) -> Tensor:
+def scratch(name: str, count: int, dtype: torch.dtype) -> Tensor:
     """`[count]` of a buffer that the thread keeps: fresh megabytes for each chunk cost as much as
     quantising them.
     """
@@ -85,13 +104,15 @@ def _scratch(name: str, count: int, dtype: torch.dtype) -> Tensor:
     return buffer[:count]
 
 
-def quantising_bound(features: Tensor, channel_axis: int, tops: Callable[[Tensor, Tensor], int | Tensor]) -> Tensor:
-    """`[C]` float64: the largest error of evenly spaced levels; `tops` gives the highest from a channel's range."""
+def quantising_bound(
+    features: Tensor, channel_axis: int, grid: Callable[[Tensor, Tensor], tuple[Tensor, int | Tensor]]
+) -> Tensor:
+    """`[C]` float64: the largest error of evenly spaced levels; `grid` gives step and highest level of a range."""
     original = check_features(features, channel_axis)
     exact_low, exact_high = (x.double().cpu() for x in channel_range(original, channel_axis))
     _, low32, high32 = in_float32(features, channel_axis)
-    top = tops(low32, high32)
-    scale = step_of(low32, high32, top).double().cpu()
+    step, top = grid(low32, high32)
+    scale = step.double().cpu()
     if isinstance(top, Tensor):
         top = top.cpu()
     low = low32.double().cpu()

@@ -1,28 +1,36 @@
-"""Linear quantisation with one step for all channels of a chunk.
+"""Linear quantisation with one step for all channels of a chunk, each channel coded by itself.
 
-The body of the frame, little-endian, C channels, one byte a level:
+The body of the frame, little-endian, C channels of M values:
 
-    low   float32[C] | scale float32[C] | levels uint8
+    low   float32[C] | step float32 | top uint8[C] | the channels' levels, packed
+
+A channel whose highest level `top` is 0, 1, up to 3, up to 15 or above takes 0, 1, 2, 4 or 8 bits a level (see
+`bits.py`), padded to whole bytes. Channels stand in the order of these bits, then of `-low / step` in float32 (the
+level of zero), then of their numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hoarfrost.codecs.base import Codec, Packed, register
+from hoarfrost.codecs.bits import pack_levels, packed_size, unpack_levels
 from hoarfrost.codecs.features import check_shape
-from hoarfrost.codecs.frame import squeeze, unsqueeze
-from hoarfrost.codecs.quantising import in_float32, quantise, quantising_bound, step_of
+from hoarfrost.codecs.frame import squeeze_parts, unsqueeze
+from hoarfrost.codecs.quantising import common_step, in_float32, quantise, quantising_bound, scratch
 from hoarfrost.errors import CodecError
 
 __all__ = ["Shared"]
+
+Bytes = NDArray[np.uint8]
 
 
 @register
@@ -30,10 +38,13 @@ __all__ = ["Shared"]
 class Shared(Codec):
     """One step for all channels of a chunk: the widest channel has `levels` levels, narrower ones fewer.
 
-    A channel of small range then takes few bits instead of as many as the widest. Each channel's step is the
-    common one, or the little finer one that divides its range, so that both ends of the range are levels: the
-    zeros behind a ReLU stay zeros, and nothing leaves the range. `levels` need not be a power of two: zstd's
-    entropy coder knows nothing of whole bits per channel.
+    A channel of small range then takes few bits instead of as many as the widest (reverse water-filling, Cover and
+    Thomas, *Elements of Information Theory*, section 10.3.3). The levels of a channel lie together, several in a byte
+    where they are few, and zstd's entropy coder has tables for one channel, or for a few that are alike, where the
+    chunk as it lies has one for all.
+
+    A channel's least value comes back exactly (in float32), so the zeros behind a ReLU stay zeros. `levels` need not
+    be a power of two: an entropy coder knows nothing of whole bits.
 
     Raises:
         CodecError: `levels` is not 2 to 256.
@@ -47,26 +58,68 @@ class Shared(Codec):
             raise CodecError(f"Shared takes 2 to 256 levels, not {self.levels!r}")
 
     def encode(self, features: Tensor, channel_axis: int = 1) -> bytes:
+        dtype = features.dtype
         features, low, high = in_float32(features, channel_axis)
-        tops = self._tops(low, high)
-        scale = step_of(low, high, tops)
-        head = torch.cat([low, scale]).cpu().numpy().astype("<f4").view(np.uint8)
-        body = np.concatenate([head, quantise(features, low, scale, tops, channel_axis)])
-        return squeeze(body.data)
+        step, tops = common_step(low, high, self.levels, dtype)
+        levels = quantise(features, low, step.expand_as(low), tops, channel_axis).reshape(features.shape)
+        planes = np.ascontiguousarray(np.moveaxis(levels, channel_axis, 0)).reshape(len(low), -1)
+        lows, steps, highest = (x.cpu().numpy() for x in (low, step.reshape(1), tops.to(torch.uint8)))
+        parts: list[bytes | Bytes] = [lows.astype("<f4").tobytes() + steps.astype("<f4").tobytes() + highest.tobytes()]
+        for bits, channels in _classes(lows, steps, highest):
+            parts += _packed(planes[channels], bits)
+        return squeeze_parts(parts)
 
     def unpack(self, payload: bytes, shape: Sequence[int], dtype: torch.dtype, channel_axis: int = 1) -> Packed:
         check_shape(shape, dtype, channel_axis)
-        channels = shape[channel_axis]
-        body = unsqueeze(payload, 8 * channels + prod(shape))
-        low, scale = torch.frombuffer(body, dtype=torch.float32, count=2 * channels).clone().view(2, channels)
-        values = torch.frombuffer(body, dtype=torch.uint8, offset=8 * channels).view(*shape)
-        return Packed(values, scale, low, dtype, channel_axis)
+        channels, values = shape[channel_axis], prod(shape) // shape[channel_axis]
+        head = 5 * channels + 4
+        body = np.frombuffer(unsqueeze(payload, head + channels * values, least=head), np.uint8)
+        low, step = body[: 4 * channels].view("<f4"), body[4 * channels : 4 * channels + 4].view("<f4")
+        classes = list(_classes(low, step, body[4 * channels + 4 : head]))
+        sizes = [len(members) * packed_size(values, bits) if bits else 0 for bits, members in classes]
+        if len(body) != head + sum(sizes):
+            raise CodecError(f"the zstd frame holds {len(body)} bytes, but these features take {head + sum(sizes)}")
+        planes: Bytes = scratch("planes", channels * values, torch.uint8).numpy().reshape(channels, values)
+        begin = head
+        for (bits, members), size in zip(classes, sizes, strict=True):
+            planes[members] = _unpacked(body[begin : begin + size], len(members), values, bits)
+            begin += size
+        apart = planes.reshape(channels, *(n for axis, n in enumerate(shape) if axis != channel_axis))
+        levels = torch.from_numpy(np.moveaxis(apart, 0, channel_axis).copy())
+        lows, scale = torch.from_numpy(low.copy()), torch.from_numpy(np.repeat(step, channels))
+        return Packed(levels, scale, lows, dtype, channel_axis)
 
     def error_bound(self, features: Tensor, channel_axis: int = 1) -> Tensor:
-        return quantising_bound(features, channel_axis, self._tops)
+        return quantising_bound(
+            features, channel_axis, lambda low, high: common_step(low, high, self.levels, features.dtype)
+        )
 
-    def _tops(self, low: Tensor, high: Tensor) -> Tensor:
-        """The highest level of each channel, `[C]`, from 1 for the narrowest to `levels - 1` for the widest."""
-        span = high.double() - low.double()
-        share = span / span.amax().clamp(min=torch.finfo(torch.float64).tiny)
-        return (share * (self.levels - 1)).ceil().clamp(1, self.levels - 1).float()
+
+def _classes(
+    low: NDArray[np.float32], step: NDArray[np.float32], tops: Bytes
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Bits a level, and the channels that take so many, in the order in which they are stored."""
+    bits = np.select([tops == 0, tops == 1, tops < 4, tops < 16], [0, 1, 2, 4], 8)
+    zero = -low / step if step[0] > 0 else np.zeros_like(low)
+    order = np.lexsort((zero, bits))
+    for count in (0, 1, 2, 4, 8):
+        members = order[bits[order] == count]
+        if len(members):
+            yield count, members
+
+
+def _packed(planes: Bytes, bits: int) -> list[Bytes]:
+    """`[C, M]` levels as C arrays of bytes."""
+    if bits == 0:
+        return []
+    spare = -planes.shape[1] % (8 // bits)
+    whole = np.pad(planes, ((0, 0), (0, spare))) if spare else planes
+    return list(pack_levels(whole.reshape(-1), bits).reshape(len(planes), -1))
+
+
+def _unpacked(packed: Bytes, channels: int, values: int, bits: int) -> Bytes:
+    """The inverse of `_packed`: `[C, M]`."""
+    if bits == 0:
+        return np.zeros((channels, values), np.uint8)
+    held = packed_size(values, bits) * (8 // bits)
+    return unpack_levels(packed, channels * held, bits).reshape(channels, held)[:, :values]
