@@ -57,6 +57,10 @@ class Shared(Codec):
         if isinstance(self.levels, bool) or not isinstance(self.levels, int) or not 2 <= self.levels <= 256:
             raise CodecError(f"Shared takes 2 to 256 levels, not {self.levels!r}")
 
+    def alone(self, width: float) -> Shared:
+        """What gives a channel that is encoded alone its step among others; `width` is its share of the widest."""
+        return Shared(max(1, round(width * (self.levels - 1))) + 1)
+
     def encode(self, features: Tensor, channel_axis: int = 1) -> bytes:
         dtype = features.dtype
         features, low, high = in_float32(features, channel_axis)
