@@ -7,7 +7,8 @@ setting of fewest bytes with KL <= `--tolerance`, found by bisection; of the oth
 On: the demo's ResNet after six epochs on 4,000 of the embedded images, test images; EfficientNet-Lite0 with its own
 ImageNet classifier, random square crops at 224 pixels of the 13 photos in scikit-image's wheel. Chunks of 64, NCHW.
 Repeats: harm and bytes are those of `--samples` images. Speed: all codecs of a cut in turn, `--repeats` times; median,
-with the least and the largest. One thread. Records of other cuts that `--out` holds are kept.
+with the least and the largest. One thread, and its own processor seconds, since the machine may have other work.
+Records of other cuts that `--out` holds are kept.
 
     python benchmarks/codecs.py --page docs/codecs-measured.md
 """
@@ -80,12 +81,12 @@ def speeds(subject: Features, codecs: Sequence[Codec], repeats: int) -> list[tup
     found: list[tuple[list[float], list[float]]] = [([], []) for _ in codecs]
     for repeat in range(-1, repeats):
         for codec, payload, (encoded, decoded) in zip(codecs, payloads, found, strict=True):
-            began = time.perf_counter()
+            began = time.thread_time()
             codec.encode(chunk, axis)
-            between = time.perf_counter()
+            between = time.thread_time()
             packed = codec.unpack(payload, chunk.shape, chunk.dtype, axis)
             dequantise(packed.values, packed.scale, packed.low, packed.dtype, packed.channel_axis, out)
-            ended = time.perf_counter()
+            ended = time.thread_time()
             if repeat >= 0:  # the first turn warms up
                 encoded.append(gigabytes / (between - began))
                 decoded.append(gigabytes / (ended - between))

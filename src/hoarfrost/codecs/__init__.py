@@ -1,6 +1,6 @@
 """Features to bytes and back, and the ladder from gentle to strong."""
 
-from hoarfrost.codecs.base import Codec, Packed, codec_from_config, dequantise, known_codecs
+from hoarfrost.codecs.base import Codec, Packed, codec_from_config, dequantise, known_codecs, register
 from hoarfrost.codecs.bfloat16 import BFloat16
 from hoarfrost.codecs.exact import Exact
 from hoarfrost.codecs.half import Half
@@ -25,4 +25,5 @@ __all__ = [
     "divergence",
     "known_codecs",
     "measure_rungs",
+    "register",
 ]

@@ -24,7 +24,7 @@ from torch import Tensor
 from hoarfrost.codecs.base import Codec, Packed, register
 from hoarfrost.codecs.bits import pack_levels, packed_size, unpack_levels
 from hoarfrost.codecs.features import check_shape
-from hoarfrost.codecs.frame import squeeze_parts, unsqueeze
+from hoarfrost.codecs.frame import BLOCK, squeeze_parts, unsqueeze_parts
 from hoarfrost.codecs.quantising import common_step, in_float32, quantise, quantising_bound, scratch
 from hoarfrost.errors import CodecError
 
@@ -77,21 +77,26 @@ class Shared(Codec):
         check_shape(shape, dtype, channel_axis)
         channels, values = shape[channel_axis], prod(shape) // shape[channel_axis]
         head = 5 * channels + 4
-        body = np.frombuffer(unsqueeze(payload, head + channels * values, least=head), np.uint8)
+        body = np.frombuffer(unsqueeze_parts(payload, head, head + channels * values), np.uint8)
         low, step = body[: 4 * channels].view("<f4"), body[4 * channels : 4 * channels + 4].view("<f4")
         classes = list(_classes(low, step, body[4 * channels + 4 : head]))
         sizes = [len(members) * packed_size(values, bits) if bits else 0 for bits, members in classes]
         if len(body) != head + sum(sizes):
             raise CodecError(f"the zstd frame holds {len(body)} bytes, but these features take {head + sum(sizes)}")
-        planes: Bytes = scratch("planes", channels * values, torch.uint8).numpy().reshape(channels, values)
+        levels: Bytes = np.empty(tuple(shape), np.uint8)
+        # Planes of a few channels are put in their places at once; single values go by way of whole rows.
+        scattered = channel_axis == len(shape) - 1
+        apart = np.moveaxis(levels, channel_axis, 0)
+        planes = scratch("planes", levels.size, torch.uint8).numpy().reshape(apart.shape) if scattered else apart
         begin = head
         for (bits, members), size in zip(classes, sizes, strict=True):
-            planes[members] = _unpacked(body[begin : begin + size], len(members), values, bits)
+            unpacked = _unpacked(body[begin : begin + size], len(members), values, bits)
+            planes[members] = unpacked.reshape(len(members), *apart.shape[1:])
             begin += size
-        apart = planes.reshape(channels, *(n for axis, n in enumerate(shape) if axis != channel_axis))
-        levels = torch.from_numpy(np.moveaxis(apart, 0, channel_axis).copy())
-        lows, scale = torch.from_numpy(low.copy()), torch.from_numpy(np.repeat(step, channels))
-        return Packed(levels, scale, lows, dtype, channel_axis)
+        if scattered:
+            np.copyto(apart, planes)
+        scale = torch.from_numpy(np.repeat(step, channels))
+        return Packed(torch.from_numpy(levels), scale, torch.from_numpy(low.copy()), dtype, channel_axis)
 
     def error_bound(self, features: Tensor, channel_axis: int = 1) -> Tensor:
         return quantising_bound(
@@ -113,12 +118,14 @@ def _classes(
 
 
 def _packed(planes: Bytes, bits: int) -> list[Bytes]:
-    """`[C, M]` levels as C arrays of bytes."""
+    """`[C, M]` levels as arrays of bytes, each of one channel, or of as many as share a block."""
     if bits == 0:
         return []
     spare = -planes.shape[1] % (8 // bits)
     whole = np.pad(planes, ((0, 0), (0, spare))) if spare else planes
-    return list(pack_levels(whole.reshape(-1), bits).reshape(len(planes), -1))
+    rows = pack_levels(whole.reshape(-1), bits).reshape(len(planes), -1)
+    together = -(-BLOCK // rows.shape[1])
+    return [rows[start : start + together] for start in range(0, len(rows), together)]
 
 
 def _unpacked(packed: Bytes, channels: int, values: int, bits: int) -> Bytes:
