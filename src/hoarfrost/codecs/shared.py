@@ -32,6 +32,9 @@ __all__ = ["Shared"]
 
 Bytes = NDArray[np.uint8]
 
+UNPACKED = 1 << 16
+"""Bytes that are unpacked at once."""
+
 
 @register
 @dataclass(frozen=True)
@@ -79,20 +82,27 @@ class Shared(Codec):
         head = 5 * channels + 4
         body = np.frombuffer(unsqueeze_parts(payload, head, head + channels * values), np.uint8)
         low, step = body[: 4 * channels].view("<f4"), body[4 * channels : 4 * channels + 4].view("<f4")
-        classes = list(_classes(low, step, body[4 * channels + 4 : head]))
-        sizes = [len(members) * packed_size(values, bits) if bits else 0 for bits, members in classes]
-        if len(body) != head + sum(sizes):
-            raise CodecError(f"the zstd frame holds {len(body)} bytes, but these features take {head + sum(sizes)}")
+        classes = [
+            (bits, members, packed_size(values, bits) if bits else 0)
+            for bits, members in _classes(low, step, body[4 * channels + 4 : head])
+        ]
+        size = head + sum(row * len(members) for _, members, row in classes)
+        if len(body) != size:
+            raise CodecError(f"the zstd frame holds {len(body)} bytes, but these features take {size}")
         levels: Bytes = np.empty(tuple(shape), np.uint8)
         # Planes of a few channels are put in their places at once; single values go by way of whole rows.
         scattered = channel_axis == len(shape) - 1
         apart = np.moveaxis(levels, channel_axis, 0)
         planes = scratch("planes", levels.size, torch.uint8).numpy().reshape(apart.shape) if scattered else apart
         begin = head
-        for (bits, members), size in zip(classes, sizes, strict=True):
-            unpacked = _unpacked(body[begin : begin + size], len(members), values, bits)
-            planes[members] = unpacked.reshape(len(members), *apart.shape[1:])
-            begin += size
+        for bits, members, row in classes:
+            # A few channels at a time, so that what is unpacked of them stays in the processor's cache.
+            together = max(1, UNPACKED // max(1, row))
+            for start in range(0, len(members), together):
+                some = members[start : start + together]
+                end = begin + row * len(some)
+                unpacked = _unpacked(body[begin:end], len(some), values, bits)
+                planes[some], begin = unpacked.reshape(len(some), *apart.shape[1:]), end
         if scattered:
             np.copyto(apart, planes)
         scale = torch.from_numpy(np.repeat(step, channels))
