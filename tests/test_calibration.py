@@ -79,9 +79,17 @@ def test_features_that_every_rung_refuses_are_an_error_with_the_reason() -> None
         pick([measure(0, float("inf"), "too wide"), measure(1, float("inf"), "wider")], 1e-3, 0)
 
 
-def test_the_choice_and_all_rungs_are_reported() -> None:
-    found = calibration()
-    assert [rung.codec for rung in found.rungs] == list(Ladder.named("auto"))
+def test_the_choice_and_all_rungs_of_a_short_ladder_are_reported() -> None:
+    ladder = Ladder.of([8, 6, 4, 2])
+    found = calibration(ladder=ladder)
+    assert [rung.codec for rung in found.rungs] == list(ladder)
+    assert found.rung in found.rungs
+
+
+def test_of_a_long_ladder_the_strongest_rung_within_the_tolerance_is_found() -> None:
+    found, ladder = calibration(), Ladder.named("auto")
+    assert len(found.rungs) < len(ladder)
+    assert all(ladder[rung.index] == rung.codec for rung in found.rungs)
     assert found.rung in found.rungs
     assert found.rung is not None
     assert found.rung.harm <= 1e-3

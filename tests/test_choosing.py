@@ -13,7 +13,8 @@ from torch import Tensor
 
 from hoarfrost import Exact, Linear, Selection, Views
 from hoarfrost.cache import CacheSpec, StoredView
-from hoarfrost.choosing import Choice, choose_stored, stored_and_back
+from hoarfrost.choosing import Choice, choose_stored, is_coarser, stored_and_back
+from hoarfrost.codecs import Codec, Half, Shared
 from hoarfrost.renditions import assembled, to_store
 from hoarfrost.sensitivity import channel_distance
 
@@ -87,6 +88,37 @@ def test_further_views_may_be_coarser_and_never_finer() -> None:
     assert choice(Views(channels=everything, bits=3)).stored == StoredView(codec=Linear(3))
     assert choice(Views(channels=everything, bits=3), codec=Exact()).stored == StoredView(codec=Linear(3))
     assert choice(Views(channels=everything, bits=7)).stored == StoredView()
+
+
+def test_beside_a_view_of_one_step_a_coarser_one_has_one_step_too() -> None:
+    everything = Selection(share=1.0)
+    assert choice(Views(channels=everything, bits=3), codec=Shared(23)).stored == StoredView(codec=Shared(8))
+    assert choice(Views(channels=everything, bits=5), codec=Shared(23)).stored == StoredView()
+
+
+@pytest.mark.parametrize(
+    ("candidate", "than", "expected"),
+    [
+        (Linear(4), Linear(5), True),
+        (Linear(5), Linear(5), False),
+        (Shared(31), Linear(5), True),
+        (Linear(5), Shared(32), False),
+        (Linear(4), Shared(17), True),
+        (Shared(200), Half(), True),
+        (Half(), Exact(), False),
+    ],
+    ids=str,
+)
+def test_fewer_levels_are_coarser(candidate: Codec, than: Codec, expected: bool) -> None:
+    assert is_coarser(candidate, than) == expected
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_budget_is_used_where_the_base_view_has_one_step(share: float) -> None:
+    exact, derived = views_of()
+    whole = stored_and_back(StoredView(), exact, derived, spec(Shared(32)))[1]
+    found = choice(Views(channels=Selection(budget_bytes=int(share * whole))), codec=Shared(32))
+    assert 0.6 * share * whole <= found.bytes_per_sample * N <= share * whole
 
 
 def test_differences_are_stored_where_they_take_fewer_bytes_at_the_same_error() -> None:

@@ -97,7 +97,7 @@ def test_each_tensor_has_a_rung_of_its_own_and_integers_are_exact() -> None:
     assert set(beside) == {"pool", "down"}
     assert (beside["pool"]["codec"], beside["pool"]["kl"]) == ("Exact()", None)
     chosen = next(rung for rung in record["rungs"] if rung["chosen"])
-    assert "Linear" in beside["down"]["codec"]
+    assert "Shared" in beside["down"]["codec"]
     assert beside["down"]["kl"] <= 5e-4
     assert chosen["kl"] <= 5e-4
     assert record["cache_bytes"] > N * (chosen["bytes_per_sample"] + beside["down"]["bytes_per_sample"])
@@ -142,9 +142,9 @@ def test_a_damaged_tensor_is_healed_alone(tmp_path: Path) -> None:
 
 
 def test_the_budget_is_for_all_of_them() -> None:
-    _, free = train(skips(), mode="cache", views=2)
+    _, free = train(skips(), mode="cache", views=2, ladder=8)
     needed = free.history[-1]["cache_bytes"]
-    _, bounded = train(skips(), images(N, RANDOM), mode="cache", views=2, disk_budget=int(needed * 1.3))
+    _, bounded = train(skips(), images(N, RANDOM), mode="cache", views=2, ladder=8, disk_budget=int(needed * 1.3))
     assert 0 < bounded.history[-1]["cache_bytes"] <= needed * 1.3
     with pytest.warns(UserWarning, match="hoarfrost goes on by recomputing: the disk budget is 1,000 bytes"):
         _, none = train(skips(), mode="cache", disk_budget=1000)

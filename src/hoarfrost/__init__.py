@@ -2,7 +2,7 @@
 
 from .augment import HorizontalFlip, PaddedCrop, Pipeline
 from .cache import Cache
-from .codecs import BFloat16, Codec, Exact, Half, Ladder, Linear
+from .codecs import BFloat16, Codec, Exact, Half, Ladder, Linear, Shared
 from .cuts import Cut, divide, find_cut, find_cuts, join
 from .errors import HoarfrostError
 from .forecast import Plan
@@ -33,6 +33,7 @@ __all__ = [
     "Policy",
     "Schedule",
     "Selection",
+    "Shared",
     "TrainState",
     "Views",
     "divide",

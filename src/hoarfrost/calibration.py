@@ -41,11 +41,11 @@ class Beside:
     rungs: tuple[RungMeasure, ...] = ()
 
     def at(self, views: int, index: int) -> Beside:
-        """With so many views, at rung `index` or its own, whichever is stronger."""
+        """With so many views, at rung `index` (or the next one that was tried) or its own, whichever is stronger."""
         spec = replace(self.spec, stored=self.spec.stored[:views])
-        if self.rung is None or index <= self.rung.index or self.rungs[index].refused is not None:
+        rung = next((rung for rung in self.rungs if rung.index >= index and rung.refused is None), self.rung)
+        if self.rung is None or rung is None or rung.index <= self.rung.index:
             return replace(self, spec=spec)
-        rung = self.rungs[index]
         return replace(self, spec=replace(spec, codec=rung.codec), rung=rung, bytes_per_sample=rung.bytes_per_sample)
 
 
@@ -58,7 +58,7 @@ class Calibration:
         beside: likewise for the other tensors that cross the cut.
         further: what each further view stores.
         decision: read or recompute, with the reason.
-        rungs: every rung's harm and bytes; none where the user asked to recompute.
+        rungs: harm and bytes of every rung that was tried; none where the user asked to recompute.
         rung: the chosen one.
         sensitivity: [C] of the channels, or None where no view can be derived.
         way: how features are derived, the best of those measured.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .cache import CacheSpec, StoredView
-from .codecs import Codec, Linear
+from .codecs import Codec, Linear, Shared
 from .renditions import assembled, to_store
 from .views import Views
 
-__all__ = ["Choice", "choose_stored", "coarser_codec", "is_coarser", "stored_and_back"]
+__all__ = ["Choice", "at_bits", "choose_stored", "coarser_codec", "is_coarser", "stored_and_back"]
 
 WHOLE_FROM = 0.75
 """A view of which more than this share is sensitive is stored whole: deriving the rest would save too little."""
@@ -64,7 +64,8 @@ def choose_stored(
         gains = _Coded(exact, derived, spec, codec).gains if views.residual else None
         stored = _stored(channels, gains, sensitivity, spec, codec)
         return Choice(stored, stored_and_back(stored, exact, derived, spec)[1] / len(exact))
-    coarser = [] if views.bits is not None else [Linear(b) for b in BITS if is_coarser(Linear(b), spec.codec)]
+    tried = [at_bits(bits, spec.codec) for bits in BITS] if views.bits is None else []
+    coarser = [candidate for candidate in tried if is_coarser(candidate, spec.codec)]
     choices = []
     for candidate in (codec, *coarser):
         coded = _Coded(exact, derived, spec, candidate)
@@ -83,7 +84,7 @@ def choose_stored(
 
 def coarser_codec(views: Views, base: Codec) -> Codec | None:
     """The codec that was asked for further views; None where it is none, or not coarser than the base view's."""
-    asked = None if views.bits is None else Linear(views.bits)
+    asked = None if views.bits is None else at_bits(views.bits, base)
     return asked if asked is not None and is_coarser(asked, base) else None
 
 
@@ -126,8 +127,8 @@ class _Coded:
         rows = exact[: spec.chunk_size]
         e, d = (spec.physical(features[: len(rows)]).movedim(spec.codec_axis, 0) for features in (rows, derived))
         gains = (_dot(e, d) / _dot(d, d).clamp(min=1e-30)).clamp(0, 1)
-        plain = [_coded(channel, codec) for channel in e]
-        less = [_coded(channel - gain * other, codec) for channel, gain, other in zip(e, gains, d, strict=True)]
+        differences = [channel - gain * other for channel, gain, other in zip(e, gains, d, strict=True)]
+        plain, less = _coded(list(e), codec), _coded(differences, codec)
         values = e[0].numel()
         use = torch.tensor(
             [_cost(*one, values) > _cost(*other, values) for one, other in zip(plain, less, strict=True)]
@@ -137,12 +138,17 @@ class _Coded:
         self.bytes = torch.where(use, torch.tensor([float(size) for size, _ in less]) / len(rows), self.plain_bytes)
 
 
-def _coded(values: Tensor, codec: Codec) -> tuple[int, float]:
-    """Bytes of one channel's values, and the mean square of the error that remains."""
-    column = values.reshape(-1, 1).contiguous()
-    payload = codec.encode(column, 1)
-    decoded = codec.decode(payload, tuple(column.shape), column.dtype, 1)
-    return len(payload), float((decoded - column).double().square().mean())
+def _coded(channels: Sequence[Tensor], codec: Codec) -> list[tuple[int, float]]:
+    """Bytes of each channel's values when it is encoded alone, and the mean square of the error that remains."""
+    spans = [float(channel.max() - channel.min()) for channel in channels]
+    found = []
+    for channel, span in zip(channels, spans, strict=True):
+        column = channel.reshape(-1, 1).contiguous()
+        alone = codec.alone(span / max(spans)) if isinstance(codec, Shared) and span > 0 else codec
+        payload = alone.encode(column, 1)
+        decoded = alone.decode(payload, tuple(column.shape), column.dtype, 1)
+        found.append((len(payload), float((decoded - column).double().square().mean())))
+    return found
 
 
 def _cost(size: int, error: float, values: int) -> float:
@@ -154,6 +160,18 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
     return (one.double() * other.double()).flatten(1).sum(1)
 
 
+def at_bits(bits: int, base: Codec) -> Codec:
+    """The codec of so many bits for a view beside one of codec `base`, of the same kind where that has one."""
+    return Shared(1 << bits) if isinstance(base, Shared) else Linear(bits)
+
+
 def is_coarser(candidate: Codec, than: Codec) -> bool:
-    """Whether a linear codec has fewer bits than another; than any other codec it has."""
-    return isinstance(candidate, Linear) and (not isinstance(than, Linear) or candidate.bits < than.bits)
+    """Whether a codec of levels has fewer than another; than any codec without levels it has."""
+    levels = _levels(candidate)
+    return levels is not None and levels < (_levels(than) or math.inf)
+
+
+def _levels(codec: Codec) -> int | None:
+    if isinstance(codec, Linear):
+        return 1 << codec.bits
+    return codec.levels if isinstance(codec, Shared) else None

@@ -262,25 +262,29 @@ def _examine(
     sources = [images.source(prefix, part) for part in images.parts]
 
     def measure(renditions: Renditions, ladder: Ladder) -> list[Calibration]:
-        return [
-            calibrate(
-                source=source,
-                suffix=suffix,
-                cut=cut,
-                samples=images.data,
-                order=source.order,
-                renditions=renditions,
-                event=0,
-                views=views,
-                ladder=ladder,
-                floor=0,
-                tolerance=tolerance,
-                epochs_left=None,
-                mode="cache",
-                frame=images.frame,
+        found: list[Calibration] = []
+        for source in sources:
+            # What the first part did not try has no mean.
+            rungs = Ladder([rung.codec for rung in found[0].rungs]) if found else ladder
+            found.append(
+                calibrate(
+                    source=source,
+                    suffix=suffix,
+                    cut=cut,
+                    samples=images.data,
+                    order=source.order,
+                    renditions=renditions,
+                    event=0,
+                    views=views,
+                    ladder=rungs,
+                    floor=0,
+                    tolerance=tolerance,
+                    epochs_left=None,
+                    mode="cache",
+                    frame=images.frame,
+                )
             )
-            for source in sources
-        ]
+        return found
 
     measured = measure(images.renditions, ladder)
     rung = pick(_mean_rungs([found.rungs for found in measured], tolerance), tolerance, 0)

@@ -223,4 +223,7 @@ class Outlook:
 
 
 def _codec(rung: RungPlan) -> str:
-    return rung.codec.replace("Linear(bits=", "").replace(")", " bits")
+    """`Linear(bits=4)` and `Shared(levels=11)` as people say it."""
+    name, _, number = rung.codec.removesuffix(")").partition("(")
+    unit, _, count = number.partition("=")
+    return f"{count} {unit}" if count else name

@@ -83,6 +83,16 @@ def test_shuffling(tmp_path: Path) -> None:
     assert found["sorted", 1]["one_class"] > 2 * found["random", 1]["one_class"]
 
 
+def test_codecs(tmp_path: Path) -> None:
+    out, page = tmp_path / "found.json", tmp_path / "page.md"
+    run("codecs.py", "--smoke", "--out", str(out), "--page", str(page))
+    found = json.loads(out.read_text())["records"]
+    assert {record["cut"] for record in found} == {"layer3"}
+    assert {"exact", "half", "linear", "shared"} <= {record["codec"]["name"] for record in found}
+    assert all(record["below_fp32"] > 1 and record["decode_gb_s"][0] > 0 for record in found)
+    assert "| cifar_resnet | `layer3` | 64x7x7 |" in page.read_text()
+
+
 def test_every_script_has_a_smoke_test() -> None:
     tested = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     missing = [script.name for script in SCRIPTS.glob("*.py") if f'"{script.name}"' not in tested]

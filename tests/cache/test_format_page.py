@@ -12,13 +12,17 @@ import torch
 from cache_cases import disk, make_spec, places, row
 
 from hoarfrost.cache import CacheSpec
-from hoarfrost.codecs import BFloat16, Exact, Half, Linear
+from hoarfrost.codecs import BFloat16, Exact, Half, Linear, Shared
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 SPECS = [
     *(make_spec(codec=Linear(bits)) for bits in range(1, 9)),
     make_spec(codec=Linear(4), channels_last=True),
     make_spec(codec=Linear(2), dtype=torch.float16),
+    *(make_spec(codec=Shared(levels)) for levels in (2, 3, 7, 20, 256)),
+    make_spec(codec=Shared(40), channels_last=True),
+    make_spec(codec=Shared(9), dtype=torch.float16),
+    CacheSpec(6, 4, (7, 6), torch.float32, 2, False, Shared(12), (None, (1, 4))),
     make_spec(codec=Exact()),
     make_spec(codec=Exact(), dtype=torch.bfloat16),
     make_spec(codec=Exact(), dtype=torch.float64, channels_last=True),

@@ -13,10 +13,18 @@ from pathlib import Path
 
 import torch
 
-from hoarfrost.codecs import BFloat16, Codec, Exact, Half, Linear
+from hoarfrost.codecs import BFloat16, Codec, Exact, Half, Linear, Shared
 
 GOLDEN = Path(__file__).parent / "golden"
-CODECS: list[Codec] = [Exact(), Half(), BFloat16(), *(Linear(bits) for bits in range(1, 9))]
+CODECS: list[Codec] = [
+    Exact(),
+    Half(),
+    BFloat16(),
+    *(Linear(bits) for bits in range(1, 9)),
+    Shared(2),
+    Shared(11),
+    Shared(256),
+]
 
 
 def main() -> None:

@@ -9,10 +9,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hoarfrost.codecs import BFloat16, Codec, Exact, Half, Linear
+from hoarfrost.codecs import BFloat16, Codec, Exact, Half, Linear, Shared
 from hoarfrost.errors import CodecError, NonFiniteError
 
-CODECS: list[Codec] = [Exact(), Half(), BFloat16(), *(Linear(bits) for bits in range(1, 9))]
+CODECS: list[Codec] = [
+    Exact(),
+    Half(),
+    BFloat16(),
+    *(Linear(bits) for bits in range(1, 9)),
+    Shared(2),
+    Shared(11),
+    Shared(256),
+]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 FLOAT_MAX = float(np.finfo(np.float32).max)
 

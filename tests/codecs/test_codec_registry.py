@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import pytest
 
-from hoarfrost.codecs import BFloat16, Codec, Exact, Half, Linear, codec_from_config, known_codecs
+from hoarfrost.codecs import BFloat16, Codec, Exact, Half, Linear, Shared, codec_from_config, known_codecs
 from hoarfrost.codecs.base import register
 from hoarfrost.errors import CodecError
 
 
-@pytest.mark.parametrize("codec", [Exact(), Half(), BFloat16(), *(Linear(b) for b in range(1, 9))], ids=str)
+@pytest.mark.parametrize("codec", [Exact(), Half(), BFloat16(), *(Linear(b) for b in range(1, 9)), Shared(11)], ids=str)
 def test_configs_round_trip_through_json(codec: Codec) -> None:
     assert codec_from_config(json.loads(json.dumps(codec.to_config()))) == codec
     assert type(codec).from_config(codec.to_config()) == codec
@@ -21,12 +21,12 @@ def test_configs_round_trip_through_json(codec: Codec) -> None:
 def test_configs_are_what_caches_on_disk_say() -> None:
     assert Linear(4).to_config() == {"name": "linear", "bits": 4}
     assert Exact().to_config() == {"name": "exact"}
-    assert known_codecs() == ["bfloat16", "exact", "half", "linear"]
+    assert known_codecs() == ["bfloat16", "exact", "half", "linear", "shared"]
 
 
 @pytest.mark.parametrize("config", [{}, {"name": "zfp"}, {"name": 3}], ids=repr)
 def test_an_unknown_name_lists_the_known(config: dict[str, object]) -> None:
-    with pytest.raises(CodecError, match=r"unknown codec .*known codecs: bfloat16, exact, half, linear"):
+    with pytest.raises(CodecError, match=r"unknown codec .*known codecs: bfloat16, exact, half, linear, shared"):
         codec_from_config(config)
 
 

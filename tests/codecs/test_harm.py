@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hoarfrost.codecs import Exact, Half, Ladder, Linear, RungMeasure, choose, measure_rungs
+from hoarfrost.codecs import Exact, Half, Ladder, Linear, RungMeasure, Shared, choose, measure_rungs
 from hoarfrost.errors import ArgumentError
 
 
@@ -41,6 +41,23 @@ def test_harm_and_bytes_run_against_each_other(suffix: nn.Sequential, features: 
     assert sizes == sorted(sizes, reverse=True)
     assert measures[2].ratio == pytest.approx(4 * 36 / measures[2].bytes_per_sample)
     assert [m.within_tolerance for m in measures] == [m.harm <= 1e-3 for m in measures]
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1e-6, 1e-4, 1e-2, 1e9])
+def test_a_long_ladder_is_bisected_to_a_rung_within_the_tolerance_whose_next_is_not(
+    suffix: nn.Sequential, features: Tensor, tolerance: float
+) -> None:
+    ladder = Ladder.named("auto")
+    tried = measure_rungs(suffix, features, ladder, tolerance=tolerance)
+    every = [measure_rungs(suffix, features, Ladder.of(codec), tolerance=tolerance)[0] for codec in ladder]
+    harms = [m.harm for m in every]
+    assert len(tried) <= 7
+    assert [m.harm for m in tried] == [harms[m.index] for m in tried]
+    assert tried[-1].codec == Shared(3)
+    best = choose(tried, tolerance)
+    index = -1 if best is None else best.index
+    assert index == -1 or harms[index] <= tolerance
+    assert index == len(ladder) - 1 or harms[index + 1] > tolerance
 
 
 def test_flags_and_statistics_of_the_suffix_are_left_alone(suffix: nn.Sequential, features: Tensor) -> None:

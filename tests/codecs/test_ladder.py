@@ -4,12 +4,15 @@ import json
 
 import pytest
 
-from hoarfrost.codecs import Exact, Half, Ladder, Linear
+from hoarfrost.codecs import Exact, Half, Ladder, Linear, Shared
 from hoarfrost.errors import ArgumentError, CodecError
 
 
 def test_named_ladders() -> None:
-    assert Ladder.named("auto").rungs == tuple(Linear(b) for b in (8, 6, 5, 4, 3, 2))
+    auto = Ladder.named("auto").rungs
+    assert auto[:5] == tuple(map(Shared, (256, 215, 181, 152, 128)))
+    assert auto[-3:] == tuple(map(Shared, (5, 4, 3)))
+    assert len(set(auto)) == len(auto)
     assert Ladder.named("exact").rungs == (Exact(),)
     assert Ladder.named("gentle").rungs == (Linear(8),)
     assert Ladder.named("half").rungs == (Half(),)

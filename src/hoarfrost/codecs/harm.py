@@ -21,6 +21,9 @@ __all__ = ["TOLERANCE", "RungMeasure", "choose", "divergence", "measure_rungs"]
 # bits).
 TOLERANCE = 1e-3
 
+# Of a longer ladder only the rungs are tried that a bisection needs.
+EVERY = 8
+
 
 @dataclass(frozen=True)
 class RungMeasure:
@@ -51,7 +54,10 @@ def measure_rungs(
     channels_last: bool = False,
     call_with: Callable[[Tensor, int], Any] = lambda part, start: part,
 ) -> list[RungMeasure]:
-    """What each rung costs and harms on `features` (`[N, ...]`, a calibration sample), gentle to strong.
+    """What the rungs cost and harm on `features` (`[N, ...]`, a calibration sample), gentle to strong.
+
+    Of a ladder of more than eight rungs a bisection tries those that lead to the strongest within `tolerance`, and the
+    last one: harm rises from rung to rung.
 
     `suffix` is any callable from features to outputs: a tensor, or a mapping, tuple or object whose
     `logits` or first tensor counts. Modules are run in eval mode without gradients, and their flags
@@ -66,28 +72,40 @@ def measure_rungs(
     features = check_features(features, channel_axis)
     parts = torch.split(features, chunk_size)
     starts = range(0, len(features), chunk_size)
-    measures = []
+    dense_bytes = features[0].numel() * 4
     with _evaluating(suffix):
         exact = [_tensor(suffix(call_with(part, start))) for part, start in zip(parts, starts, strict=True)]
         if not all(bool(output.isfinite().all()) for output in exact):
             raise ArgumentError("the suffix's outputs on the exact features are not finite: harm cannot be measured")
-        dense_bytes = features[0].numel() * 4
-        for index, codec in enumerate(ladder):
-            size, outputs, refused = 0, [], None
+
+        def measure(index: int) -> RungMeasure:
+            codec, size, outputs = ladder[index], 0, []
             try:
                 for part, start in zip(parts, starts, strict=True):
                     nbytes, decoded = _there_and_back(codec, part, channel_axis, channels_last)
                     size += nbytes
                     outputs.append(_tensor(suffix(call_with(decoded, start))))
             except CodecError as error:
-                measures.append(RungMeasure(index, codec, float("inf"), dense_bytes, 1.0, False, str(error)))
-                continue
-            harm = _divergence(torch.cat(exact), torch.cat(outputs))
-            per_sample = size / len(features)
-            measures.append(
-                RungMeasure(index, codec, harm, per_sample, dense_bytes / per_sample, harm <= tolerance, refused)
-            )
-    return measures
+                return RungMeasure(index, codec, float("inf"), dense_bytes, 1.0, False, str(error))
+            harm, per_sample = _divergence(torch.cat(exact), torch.cat(outputs)), size / len(features)
+            return RungMeasure(index, codec, harm, per_sample, dense_bytes / per_sample, harm <= tolerance)
+
+        if len(ladder) <= EVERY:
+            return [measure(index) for index in range(len(ladder))]
+        return _bisected(measure, len(ladder))
+
+
+def _bisected(measure: Callable[[int], RungMeasure], count: int) -> list[RungMeasure]:
+    """The rungs tried on the way to the strongest within the tolerance, and the last one; gentle to strong."""
+    tried = [measure(count - 1)]
+    within, beyond = -1, count - 1
+    while beyond - within > 1 and not tried[0].within_tolerance:
+        tried.append(measure((within + beyond) // 2))
+        if tried[-1].within_tolerance or tried[-1].refused is not None:
+            within = tried[-1].index
+        else:
+            beyond = tried[-1].index
+    return sorted(tried, key=lambda rung: rung.index)
 
 
 def choose(measures: Sequence[RungMeasure], tolerance: float = TOLERANCE, floor: int = 0) -> RungMeasure | None:

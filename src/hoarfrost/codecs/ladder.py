@@ -11,6 +11,7 @@ from hoarfrost.codecs.bfloat16 import BFloat16
 from hoarfrost.codecs.exact import Exact
 from hoarfrost.codecs.half import Half
 from hoarfrost.codecs.linear import Linear
+from hoarfrost.codecs.shared import Shared
 from hoarfrost.errors import ArgumentError
 
 __all__ = ["Ladder"]
@@ -49,8 +50,8 @@ class Ladder:
     def named(cls, name: str) -> Ladder:
         """One of the ladders that users type.
 
-        `auto`: Linear 8, 6, 5, 4, 3, 2 bits. `gentle`: Linear 8 bits. `exact`, `half`, `bfloat16`: these
-        alone.
+        `auto`: Shared, 256 to 3 levels, four rungs to the bit. `gentle`: Linear 8 bits. `exact`, `half`,
+        `bfloat16`: these alone.
 
         Raises:
             ArgumentError: the name is unknown; the known ones are listed.
@@ -97,7 +98,7 @@ def _rung(value: object) -> Codec:
 
 
 _NAMED: dict[str, tuple[Codec, ...]] = {
-    "auto": tuple(Linear(bits) for bits in (8, 6, 5, 4, 3, 2)),
+    "auto": tuple(Shared(round(256 * 2 ** (-quarter / 4))) for quarter in range(26)),
     "bfloat16": (BFloat16(),),
     "exact": (Exact(),),
     "gentle": (Linear(8),),

@@ -1,0 +1,77 @@
+"""Records as the documentation's page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Record = dict[str, Any]
+
+HEAD = """# Codecs, measured
+
+`python benchmarks/codecs.py --page docs/codecs-measured.md` writes this page; the script's header says how each figure
+is measured. {samples} images at each cut, one thread, {repeats} repeats of each time (median, least to largest). GB/s
+count the features in fp32. ZFP and SZ3 stand here for comparison only: `pip install 'hoarfrost[compare]'`.
+"""
+
+BEST = """
+## The fewest bytes at KL <= {tolerance:g}
+
+How many times fewer bytes than fp32, for each family at its strongest member within the tolerance, and GB/s that one
+core decodes.
+
+| model | cut | features | {families} |
+|---|---|---|{rules}|
+{rows}
+"""
+
+ALL = """
+## {model}, {cut} ({shape})
+
+| codec | below fp32 | KL | relative error | encode, GB/s | decode, GB/s |
+|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def page(told: dict[str, Any], records: Sequence[Record]) -> str:
+    families = list(dict.fromkeys(record["codec"]["name"] for record in records))
+    cuts = list(dict.fromkeys((record["model"], record["cut"]) for record in records))
+    grouped = {place: [r for r in records if (r["model"], r["cut"]) == place] for place in cuts}
+    best = BEST.format(
+        tolerance=told["tolerance"],
+        families=" | ".join(families),
+        rules="|".join("---" for _ in families),
+        rows="\n".join(_best_row(found, families) for found in grouped.values()),
+    )
+    return HEAD.format(**told) + best + "".join(_all(found) for found in grouped.values())
+
+
+def _best_row(found: Sequence[Record], families: Sequence[str]) -> str:
+    cells = []
+    for family in families:
+        kept = [r for r in found if r["codec"]["name"] == family and r["within"]]
+        top = max(kept, key=lambda r: r["below_fp32"], default=None)
+        cells.append("–" if top is None else f"{top['below_fp32']:.1f}x, {top['decode_gb_s'][0]:.1f}")
+    first = found[0]
+    return f"| {first['model']} | `{first['cut']}` | {_shape(first)} | " + " | ".join(cells) + " |"
+
+
+def _all(found: Sequence[Record]) -> str:
+    rows = []
+    for record in found:
+        values = [f"{value:.3g}" for key, value in record["codec"].items() if key != "name"]
+        rows.append(
+            f"| {' '.join([record['codec']['name'], *values])} | {record['below_fp32']:.2f}x | {record['kl']:.1e} "
+            f"| {record['relative_error']:.2g} | {_speed(record['encode_gb_s'])} | {_speed(record['decode_gb_s'])} |"
+        )
+    return ALL.format(model=found[0]["model"], cut=found[0]["cut"], shape=_shape(found[0]), rows="\n".join(rows))
+
+
+def _speed(three: Sequence[float]) -> str:
+    median, least, most = three
+    return f"{median:.1f} ({least:.1f}–{most:.1f})"
+
+
+def _shape(record: Record) -> str:
+    return "x".join(map(str, record["shape"]))
