@@ -18,7 +18,7 @@ def test_it_tells_cuts_rungs_and_the_whole_training() -> None:
     done = CliRunner().invoke(app, [*QUICK, "--freeze", "2=layer2", "--mode", "cache"], env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.output
     assert all(len(line) <= 80 for line in done.output.splitlines())
-    for words in ("cifar_resnet, 10,000 images", "recompute", "layer2: rungs of the ladder", "8 bits", "in place of"):
+    for words in ("cifar_resnet, 10,000 images", "recompute", "layer2: rungs of the ladder", " levels", "in place of"):
         assert words in done.output
 
 

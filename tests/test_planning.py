@@ -33,7 +33,7 @@ def test_every_recommended_cut_has_its_seconds_and_bytes(found: Plan) -> None:
         assert min(cut.recompute_seconds, cut.read_seconds, cut.build_seconds, found.full_seconds) > 0
         assert [rung.chosen for rung in cut.rungs].count(True) == 1
         assert cut.rung.nbytes(2) == cut.rung.view_bytes + cut.rung.further_bytes
-        assert cut.rungs[0].view_bytes > cut.rungs[-1].view_bytes
+        assert cut.rungs[0].view_bytes >= cut.rungs[-1].view_bytes
         assert cut.dense_bytes == 200 * 4 * torch.Size(cut.cut.shape).numel()
     deeper = [cut.recompute_seconds for cut in found.cuts]
     assert deeper[-1] < found.full_seconds

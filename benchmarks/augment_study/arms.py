@@ -60,15 +60,20 @@ class Arm:
 
 WHOLE = Selection(share=1.0)
 
+LADDER = (8, 6, 5, 4, 3, 2)
+"""Whole bits, each channel's own: what all arms store with, so that the ways of augmenting differ in nothing else. The
+default has a codec of its own."""
+
 
 def _arms() -> list[Arm]:
     def views(**options: Any) -> dict[str, Any]:
-        return {"views": Views(**options)}
+        return {"ladder": LADDER, "views": Views(**options)}
 
     arms = [
         Arm("full training", "references", frozen=False),
         Arm("conventional freezing, live augmentation", "references", options={"mode": "recompute"}),
         Arm("Hoarfrost's default", "references"),
+        Arm("2 views, by threshold", "views", options=views(count=2)),
         Arm("no augmentation", "without random views", options=views(count=1, base="clean")),
         Arm(
             "feature space alone, clean base", "without random views", options=views(count=1, base="clean", derived=1.0)
@@ -90,7 +95,7 @@ def _arms() -> list[Arm]:
             drawn = views(count=2, channels=RandomChannels(share=share))
             arms.append(Arm(f"2 views, {share:.0%} at random", "channels", options=drawn))
     arms += [
-        Arm(f"2 views, whole, {bits} bits", "bits", options={"ladder": bits, **views(count=2, channels=WHOLE)})
+        Arm(f"2 views, whole, {bits} bits", "bits", options={**views(count=2, channels=WHOLE), "ladder": bits})
         for bits in (8, 6, 4, 3, 2)
     ]
     arms += [
@@ -99,7 +104,7 @@ def _arms() -> list[Arm]:
     ]
     arms += [
         Arm("2 views, the second as differences", "bits", options=views(count=2, channels=WHOLE, residual=True)),
-        Arm("4 views, whole, 3 bits", "bits", options={"ladder": 3, **views(count=4, channels=WHOLE)}),
+        Arm("4 views, whole, 3 bits", "bits", options={**views(count=4, channels=WHOLE), "ladder": 3}),
     ]
     arms += [
         Arm(
