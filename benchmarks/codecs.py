@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Sequence
@@ -108,7 +107,9 @@ def measure(subject: Features, tolerance: float, repeats: int) -> list[dict[str,
         {
             "model": subject.model,
             "cut": subject.cut.label,
+            "index": subject.cut.index,
             "shape": list(subject.cut.shape),
+            "samples": len(subject.values),
             "codec": rung.codec.to_config(),
             "below_fp32": rung.ratio,
             "kl": rung.harm,
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, default=1e-3)
     parser.add_argument("--smoke", action="store_true", help="one cut of the ResNet, a few images")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/codecs.json"))
+    parser.add_argument("--note", default="", help="a sentence for the page: on what it was measured")
     parser.add_argument("--page", type=Path, help="write the documentation's page here")
     options = parser.parse_args()
     if options.smoke:
@@ -149,8 +151,9 @@ def main() -> None:
                 )
             place = (model, subject.cut.label)
             records = [record for record in records if (record["model"], record["cut"]) != place] + found
-    told = {"samples": options.samples, "repeats": options.repeats, "tolerance": options.tolerance}
-    told |= {"processor": platform.machine(), "torch": torch.__version__}
+    records.sort(key=lambda record: (record["model"], record["index"]))
+    told = {"repeats": options.repeats, "tolerance": options.tolerance, "torch": torch.__version__}
+    told |= {"note": options.note}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"told": told, "records": records}, indent=1))
     if options.page is not None:

@@ -9,9 +9,11 @@ Record = dict[str, Any]
 
 HEAD = """# Codecs, measured
 
-`python benchmarks/codecs.py --page docs/codecs-measured.md` writes this page; the script's header says how each figure
-is measured. {samples} images at each cut, one thread, {repeats} repeats of each time (median, least to largest). GB/s
-count the features in fp32. ZFP and SZ3 stand here for comparison only: `pip install 'hoarfrost[compare]'`.
+`benchmarks/codecs.py` writes this page; its header says on what and how each figure is measured. Speed is given as GB/s
+of the features in fp32, by one thread and its own processor seconds: the median of {repeats} repeats, with the least
+and the largest. ZFP and SZ3 stand here for comparison only: `pip install 'hoarfrost[compare]'`.
+
+{note}
 """
 
 BEST = """
@@ -26,7 +28,7 @@ core decodes.
 """
 
 ALL = """
-## {model}, {cut} ({shape})
+## {model}, {cut} ({shape}, {samples} images)
 
 | codec | below fp32 | KL | relative error | encode, GB/s | decode, GB/s |
 |---|---|---|---|---|---|
@@ -65,7 +67,13 @@ def _all(found: Sequence[Record]) -> str:
             f"| {' '.join([record['codec']['name'], *values])} | {record['below_fp32']:.2f}x | {record['kl']:.1e} "
             f"| {record['relative_error']:.2g} | {_speed(record['encode_gb_s'])} | {_speed(record['decode_gb_s'])} |"
         )
-    return ALL.format(model=found[0]["model"], cut=found[0]["cut"], shape=_shape(found[0]), rows="\n".join(rows))
+    return ALL.format(
+        model=found[0]["model"],
+        cut=found[0]["cut"],
+        samples=found[0]["samples"],
+        shape=_shape(found[0]),
+        rows="\n".join(rows),
+    )
 
 
 def _speed(three: Sequence[float]) -> str:
