@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from hoarfrost import Freezer, Linear, Selection, Views
+from hoarfrost.costs import Decision
 from hoarfrost.cuts import find_cut
 from hoarfrost.errors import ArgumentError
-from hoarfrost.onward import origin_of
+from hoarfrost.onward import Onward, onward, origin_of
 from hoarfrost.policies import TrainState
 from hoarfrost.storing import Storage
 from training_runs import RANDOM, images, resnet
@@ -150,6 +152,40 @@ def test_where_that_will_not_do_images_are_taken_and_it_is_said(options: dict[st
     with deepened(**options, build_from="images") as usual:
         assert usual.cache is not None
         assert usual.cache.fingerprint == mine
+
+
+@pytest.mark.parametrize("pays", [True, False], ids=["pays", "does not"])
+def test_the_build_is_priced_as_what_it_is(pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[float] = []
+
+    def timed(*args: Any) -> Onward | str:
+        found = onward(*args)
+        assert isinstance(found, Onward)
+        measured.append(found.view_seconds)
+        # A price that no clock can blur.
+        return replace(found, view_seconds=0.0 if pays else 1e9)
+
+    def priced(**options: Any) -> Decision:
+        asked.append(options)
+        first, cheap = len(asked) == 1, options["view_seconds"] < 1e8
+        stores = first or (pays and cheap and len(asked) == 3)
+        return Decision("cache" if stores else "recompute", int(stores), f"price {len(asked)}", None)
+
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("hoarfrost.feeding.onward", timed)
+    monkeypatch.setattr("hoarfrost.calibration.decide", priced)
+    with deepened(mode="auto", views=1) as freezer:
+        told = record(freezer)
+    assert measured[0] > 0
+    # Of the first freeze; of the second from images, then from features.
+    assert [options["mode"] for options in asked] == ["auto"] * 3
+    assert asked[2]["recompute_seconds"] == asked[1]["recompute_seconds"] == told["prefix_seconds"]
+    assert asked[1]["view_seconds"] - asked[2]["view_seconds"] == pytest.approx(
+        told["prefix_seconds"] - (0.0 if pays else 1e9)
+    )
+    assert told["choice"] == ("cache" if pays else "recompute")
+    assert told["decision"].startswith("price 3")
+    assert (told["built_from"] is not None) is pays
 
 
 def test_the_views_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
