@@ -220,6 +220,24 @@ def test_without_room_for_both_images_are_taken() -> None:
         assert tight.source == "cache"
 
 
+def test_without_room_for_both_the_price_is_that_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    with begun(views=1) as freezer:
+        [*freezer.batches(0)]
+        budget = int(freezer._feeder.nbytes * 1.05)
+    asked: list[dict[str, Any]] = []
+
+    def priced(**options: Any) -> Decision:
+        asked.append(options)
+        return Decision("cache", 1, "stored", None)
+
+    monkeypatch.setattr("hoarfrost.calibration.decide", priced)
+    with deepened(views=1, mode="auto", disk_budget=budget) as tight:
+        assert record(tight)["cut"] == "layer2"
+        assert len(asked) == 2
+    with deepened(views=1, mode="auto", disk_budget=10 * budget):
+        assert len(asked) == 2 + 3
+
+
 def test_what_it_was_built_from_is_in_the_fingerprint_and_a_resumed_run_goes_on(tmp_path: Path) -> None:
     model = resnet()
     with begun(model, cache_dir=tmp_path) as freezer:

@@ -230,7 +230,8 @@ class Feeder:
             views = self._views_at(division)
             calibration = self._calibrated(division, views, epochs_left)
             found = self._onward(division, calibration)
-            if isinstance(found, Onward):
+            # Without room for both it will be built from images, and costs what that costs.
+            if isinstance(found, Onward) and self._storage.room_beside(calibration) >= 0:
                 calibration = calibration.built_in(found.view_seconds, epochs_left, self._mode)
             stores = calibration.decision.choice == "cache"
             cut = self._storage.deeper(division.cut, calibration, later) if stores else None
