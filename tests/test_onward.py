@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from hoarfrost import Freezer, Linear, Selection, Views
+from hoarfrost.costs import Decision
 from hoarfrost.cuts import find_cut
 from hoarfrost.errors import ArgumentError
-from hoarfrost.onward import origin_of
+from hoarfrost.onward import Onward, onward, origin_of
 from hoarfrost.policies import TrainState
 from hoarfrost.storing import Storage
 from training_runs import RANDOM, images, resnet
@@ -152,6 +154,40 @@ def test_where_that_will_not_do_images_are_taken_and_it_is_said(options: dict[st
         assert usual.cache.fingerprint == mine
 
 
+@pytest.mark.parametrize("pays", [True, False], ids=["pays", "does not"])
+def test_the_build_is_priced_as_what_it_is(pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[float] = []
+
+    def timed(*args: Any) -> Onward | str:
+        found = onward(*args)
+        assert isinstance(found, Onward)
+        measured.append(found.view_seconds)
+        # A price that no clock can blur.
+        return replace(found, view_seconds=0.0 if pays else 1e9)
+
+    def priced(**options: Any) -> Decision:
+        asked.append(options)
+        first, cheap = len(asked) == 1, options["view_seconds"] < 1e8
+        stores = first or (pays and cheap and len(asked) == 3)
+        return Decision("cache" if stores else "recompute", int(stores), f"price {len(asked)}", None)
+
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("hoarfrost.feeding.onward", timed)
+    monkeypatch.setattr("hoarfrost.calibration.decide", priced)
+    with deepened(mode="auto", views=1) as freezer:
+        told = record(freezer)
+    assert measured[0] > 0
+    # Of the first freeze; of the second from images, then from features.
+    assert [options["mode"] for options in asked] == ["auto"] * 3
+    assert asked[2]["recompute_seconds"] == asked[1]["recompute_seconds"] == told["prefix_seconds"]
+    assert asked[1]["view_seconds"] - asked[2]["view_seconds"] == pytest.approx(
+        told["prefix_seconds"] - (0.0 if pays else 1e9)
+    )
+    assert told["choice"] == ("cache" if pays else "recompute")
+    assert told["decision"].startswith("price 3")
+    assert (told["built_from"] is not None) is pays
+
+
 def test_the_views_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with begun(views=1) as freezer:
         [*freezer.batches(0)]
@@ -182,6 +218,24 @@ def test_without_room_for_both_images_are_taken() -> None:
         assert told["built_from"] is None
         assert "the earlier features were removed first" in told["decision"]
         assert tight.source == "cache"
+
+
+def test_without_room_for_both_the_price_is_that_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    with begun(views=1) as freezer:
+        [*freezer.batches(0)]
+        budget = int(freezer._feeder.nbytes * 1.05)
+    asked: list[dict[str, Any]] = []
+
+    def priced(**options: Any) -> Decision:
+        asked.append(options)
+        return Decision("cache", 1, "stored", None)
+
+    monkeypatch.setattr("hoarfrost.calibration.decide", priced)
+    with deepened(views=1, mode="auto", disk_budget=budget) as tight:
+        assert record(tight)["cut"] == "layer2"
+        assert len(asked) == 2
+    with deepened(views=1, mode="auto", disk_budget=10 * budget):
+        assert len(asked) == 2 + 3
 
 
 def test_what_it_was_built_from_is_in_the_fingerprint_and_a_resumed_run_goes_on(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from .cache import CacheSpec, StoredView
 from .choosing import Choice, choose_stored, coarser_codec, is_coarser, stored_and_back
 from .codecs import Codec, Exact, Ladder, RungMeasure, choose, divergence, measure_rungs
 from .codecs.features import find_non_finite
-from .costs import Decision, decide, seconds_of
+from .costs import Decision, decide, seconds_a_chunk, seconds_of
 from .cuts import Crossing, Cut
 from .errors import CodecError, NonFiniteError
 from .loading import Order
@@ -64,8 +63,8 @@ class Calibration:
         way: how features are derived, the best of those measured.
         view_bytes: of the first view, of all that crosses.
         predicted_bytes: of all views.
-        prefix_seconds, read_seconds: of one epoch, in front of the suffix; reading is not measured where the user
-            asked to recompute.
+        prefix_seconds, read_seconds, write_seconds: of one epoch, in front of the suffix, and of one view of all
+            samples; reading and writing are not measured where the user asked to recompute.
         chunks: that were measured on.
     """
 
@@ -81,6 +80,7 @@ class Calibration:
     predicted_bytes: int
     prefix_seconds: float
     read_seconds: float | None
+    write_seconds: float | None
     chunks: int = 1
 
     @property
@@ -118,6 +118,20 @@ class Calibration:
             view_bytes=round((now + others) * samples),
             predicted_bytes=round((now + further.bytes_per_sample * (views - 1) + others * views) * samples),
         )
+
+    def built_in(self, seconds: float, epochs_left: int | None, mode: str) -> Calibration:
+        """The same views decided anew, where computing one of all samples takes `seconds`, not a pass of the prefix."""
+        if self.read_seconds is None or self.write_seconds is None:
+            raise RuntimeError("what is recomputed as asked has no price of reading")
+        decision = decide(
+            epochs_left=epochs_left,
+            views=self.spec.views,
+            recompute_seconds=self.prefix_seconds,
+            read_seconds=self.read_seconds,
+            view_seconds=seconds + self.write_seconds,
+            mode=mode,
+        )
+        return replace(self, decision=decision)
 
 
 def feature_spec(
@@ -197,6 +211,7 @@ def calibrate(
             predicted_bytes=0,
             prefix_seconds=order.chunks * (time.perf_counter() - began),
             read_seconds=None,
+            write_seconds=None,
         )
     chunk_seconds = [time.perf_counter() - began]
     room = SAMPLE_BYTES // max(1, sum(tensor.numel() * tensor.element_size() for tensor in firsts))
@@ -283,6 +298,7 @@ def calibrate(
         ),
         prefix_seconds=prefix_seconds,
         read_seconds=read_seconds,
+        write_seconds=write_seconds,
         chunks=probe,
     )
 
@@ -321,11 +337,6 @@ def _seconds_to_code(features: Tensor, spec: CacheSpec, codec: Codec) -> tuple[f
     payload = codec.encode(physical, spec.codec_axis)
     decode = seconds_of(lambda: codec.decode(payload, tuple(physical.shape), physical.dtype, spec.codec_axis))
     return seconds_of(lambda: codec.encode(physical, spec.codec_axis), 1), decode, len(payload)
-
-
-def seconds_a_chunk(measured: Sequence[float]) -> float:
-    """The median of measured passes; the first also warms up, and counts only where it is alone."""
-    return statistics.median(measured[1:] or measured)
 
 
 def pick(rungs: Sequence[RungMeasure], tolerance: float, floor: int) -> RungMeasure:

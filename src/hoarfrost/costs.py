@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["Clock", "Decision", "decide", "seconds_of", "sum_of", "training_flops"]
+__all__ = ["Clock", "Decision", "decide", "seconds_a_chunk", "seconds_of", "sum_of", "training_flops"]
 
 
 SHOWN = 3
@@ -32,6 +32,11 @@ def seconds_of(work: Callable[[], object], repeats: int = 3, device: torch.devic
         _wait_for(device)
         measured.append(time.perf_counter() - began)
     return statistics.median(measured)
+
+
+def seconds_a_chunk(measured: Sequence[float]) -> float:
+    """The median of measured passes; the first also warms up, and counts only where it is alone."""
+    return statistics.median(measured[1:] or measured)
 
 
 def _wait_for(device: torch.device | None) -> None:

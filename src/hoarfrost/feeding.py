@@ -148,16 +148,14 @@ class Feeder:
             later: the cuts behind this one.
             deepen: freezes up to one of them instead, where the disk budget asks for it.
         """
-        division, views, calibration, instead = self._deepened(division, epochs_left, later, deepen)
+        division, views, calibration, instead, found = self._deepened(division, epochs_left, later, deepen)
         measured, choice, decision = calibration, calibration.decision.choice, calibration.decision.reason
         ways = ["cut"] if instead else []
-        earlier = self._earlier(division)
         self._storage.set_aside()
         onward, build_seconds = None, 0.0
         if choice == "cache":
             began = time.perf_counter()
             source = self._prefix_source(division, calibration.spec)
-            found = self._onward(division, calibration, source, earlier)
             if isinstance(found, str):
                 decision = f"{decision}; built from images: {found}"
                 warnings.warn(f"hoarfrost builds the cache from images: {found}", stacklevel=2)
@@ -204,16 +202,16 @@ class Feeder:
             deriver=self._storage.deriver(held.cut, way_of(cache), self._prefix_source(held, cache.spec)),
         )
 
-    def _onward(
-        self, division: Division, calibration: Calibration, source: PrefixSource, earlier: Earlier | None
-    ) -> Onward | str | None:
+    def _onward(self, division: Division, calibration: Calibration) -> Onward | str | None:
         """How to build from the earlier features, or why that is not done; None where it was not asked for."""
+        earlier = self._earlier(division)
         if earlier is None or calibration.rung is None:
             return None
         if self._views.refresh_every is not None:
             return "views that are drawn anew need the images"
         rungs = [rung for rung in calibration.rungs if rung.index <= calibration.rung.index]
         spec, suffix = calibration.spec, division.suffix
+        source = self._prefix_source(division, spec)
         try:
             return onward(earlier, source, suffix, spec, rungs, self._tolerance, calibration.chunks)
         except (CorruptChunkError, CacheDirectoryError) as error:
@@ -225,16 +223,20 @@ class Feeder:
         epochs_left: int | None,
         later: Sequence[Cut],
         deepen: Callable[[Cut], Division],
-    ) -> tuple[Division, Views, Calibration, str]:
-        """The division that is to be fed and its calibration: a deeper one where the disk budget asks for it."""
+    ) -> tuple[Division, Views, Calibration, str, Onward | str | None]:
+        """The division that is to be fed, its calibration, and how to build onward: deeper where the budget asks."""
         asked, told = division.cut, ""
         while True:
             views = self._views_at(division)
             calibration = self._calibrated(division, views, epochs_left)
+            found = self._onward(division, calibration)
+            # Without room for both it will be built from images, and costs what that costs.
+            if isinstance(found, Onward) and self._storage.room_beside(calibration) >= 0:
+                calibration = calibration.built_in(found.view_seconds, epochs_left, self._mode)
             stores = calibration.decision.choice == "cache"
             cut = self._storage.deeper(division.cut, calibration, later) if stores else None
             if cut is None:
-                return division, views, calibration, told
+                return division, views, calibration, told, found
             division, later = deepen(cut), later[later.index(cut) + 1 :]
             told = f"frozen up to {cut.label!r} in place of {asked.label!r}, to stay within the disk budget"
             warnings.warn(f"hoarfrost: {told}", stacklevel=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from torch import Tensor
 from .cache import Cache, CacheSpec, StoredView
 from .choosing import stored_and_back
 from .codecs import RungMeasure, divergence
+from .costs import seconds_a_chunk
 from .cuts import Cut, Prefix, Suffix, between
 from .errors import CutError
 from .loading import Order
@@ -97,6 +99,7 @@ class Onward:
         rung: what it is stored with: the strongest that keeps to the tolerance with what the earlier codec has done.
         harm: divergence of the suffix's outputs on such features from those on exact ones.
         harm_stored: the same after this cache's own rung.
+        view_seconds: to read and compute one view of all samples, before it is encoded and written.
     """
 
     earlier: Earlier
@@ -104,6 +107,7 @@ class Onward:
     rung: RungMeasure
     harm: float
     harm_stored: float
+    view_seconds: float
 
     @property
     def origin(self) -> Origin:
@@ -153,14 +157,19 @@ def onward(
     through = replace(source, prefix=layers, channels_last=False)
     places = [(chunk, view) for view in range(spec.views) for chunk in range(chunks)]
     exact = torch.cat([source.features(chunk, draws[view])[0] for chunk, view in places])
-    built = torch.cat([through.run(earlier.features(chunk, view)[0])[0] for chunk, view in places])
+    parts, seconds = [], []
+    for chunk, view in places:
+        began = time.perf_counter()
+        parts.append(through.run(earlier.features(chunk, view)[0])[0])
+        seconds.append(time.perf_counter() - began)
+    built, view_seconds = torch.cat(parts), source.order.chunks * seconds_a_chunk(seconds)
     harm = divergence(suffix, exact, built, source.device)
     least = harm
     for rung in reversed(rungs):
         decoded, _ = stored_and_back(StoredView(), built, built, replace(spec, codec=rung.codec))
         least = divergence(suffix, exact, decoded, source.device)
         if least <= tolerance:
-            return Onward(earlier, through, rung, harm, least)
+            return Onward(earlier, through, rung, harm, least, view_seconds)
     return (
         f"what the codec of {earlier.cut.label!r} has done would become a harm of {least:.2g} with the gentlest rung, "
         f"beyond the tolerance of {tolerance:g}"

@@ -143,7 +143,7 @@ class Storage:
         for plan in self._fitting(calibration, division.cut.label):
             if refused is not None and plan.predicted_bytes >= refused.predicted_bytes:
                 continue
-            if self._previous and self._room(plan) < 0:
+            if self._previous and self.room_beside(plan) < 0:
                 onward = make_room()
             if onward is not None and plan.rung is not calibration.rung:
                 remarks.append("built from images, since the harm was measured with another rung")
@@ -211,11 +211,11 @@ class Storage:
         why = f"to stay within the disk budget of {self._budget:,} bytes" if predicted else "for more there was no room"
         return tuple(told), f"{' and '.join(told.values())}, {why}"
 
-    def _room(self, plan: Calibration) -> float:
-        """Bytes of the disk budget that would be left beside the earlier features and this plan."""
+    def room_beside(self, plan: Calibration) -> float:
+        """Bytes of the disk budget that would be left beside the features that stand already and this plan."""
         if self._budget is None:
             return math.inf
-        return self._budget - sum(cache.nbytes for cache in self._previous) - plan.predicted_bytes
+        return self._budget - sum(cache.nbytes for cache in (*self._previous, *self.caches)) - plan.predicted_bytes
 
     def deeper(self, cut: Cut, calibration: Calibration, later: Sequence[Cut]) -> Cut | None:
         """The first recommended cut of `later` to freeze instead, where `over_budget` asks for that before it is
