@@ -12,7 +12,7 @@ HoarfrostError
 │   ├── UnstableDataError    one index gives different images, though no transform was handed over
 │   ├── ImageShapeError      images of differing sizes reach the model
 │   └── NonFiniteError       NaN or infinity in features; names the sample and the channel
-├── PolicyError              a policy asked for a depth that does not exist, or to thaw where it cannot
+├── PolicyError              a policy asked for a depth that does not exist, or to thaw though it never does
 ├── CodecError               features or bytes that a codec cannot take; an unknown codec
 ├── CacheError
 │   ├── CacheDirectoryError  the cache directory is a file, cannot be written, or has vanished
