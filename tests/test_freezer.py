@@ -74,7 +74,7 @@ def run_epoch(freezer: Freezer, epoch: int) -> list[tuple[Tensor, Tensor]]:
         ({"views": 0}, ArgumentError, "views must be a whole number of at least 1, not 0"),
         ({"ladder": "steep"}, ArgumentError, "unknown ladder 'steep'; known ladders: auto"),
         ({"ladder": 9}, CodecError, "9"),
-        ({"policy": "egeria"}, PolicyError, "there is no policy 'egeria'"),
+        ({"policy": "egria"}, PolicyError, "there is no policy 'egria'"),
         ({"policy": {1: "layer9"}}, UnknownCutError, "layer9.*layer1"),
         ({"policy": {2: "layer2", 3: "layer1"}}, PolicyError, "asks to thaw"),
         ({"policy": {2: 99}}, PolicyError, "depth 99 does not exist: the model has 8 cuts"),

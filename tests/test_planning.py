@@ -86,8 +86,11 @@ def test_data_that_are_elsewhere_are_scaled_to() -> None:
     assert there.full_seconds > 20 * here.full_seconds
 
 
-def test_a_policy_that_goes_by_what_it_sees_has_no_total() -> None:
-    watching = planned(policy=lambda state: 1 if state.metrics[-1]["loss"] < 0.1 else 0, cuts=["layer1"])
+@pytest.mark.parametrize(
+    "policy", [lambda state: 1 if state.metrics[-1]["loss"] < 0.1 else 0, "autofreeze"], ids=["function", "autofreeze"]
+)
+def test_a_policy_that_goes_by_what_it_sees_has_no_total(policy: Any) -> None:
+    watching = planned(policy=policy, cuts=["layer1"])
     assert watching.stages == ()
     assert watching.total_seconds is None
     json.dumps(watching.plain())

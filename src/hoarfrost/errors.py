@@ -12,7 +12,8 @@ HoarfrostError
 │   ├── UnstableDataError    one index gives different images, though no transform was handed over
 │   ├── ImageShapeError      images of differing sizes reach the model
 │   └── NonFiniteError       NaN or infinity in features; names the sample and the channel
-├── PolicyError              a policy asked for a depth that does not exist, or to thaw where it cannot
+├── PolicyError              a policy asked for a depth that does not exist, or to thaw though it never does
+│   └── UnwatchedError       it wants to see rates, gradients or features where nothing trains
 ├── CodecError               features or bytes that a codec cannot take; an unknown codec
 ├── CacheError
 │   ├── CacheDirectoryError  the cache directory is a file, cannot be written, or has vanished
@@ -47,6 +48,7 @@ __all__ = [
     "StaleCacheError",
     "UnknownCutError",
     "UnstableDataError",
+    "UnwatchedError",
 ]
 
 
@@ -96,6 +98,10 @@ class NonFiniteError(DataError):
 
 class PolicyError(HoarfrostError):
     """A policy asked for what cannot be done."""
+
+
+class UnwatchedError(PolicyError):
+    """A policy wants to see rates, gradients or features where nothing trains."""
 
 
 class CodecError(HoarfrostError):

@@ -114,6 +114,13 @@ class Feeder:
         """The division has changed: what was read so far is no longer what the suffix needs."""
         self._sources = ()
 
+    def drop(self) -> None:
+        """Everything trains again: remove what was stored, and forget what was chosen for it."""
+        self.reset()
+        self._storage.set_aside()
+        self._storage.drop_previous()
+        self.rung, self.ways = 0, {}
+
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, Tensor]]:
         """One epoch of features [B, ...], or tuples of all that crosses, and targets [B, ...] on the device."""
         if not self._sources:

@@ -22,15 +22,16 @@ from .cuts import Cut, divide, find_cuts
 from .errors import ArgumentError, CheckpointError, NoCutError
 from .evaluation import Evaluation
 from .feeding import Feeder
-from .freezing import Frozen, freeze
+from .freezing import Frozen, freeze, thaw
 from .loading import Order, batch_bounds, usable_batch_size
 from .policies import Never, Policy, TrainState, resolve_policy
-from .policies.base import announced_change, checked_depth, describe, prepared
+from .policies.base import announced_change, checked_depth, describe, may_thaw, observer_for, prepared
 from .renditions import Way, grid_of
 from .room import OverBudget
 from .samples import Samples
 from .storing import Division, prepare_directory
 from .views import Views
+from .watching import PROBE
 
 __all__ = ["Freezer"]
 
@@ -70,7 +71,8 @@ class Freezer:
         batch_size: samples a batch; a larger number than the data set has gives one batch an epoch.
         epochs: how many there will be. The default policy needs it, and the cost model uses it.
         transform: the augmentation. None: the data set's own `transform` is taken over until `close`.
-        policy: "schedule", "none", a mapping {epoch: cut}, a `hoarfrost.Policy`, or a function TrainState -> depth.
+        policy: a name of `hoarfrost.policies.NAMED`, a mapping {epoch: cut}, a `hoarfrost.Policy`, or a function
+            TrainState -> depth.
         optimizer: frozen parameters leave it and their state is freed; the others' state is untouched.
         cache_dir: where features are stored. None: a temporary directory, removed by `close`.
         disk_budget: bytes that the stored features may take.
@@ -168,7 +170,7 @@ class Freezer:
         """Called with each record as it is made."""
         self.depth = 0
         """How much is frozen: everything in front of `cuts[depth - 1]`; 0 is nothing."""
-        self._frozen: Frozen | None = None
+        self._frozen: list[Frozen] = []
         self._division: Division | None = None
         self._metrics: list[Mapping[str, float]] = []
         self._epoch = 0
@@ -176,6 +178,7 @@ class Freezer:
         self._policy_depth = 0
         self._clock = Clock()
         self._remove_cache: Callable[[], object] = lambda: None
+        self._stop_watching: Callable[[], object] = lambda: None
         self._closed = False
         self._mode = mode
         self._evaluations: list[Evaluation] = []
@@ -191,6 +194,11 @@ class Freezer:
                     'the only tensor that the rest needs. Train it as it is, or with policy="none"'
                 )
             prepared(self.policy, self.cuts, epochs)
+            steps = self.batches_per_epoch
+            self._observer = observer_for(
+                self.policy, model, self.cuts, self._example, self._probe, optimizer, epochs, steps
+            )
+            self._stop_watching = self._observer.close
             self._feeder = Feeder(
                 self._samples,
                 Order(len(self._samples), seed, window=window),
@@ -239,7 +247,8 @@ class Freezer:
         with self._clock.training(live=self._division is None):
             live = self._division is None
             batches = self._live_batches(epoch, start) if live else self._feeder.batches(epoch, start)
-            yield from batches if self._mixing is None else self._mixed(self._mixing, batches, epoch, start)
+            mixed = batches if self._mixing is None else self._mixed(self._mixing, batches, epoch, start)
+            yield from self._observer.counted(mixed, epoch, start)
 
     def __call__(self, inputs: Tensor | tuple[Tensor, ...]) -> Any:
         """The model's output for what `batches` gave: the whole model on images, the suffix on features."""
@@ -277,6 +286,7 @@ class Freezer:
                 "images_per_second": len(self._samples) / seconds if seconds else None,
                 "cache_bytes": self._feeder.nbytes,
                 "saved_seconds": self._clock.saved_seconds(),
+                "watch_seconds": self._observer.seconds,
                 **known,
             }
         )
@@ -360,7 +370,10 @@ class Freezer:
         return [*self._samples.pipeline.describe(), *mixed]
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON: depth, cut, policy state, epoch and history; enough to go on from `load_state_dict`."""
+        """Depth, cut, policy state, epoch and history; enough to go on from `load_state_dict`.
+
+        JSON, but for what the policy remembers: that may be tensors.
+        """
         remembered = getattr(self.policy, "state_dict", None)
         return {
             "version": STATE_VERSION,
@@ -378,6 +391,7 @@ class Freezer:
             "history": list(self.history),
             "clock": self._clock.state_dict(),
             "policy": remembered() if remembered is not None else None,
+            "observer": self._observer.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -401,6 +415,8 @@ class Freezer:
             raise CheckpointError(
                 f"the checkpoint is frozen up to cut {state['cut']!r} (depth {depth}), where this model has {label!r}"
             )
+        if depth < self.depth and may_thaw(self.policy):
+            self._thaw()
         if depth < self.depth:
             raise CheckpointError(f"the checkpoint has depth {depth}, but depth {self.depth} is frozen already")
         if depth and (depth > self.depth or self._division is None or self._division.event != state["event"]):
@@ -414,6 +430,8 @@ class Freezer:
         self._clock.load_state_dict(state["clock"])
         if state["policy"] is not None:
             self.policy.load_state_dict(state["policy"])  # type: ignore[attr-defined]
+        if "observer" in state:
+            self._observer.load_state_dict(state["observer"])
         if self._division is not None and state["fingerprints"]:
             self._feeder.reopen(self._division, state["fingerprints"])
 
@@ -424,6 +442,7 @@ class Freezer:
             evaluation.close()
         self._samples.close()
         self._remove_cache()
+        self._stop_watching()
 
     def __enter__(self) -> Freezer:
         return self
@@ -452,25 +471,37 @@ class Freezer:
             return
         self._asked = epoch
         # Where the disk budget asked for more than the policy did, the policy may well stay behind.
-        depth = self._policy_depth = checked_depth(self.policy, self._state(epoch), self._policy_depth)
+        depth = checked_depth(self.policy, self._state(epoch), self._policy_depth)
+        self._observer.asked(epoch)
+        if depth < self._policy_depth:
+            self._thaw()
+        self._policy_depth = depth
         if depth > self.depth:
             with self._clock.building():
                 self._freeze(depth, epoch)
 
     def _state(self, epoch: int) -> TrainState:
-        return TrainState(epoch, self.epochs, self.depth, self.cuts, tuple(self._metrics))
+        metrics, thaws = tuple(self._metrics), may_thaw(self.policy)
+        return TrainState(epoch, self.epochs, self.depth, self.cuts, metrics, thaws, self._observer)
 
     def _freeze(self, depth: int, epoch: int) -> Division:
         """The surgery: divide, make the prefix inert. What feeds the suffix follows in `_settle`."""
         cut = self.cuts[depth - 1]
         prefix, suffix = divide(self.model, cut, self._example)
-        self._frozen = freeze(self.model, prefix, self.optimizer)
+        self._frozen.append(freeze(self.model, prefix, self.optimizer))
         originals = dict(self.model.named_modules(remove_duplicate=False))
         twins = [(twin, originals[name]) for name, twin in suffix.named_modules() if name in originals]
         self._division = Division(cut, prefix, suffix, epoch, tuple(twins))
         self.depth = depth
         self._feeder.reset()
         return self._division
+
+    def _thaw(self) -> None:
+        """Everything trains again, on images; what was stored is removed."""
+        while self._frozen:
+            thaw(self._frozen.pop())
+        self._division, self.depth = None, 0
+        self._feeder.drop()
 
     def _settle(self, epoch: int) -> None:
         """See to it that the features of the current depth can be had: stored, or computed."""
@@ -517,6 +548,11 @@ class Freezer:
         ids = torch.arange(min(EXAMPLES, len(self._samples), max(2, self.batch_size)))
         draw = self._samples.pipeline.draw(len(self._samples), self.seed)
         return self._placed(self._samples.images(ids, draw)[0])
+
+    def _probe(self) -> Tensor:
+        """Images [N, ...] for policies that look at features: from all over the data, changed as little as can be."""
+        ids = torch.linspace(0, len(self._samples) - 1, min(PROBE, len(self._samples))).long()
+        return self._placed(self._samples.images(ids, self._samples.pipeline.still(len(self._samples)))[0])
 
     def _record(self, record: dict[str, Any]) -> None:
         self.history.append(record)

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Subset
 from .codecs import Codec, Ladder
 from .costs import sum_of
 from .cuts import Cut, find_cut
-from .errors import ArgumentError
+from .errors import ArgumentError, UnwatchedError
 from .forecast import CutPlan, Plan, RungPlan, stages_of
 from .freezer import Freezer
 from .policies import Policy, TrainState, resolve_policy
@@ -84,7 +84,7 @@ def plan(
     for name, value, least in (("epochs", epochs, 1), ("samples", samples, 1), ("probe", probe, 2)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise ArgumentError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    asked = resolve_policy(policy)
+    asked = copy.deepcopy(resolve_policy(policy))  # asking may teach it
     probing = _Probing(
         model,
         dataset,
@@ -108,7 +108,7 @@ def plan(
     prepared(asked, available, epochs)
     try:
         depths = _depths(asked, available, epochs)
-    except LookupError:
+    except (LookupError, UnwatchedError):
         depths = None
     wanted = _wanted(available, cuts, depths or [])
     full = probing.full_seconds()
@@ -265,7 +265,7 @@ def _depths(policy: Policy, cuts: tuple[Cut, ...], epochs: int) -> list[int]:
     """The depth in each epoch.
 
     Raises:
-        LookupError: the policy goes by what it would see in training.
+        LookupError, UnwatchedError: the policy goes by what it would see in training.
     """
     depth, found = 0, []
     for epoch in range(epochs):

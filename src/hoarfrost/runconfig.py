@@ -34,7 +34,7 @@ class RunConfig:
         optimizer, lr, momentum, weight_decay: "sgd" (Nesterov) or "adamw"; lr is the peak of a cosine with warm-up.
         pretrained: start from ImageNet weights.
         image_size: pixels that images are brought to; None: what fits the data.
-        policy: "schedule" (an even one) or "none".
+        policy: "schedule" (an even one), "none", or another of `hoarfrost.policies.NAMED`.
         freeze: epochs, from 0, to cuts; overrides `policy`.
         cut: one cut to freeze, at `cut_epoch`; a shorter way to write `freeze`.
         views, ladder, mode, window, tolerance, disk_budget, over_budget, build_from, workers, channels_last,

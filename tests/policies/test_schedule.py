@@ -137,8 +137,8 @@ def test_never_stays_at_nothing() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(PolicyError, match="there is no policy 'egeria': known are none, schedule"):
-        resolve_policy("egeria")
+    with pytest.raises(PolicyError, match="there is no policy 'egria': known are annealed, autofreeze"):
+        resolve_policy("egria")
 
 
 def test_what_cannot_be_called_is_no_policy() -> None:
@@ -158,7 +158,7 @@ def answers(value: Any) -> Any:
     [
         (5, 0, r"the policy policy asked before epoch 3 for depth 5, past the last cut: the model has 4 cuts, "
          r"the last is 'layer3' \(depth 4\)"),
-        (1, 2, "depth 2 is frozen already and this release does not thaw"),
+        (1, 2, "depth 2 is frozen already, and only a policy with the attribute thaws = True goes back"),
         (-1, 0, "a depth is a whole number from 0 to 4"),
         (1.0, 0, "a depth is a whole number from 0 to 4"),
         (True, 0, "a depth is a whole number from 0 to 4"),

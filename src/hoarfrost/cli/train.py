@@ -10,6 +10,7 @@ import typer
 
 from ..console import RunDisplay
 from ..errors import ArgumentError
+from ..policies import NAMED
 from ..run import train as run_training
 from ..runconfig import RunConfig
 from ..runfiles import RunFiles
@@ -71,7 +72,7 @@ def train(
         float | None, option(TRAINING, "X", text=f"Of all parameters; default: {DEFAULT.weight_decay}.")
     ] = None,
     policy: Annotated[
-        str | None, option(FREEZING, "NAME", text=f"schedule or none; default: {DEFAULT.policy}.")
+        str | None, option(FREEZING, "NAME", text=f"{', '.join(sorted(NAMED))}; default: {DEFAULT.policy}.")
     ] = None,
     freeze: Annotated[
         str | None, option(FREEZING, "E=CUT,...", text="What to freeze before which epoch, from 0: 5=layer1,10=layer2.")

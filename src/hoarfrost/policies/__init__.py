@@ -1,7 +1,36 @@
-"""Policies: how deep to freeze, and when."""
+"""Policies: how deep to freeze, and when. One published criterion a file."""
 
+from .annealed import Annealed
+from .autofreeze import AutoFreeze
 from .base import Policy, TrainState, resolve_policy
+from .cka import CKA
+from .egeria import Egeria
+from .freezeout import FreezeOut
+from .geometric import Geometric
+from .linear import Linear
+from .names import NAMED
 from .never import Never
+from .periodic import Periodic
 from .schedule import Schedule
+from .single_shot import SingleShot, SingleShotThenResume
+from .svcca import SVCCA
 
-__all__ = ["Never", "Policy", "Schedule", "TrainState", "resolve_policy"]
+__all__ = [
+    "CKA",
+    "NAMED",
+    "SVCCA",
+    "Annealed",
+    "AutoFreeze",
+    "Egeria",
+    "FreezeOut",
+    "Geometric",
+    "Linear",
+    "Never",
+    "Periodic",
+    "Policy",
+    "Schedule",
+    "SingleShot",
+    "SingleShotThenResume",
+    "TrainState",
+    "resolve_policy",
+]

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
 
 from ..cuts import Cut
-from ..errors import PolicyError
+from ..errors import PolicyError, UnwatchedError
+from ..watching import Observer, Segment
+from ..watching.probing import Summary
 
-__all__ = ["Policy", "TrainState", "announced_change", "checked_depth", "prepared", "resolve_policy"]
+__all__ = [
+    "Policy",
+    "TrainState",
+    "announced_change",
+    "checked_depth",
+    "describe",
+    "known_change",
+    "known_epochs",
+    "may_thaw",
+    "observer_for",
+    "prepared",
+    "resolve_policy",
+]
 
 
 @dataclass(frozen=True)
@@ -29,16 +45,71 @@ class TrainState:
     """All cuts of the model, from the front."""
     metrics: tuple[Mapping[str, float], ...] = ()
     """What the loop handed to `end_epoch`, one mapping a finished epoch."""
+    may_thaw: bool = False
+    """Whether the policy's answer may be smaller than what it asked for before."""
+    observer: Observer | None = field(default=None, repr=False, compare=False)
+    """What watches the model; ask through the properties below. They cost nothing until they are read."""
+
+    @property
+    def step(self) -> int:
+        """Steps of the training that are done, 0 without an observer."""
+        return 0 if self.observer is None else self.epoch * self.observer.steps
+
+    @property
+    def lr(self) -> float | None:
+        """The loop's learning rate now: the largest of the optimizer's groups; None without an optimizer."""
+        return self._watched.lr
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """The metric named "loss" of each finished epoch that has one."""
+        return tuple(metrics["loss"] for metrics in self.metrics if "loss" in metrics)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """What lies between neighbouring recommended cuts, front to back; the last one always trains."""
+        return self._watched.segments
+
+    @property
+    def gradient_norms(self) -> tuple[float, ...]:
+        """L1 norm of each segment's gradient, summed over the policy's interval; needs `gradient_epochs`."""
+        return self._watched.gradient_norms()
+
+    def weights(self, segment: int) -> Tensor:
+        """A snapshot of a segment's parameters [P], float32 on the CPU."""
+        return self._watched.weights(segment)
+
+    def activations(self, summary: Summary | None = None, *, reference: bool = False) -> tuple[Tensor, ...]:
+        """Features [N, ...] of a fixed probe batch at each recommended cut, or what `summary(cut, features)` keeps.
+
+        Args:
+            reference: of the model as it is now with its linear layers quantised to 8 bits.
+        """
+        return self._watched.activations(summary, reference=reference)
+
+    @property
+    def _watched(self) -> Observer:
+        if self.observer is None:
+            raise UnwatchedError(
+                "this TrainState was made without a model: only a Freezer's can tell of rates and features"
+            )
+        return self.observer
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """A pure function from the state of training to the depth that should be frozen.
+    """A function from the state of training to the depth that should be frozen. It is asked once before each epoch.
 
-    A plain function fits. A policy may also have `prepare(cuts, epochs)`, called once so that it can refuse
-    a bad request before the training starts, and `next_change(state) -> int | None`, the next epoch at
-    which it already knows that it will go deeper: the cost model asks for it. One with memory of its own
-    has `state_dict` and `load_state_dict`.
+    A plain function fits. A policy may also have
+
+    - `prepare(cuts, epochs)`, called once so that it can refuse a bad request before the training starts;
+    - `next_change(state) -> int | None`, the next epoch at which it already knows that it will ask for another depth:
+      the cost model wants to know how long a cache will last;
+    - `thaws = True`, if its depth may become smaller: then all trains again and the cache is dropped;
+    - `gradient_epochs(epochs) -> int`, if it reads `TrainState.gradient_norms`: the epochs over which they are summed;
+    - `rate(segment, segments, done, lr, began) -> float`, if segments have learning rates of their own: asked before
+      each step with the share of the training that is done, the loop's own rate, and the one it began with;
+    - `state_dict()` and `load_state_dict(state)`, if it remembers anything: plain values and tensors.
     """
 
     def __call__(self, state: TrainState, /) -> int: ...
@@ -51,7 +122,7 @@ def checked_depth(policy: Policy, state: TrainState, before: int | None = None) 
         before: what it asked for last, where more is frozen than that for another reason; None: `state.depth`.
 
     Raises:
-        PolicyError: the answer is no whole number, thaws, or goes past the last cut.
+        PolicyError: the answer is no whole number, goes past the last cut, or thaws where the policy does not.
     """
     answer = policy(state)
     asked = f"the policy {describe(policy)} asked before epoch {state.epoch} for depth {answer!r}"
@@ -63,12 +134,17 @@ def checked_depth(policy: Policy, state: TrainState, before: int | None = None) 
             f"the last is {state.cuts[-1].label!r} (depth {len(state.cuts)})"
         )
     least = state.depth if before is None else before
-    if answer < least:
+    if answer < least and not may_thaw(policy):
         raise PolicyError(
-            f"{asked}, but depth {least} is frozen already and this release does not thaw: "
-            "a policy's depth may stay or rise"
+            f"{asked}, but depth {least} is frozen already, and only a policy with the attribute thaws = True goes "
+            "back: otherwise a depth may stay or rise"
         )
     return answer
+
+
+def may_thaw(policy: Policy) -> bool:
+    """Whether the policy says that its depth may become smaller."""
+    return bool(getattr(policy, "thaws", False))
 
 
 def prepared(policy: Policy, cuts: tuple[Cut, ...], epochs: int | None) -> Policy:
@@ -79,10 +155,57 @@ def prepared(policy: Policy, cuts: tuple[Cut, ...], epochs: int | None) -> Polic
     return policy
 
 
+def observer_for(
+    policy: Policy,
+    model: nn.Module,
+    cuts: tuple[Cut, ...],
+    example: Tensor,
+    probe: Callable[[], Tensor],
+    optimizer: Any,
+    epochs: int | None,
+    steps: int,
+) -> Observer:
+    """What watches `model` as far as the policy says that it wants to know.
+
+    Raises:
+        PolicyError: the policy sets learning rates, and the optimizer does not allow one for each segment.
+    """
+    every: Callable[[int | None], int] | None = getattr(policy, "gradient_epochs", None)
+    return Observer(
+        model,
+        cuts,
+        example,
+        probe=probe,
+        optimizer=optimizer,
+        epochs=epochs,
+        steps=steps,
+        gradient_epochs=None if every is None else every(epochs),
+        rate=getattr(policy, "rate", None),
+    )
+
+
 def announced_change(policy: Policy, state: TrainState) -> int | None:
-    """The next epoch at which the policy already knows that it will go deeper."""
+    """The next epoch at which the policy already knows that it will ask for another depth."""
     ask: Callable[[TrainState], int | None] | None = getattr(policy, "next_change", None)
     return None if ask is None else ask(state)
+
+
+def known_change(policy: Policy, state: TrainState) -> int | None:
+    """The next change of a policy that looks at nothing but the epoch: `next_change` for such policies."""
+    now = policy(state)
+    later = range(state.epoch + 1, state.epochs or 0)
+    return next((epoch for epoch in later if policy(replace(state, epoch=epoch)) != now), None)
+
+
+def known_epochs(policy: Policy, epochs: int | None) -> int:
+    """The number of epochs, for a policy that cannot do without.
+
+    Raises:
+        PolicyError: it is not known.
+    """
+    if epochs is None:
+        raise PolicyError(f"{describe(policy)} needs to know the number of epochs: give Freezer(..., epochs=...)")
+    return epochs
 
 
 def describe(policy: Policy) -> str:
@@ -96,14 +219,13 @@ def resolve_policy(policy: str | Policy | Mapping[int, str | int]) -> Policy:
     Raises:
         PolicyError: the name is unknown or the object cannot be called.
     """
-    from .never import Never
+    from .names import NAMED
     from .schedule import Schedule
 
-    named: dict[str, Callable[[], Policy]] = {"schedule": Schedule, "none": Never}
     if isinstance(policy, str):
-        if policy not in named:
-            raise PolicyError(f"there is no policy {policy!r}: known are {', '.join(sorted(named))}")
-        return named[policy]()
+        if policy not in NAMED:
+            raise PolicyError(f"there is no policy {policy!r}: known are {', '.join(sorted(NAMED))}")
+        return NAMED[policy]()
     if isinstance(policy, Mapping):
         return Schedule(policy)
     if not callable(policy):

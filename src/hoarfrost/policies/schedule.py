@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ..cuts import Cut, find_cut
 from ..errors import NoCutError, PolicyError
+from ..watching import candidate_cuts
 from .base import TrainState
 
 __all__ = ["Schedule"]
@@ -107,14 +108,18 @@ def even_depths(cuts: Sequence[Cut], epochs: int | None) -> dict[int, int]:
         )
     if not cuts:
         raise NoCutError("the model has no place where it can be divided, so there is nothing to schedule")
-    candidates = [cut for cut in cuts if cut.recommended] or list(cuts)
     depths: dict[int, int] = {}
     for when, share in EVEN_POINTS:
-        nearest = min(candidates, key=lambda cut: abs(flops_share(cut) - share))
+        nearest = depth_at_share(cuts, share)
         epoch = round(when * epochs)
         if 0 < epoch < epochs:
-            depths[epoch] = max(nearest.index + 1, *depths.values(), 0) if depths else nearest.index + 1
+            depths[epoch] = max(nearest, *depths.values(), 0) if depths else nearest
     return depths
+
+
+def depth_at_share(cuts: Sequence[Cut], share: float) -> int:
+    """The depth of the recommended cut in front of which the nearest to `share` of the forward FLOPs lies."""
+    return min(candidate_cuts(cuts), key=lambda cut: abs(flops_share(cut) - share)).index + 1
 
 
 def flops_share(cut: Cut) -> float:

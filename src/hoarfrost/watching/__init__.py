@@ -1,0 +1,17 @@
+"""Watching a model while it trains: what policies are told of it, and what it costs to know."""
+
+from .observer import PROBE, Observer
+from .representations import linear_cka, similarity_loss, svcca
+from .segments import Segment, candidate_cuts, candidate_depths, segments_of
+
+__all__ = [
+    "PROBE",
+    "Observer",
+    "Segment",
+    "candidate_cuts",
+    "candidate_depths",
+    "linear_cka",
+    "segments_of",
+    "similarity_loss",
+    "svcca",
+]

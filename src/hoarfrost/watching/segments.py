@@ -1,0 +1,52 @@
+"""The parts of a model that criteria judge: what lies between two neighbouring recommended cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..cuts import Cut, divide
+
+__all__ = ["Segment", "candidate_cuts", "candidate_depths", "segments_of"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Parameters that are frozen together.
+
+    Attributes:
+        depth: how deep the model is frozen once this segment is; None: the last one, which always trains.
+        names: of its parameters, in the model.
+    """
+
+    depth: int | None
+    names: tuple[str, ...]
+
+
+def candidate_cuts(cuts: Sequence[Cut]) -> tuple[Cut, ...]:
+    """The cuts that criteria choose among: the recommended ones, or all where none is."""
+    return tuple(cut for cut in cuts if cut.recommended) or tuple(cuts)
+
+
+def candidate_depths(cuts: Sequence[Cut]) -> tuple[int, ...]:
+    """The depth for each number of frozen segments, from 0 on."""
+    return 0, *(cut.index + 1 for cut in candidate_cuts(cuts))
+
+
+def segments_of(model: nn.Module, cuts: Sequence[Cut], example: Any) -> tuple[Segment, ...]:
+    """All parameters of the model, front to back: one segment in front of each candidate cut, one behind the last.
+
+    A parameter that both sides of a cut read belongs to the front one, as in a freeze.
+    """
+    seen: set[str] = set()
+    segments = []
+    for cut in candidate_cuts(cuts):
+        prefix, _ = divide(model, cut, example, verify=False)
+        names = tuple(n for n in (*prefix.parameter_names, *prefix.shared_parameters) if n not in seen)
+        seen.update(names)
+        segments.append(Segment(cut.index + 1, names))
+    rest = tuple(name for name, _ in model.named_parameters(remove_duplicate=False) if name not in seen)
+    return *segments, Segment(None, rest)

@@ -1,0 +1,31 @@
+"""The comparison of policies runs through on a few images."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+
+
+def test_a_smoke_run_leaves_a_line_for_each_policy(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    names = ["none", "autofreeze", "single-shot-then-resume"]
+    options = ["--smoke", "--out", str(out), *(word for name in names for word in ("--policy", name))]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "policies.py"), *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(out.read_text())
+    assert [record["policy"] for record in found["records"]] == [*names, "full, shorter"]
+    assert all(len(record["depths"]) == 4 for record in found["records"][:3])
+    assert found["records"][2]["depths"][-1] == 0 < max(found["records"][2]["depths"])
+    assert set(found["hooks"]) == set(names)
+    assert done.stdout.count("\n") == 6
