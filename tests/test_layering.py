@@ -40,7 +40,7 @@ LEVELS = {
     "feeding": 8,
     "evaluation": 8,
     "freezer": 9,
-    "forecast": 3,
+    "forecast": 4,
     "planning": 10,
     "inspection": 10,
     "tables": 11,
