@@ -172,7 +172,8 @@ def _epochs(record: Record) -> int:
 def _stored(record: Record) -> str:
     if not record["cache_bytes"]:
         return ""
-    codec = str(record["codec"]).replace("Linear(bits=", "").replace(")", " bits")
+    unit, _, count = str(record["codec"]).removesuffix(")").partition("(")[2].partition("=")
+    codec = f"{count} {unit}" if count else str(record["codec"])
     kept = record["stored_channels"]
     return codec + (f", {len(kept)} of {record['channels']} channels" if kept and record["channels"] else "")
 
@@ -190,7 +191,8 @@ INTRODUCTION = """# Augmentation, measured
 freezes its front, and lets every way of going on continue from that same state for the rest. {samples:,} training
 images, batches of {batch_size}; tested on {tests:,} images as they are, and under one random flip and shift each. Δ is
 taken seed by seed against conventional freezing, where the frozen part runs on freshly augmented images in every epoch.
-Bytes are those on disk, as a multiple of one whole view at the bits that Hoarfrost chooses; passes say how often the
-frozen part runs over the data behind the freeze. Mean ± sample deviation over {seeds} seeds; in the pictures a line
-joins the ways that store once and that no other beats at as few bytes.
+Bytes are those on disk, as a multiple of one whole view at the whole bits that do no measured harm, with which all ways
+but the default store; it has steps between whole bits, shared by all channels. Passes say how often the frozen part runs
+over the data behind the freeze. Mean ± sample deviation over {seeds} seeds; in the pictures a line joins the ways that
+store once and that no other beats at as few bytes.
 """
