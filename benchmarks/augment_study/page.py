@@ -192,7 +192,7 @@ freezes its front, and lets every way of going on continue from that same state 
 images, batches of {batch_size}; tested on {tests:,} images as they are, and under one random flip and shift each. Δ is
 taken seed by seed against conventional freezing, where the frozen part runs on freshly augmented images in every epoch.
 Bytes are those on disk, as a multiple of one whole view at the whole bits that do no measured harm, with which all ways
-but the default store; it has steps between whole bits, shared by all channels. Passes say how often the frozen part runs
-over the data behind the freeze. Mean ± sample deviation over {seeds} seeds; in the pictures a line joins the ways that
-store once and that no other beats at as few bytes.
+but the default store; it has steps between whole bits, shared by all channels. Passes say how often the frozen part
+runs over the data behind the freeze. Mean ± sample deviation over {seeds} seeds; in the pictures a line joins the ways
+that store once and that no other beats at as few bytes.
 """
