@@ -146,7 +146,7 @@ def test_a_damaged_record_is_computed_again(tmp_path: Path) -> None:
     [
         ({"transform": RANDOM}, "evaluation needs a transform that gives the same image each time, not "),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
-        ({"codec": "auto"}, "evaluation stores with one codec, not with a ladder of 6: 'auto'"),
+        ({"codec": "auto"}, "evaluation stores with one codec, not with a ladder of 26: 'auto'"),
     ],
     ids=["random", "batch size", "ladder"],
 )

@@ -82,8 +82,8 @@ class Freezer:
         memory_budget: bytes of stored features that are kept in memory once they were read, so that later epochs need
             not read them; 0 keeps none. Beside it an epoch holds two windows of the shuffle.
         build_from: what the cache of a deeper cut is made from: "images", or the stored "features" of the cut before,
-            which takes less time and keeps what their codec has done; that is measured, and where it goes beyond the
-            tolerance images are taken.
+            which takes less time and keeps what their codec has done; that is measured, and where both together go
+            beyond twice the tolerance images are taken.
         views: stored renditions of each sample, a number or `hoarfrost.Views`.
         ladder: codecs from gentle to strong: "auto" (the strongest that does no measured harm), another name, a
             codec, or a number of bits; see `hoarfrost.codecs.Ladder`.

@@ -96,7 +96,7 @@ class Onward:
 
     Attributes:
         source: runs the newly frozen layers.
-        rung: what it is stored with: the strongest that keeps to the tolerance with what the earlier codec has done.
+        rung: what it is stored with: the strongest that keeps to twice the tolerance with what the earlier codec has done.
         harm: divergence of the suffix's outputs on such features from those on exact ones.
         harm_stored: the same after this cache's own rung.
         view_seconds: to read and compute one view of all samples, before it is encoded and written.
@@ -140,6 +140,7 @@ def onward(
         source: of the deeper prefix, on images: what is exact.
         spec: what is to be stored.
         rungs: of the ladder, gentle to strong, up to the one that does no harm to exact features.
+        tolerance: for each of the two codecs that such features have been through.
     """
     deep = source.prefix
     if not isinstance(deep, Prefix) or earlier.cut.others or deep.cut.others:
@@ -168,9 +169,9 @@ def onward(
     for rung in reversed(rungs):
         decoded, _ = stored_and_back(StoredView(), built, built, replace(spec, codec=rung.codec))
         least = divergence(suffix, exact, decoded, source.device)
-        if least <= tolerance:
+        if least <= 2 * tolerance:
             return Onward(earlier, through, rung, harm, least, view_seconds)
     return (
         f"what the codec of {earlier.cut.label!r} has done would become a harm of {least:.2g} with the gentlest rung, "
-        f"beyond the tolerance of {tolerance:g}"
+        f"beyond twice the tolerance of {tolerance:g}"
     )

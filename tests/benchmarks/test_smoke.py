@@ -41,7 +41,8 @@ def test_building(tmp_path: Path) -> None:
     assert [row["cut"] for row in found["passes"]] == ["layer1", "layer2"]
     assert all(row["against_prefix"]["median"] > 0 for row in found["passes"])
     (row,) = found["onward"]
-    assert row["kl_features"] > 0
+    assert row["ratio"]["median"] > 0
+    assert (row["kl_features"] is None) == ("built from images" in row["decision"])
 
 
 def test_planning(tmp_path: Path) -> None:
