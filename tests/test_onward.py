@@ -132,7 +132,7 @@ def test_the_earlier_codecs_harm_is_measured_and_the_rung_leaves_room_for_it() -
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"ladder": 3, "tolerance": 1e-9},
-        "what the codec of 'layer1' has done would become a harm of .* beyond the",
+        "what the codec of 'layer1' has done would become a harm of .* beyond twice the",
     ),
     ({"views": Views(2, refresh_every=3)}, "views that are drawn anew need the images"),
     ({"views": Views(1, record="shown")}, "the features of 'layer1' are stored as epochs show them"),

@@ -96,7 +96,7 @@ class Onward:
 
     Attributes:
         source: runs the newly frozen layers.
-        rung: what it is stored with: the strongest that keeps to twice the tolerance with what the earlier codec has done.
+        rung: what it is stored with: the strongest that keeps to twice the tolerance with what the earlier codec did.
         harm: divergence of the suffix's outputs on such features from those on exact ones.
         harm_stored: the same after this cache's own rung.
         view_seconds: to read and compute one view of all samples, before it is encoded and written.
