@@ -114,6 +114,12 @@ def test_views_that_have_no_room_are_not_planned() -> None:
     assert "one view takes 100 bytes of the 99" in without.reason
 
 
+def test_views_that_are_drawn_anew_take_passes_of_the_front() -> None:
+    # A third of the three views is computed in each epoch: reading costs 4 + 3 / 9 * 12 seconds then.
+    assert made(refresh_every=9).break_even == pytest.approx(3 * 12 / (10 - 8))
+    assert made(refresh_every=3).break_even is None
+
+
 def test_reading_that_is_no_faster_never_pays() -> None:
     assert made(read_seconds=11.0).break_even is None
     assert made(read_seconds=11.0).decision(100).choice == "recompute"

@@ -46,6 +46,7 @@ class CutPlan:
         dense_bytes: of one view in float32.
         rungs: gentle to strong.
         views: that a freeze would store.
+        refresh_every: epochs after which each of them is drawn anew; None if it never is.
     """
 
     cut: Cut
@@ -56,6 +57,7 @@ class CutPlan:
     dense_bytes: int
     rungs: tuple[RungPlan, ...]
     views: int
+    refresh_every: int | None = None
 
     @property
     def break_even(self) -> float | None:
@@ -85,6 +87,7 @@ class CutPlan:
             recompute_seconds=self.recompute_seconds,
             read_seconds=self.read_seconds,
             view_seconds=self.build_seconds,
+            refresh_every=self.refresh_every,
             mode=mode,
         )
 

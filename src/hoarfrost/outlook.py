@@ -218,7 +218,10 @@ class Outlook:
             )
         lines += [stage.reason for stage in found.stages if stage.cut is not None]
         if self.synthetic:
-            lines.append("seconds are this machine's; the rung and its bytes depend on the images, and are estimated")
+            lines.append(
+                "seconds are this machine's, without reading and decoding image files; the rung and its bytes depend on "
+                "the images, and are estimated"
+            )
         return "\n".join(lines)
 
 

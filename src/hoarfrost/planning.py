@@ -209,6 +209,7 @@ class _Probing:
             dense_bytes=self._bytes(4 * sum(prod(tensor.shape or (0,)) for tensor in cut.tensors)),
             rungs=rungs,
             views=built,
+            refresh_every=Views.of(self._options["views"]).refresh_every,
         )
 
     def _scaled(self, seconds: float) -> float:
