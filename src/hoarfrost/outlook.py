@@ -219,8 +219,8 @@ class Outlook:
         lines += [stage.reason for stage in found.stages if stage.cut is not None]
         if self.synthetic:
             lines.append(
-                "seconds are this machine's, without reading and decoding image files; the rung and its bytes depend on "
-                "the images, and are estimated"
+                "seconds are this machine's, without reading and decoding image files; the rung and its bytes depend "
+                "on the images, and are estimated"
             )
         return "\n".join(lines)
 
