@@ -117,6 +117,7 @@ def test_views_that_have_no_room_are_not_planned() -> None:
 def test_views_that_are_drawn_anew_take_passes_of_the_front() -> None:
     # A third of the three views is computed in each epoch: reading costs 4 + 3 / 9 * 12 seconds then.
     assert made(refresh_every=9).break_even == pytest.approx(3 * 12 / (10 - 8))
+    assert made(refresh_every=9).cache_seconds(3) == pytest.approx(8)
     assert made(refresh_every=3).break_even is None
 
 

@@ -40,7 +40,8 @@ class CutPlan:
     """What freezing up to one cut costs, for all samples.
 
     Attributes:
-        recompute_seconds, read_seconds: of one epoch, the suffix's training and the rendering of images included.
+        recompute_seconds, read_seconds: of one epoch, the suffix's training and the rendering of images included; what
+            is drawn anew is not.
         build_seconds: of one view.
         prepare_seconds: of the calibration, once for each freeze.
         dense_bytes: of one view in float32.
@@ -63,6 +64,11 @@ class CutPlan:
     def break_even(self) -> float | None:
         """Epochs from which on storing these views is cheaper than recomputing; None if it never is."""
         return self.decision(None, mode="cache").break_even
+
+    def cache_seconds(self, views: int) -> float:
+        """Of one epoch on so many stored views, with what is drawn anew: a view is when it is shown."""
+        renewed = 0.0 if self.refresh_every is None else min(1.0, views / self.refresh_every)
+        return self.read_seconds + renewed * self.build_seconds
 
     @property
     def rung(self) -> RungPlan:
@@ -203,7 +209,7 @@ def stages_of(
         change = announced_change(policy, TrainState(begin, epochs, depth, cuts))
         decision = found.decision((epochs if change is None else change) - begin, disk_budget, mode)
         stored = decision.choice == "cache"
-        spent = count * (found.read_seconds if stored else found.recompute_seconds)
+        spent = count * (found.cache_seconds(decision.views) if stored else found.recompute_seconds)
         built = found.prepare_seconds + decision.views * found.build_seconds
         stages.append(
             Stage(

@@ -6,6 +6,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -145,6 +146,10 @@ class _Probing:
         memory_budget: int,
         options: dict[str, Any],
     ) -> None:
+        views = Views.of(options["views"])
+        self._refresh_every = views.refresh_every
+        # What is drawn anew is priced as a share of a build: few chunks show it in jumps.
+        options = {**options, "views": replace(views, refresh_every=None, record="ahead")}
         self._model, self._dataset, self._options = model, dataset, options
         self._batch_size, self._make_optimizer, self._memory_budget = batch_size, make_optimizer, memory_budget
         self._ids = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
@@ -209,7 +214,7 @@ class _Probing:
             dense_bytes=self._bytes(4 * sum(prod(tensor.shape or (0,)) for tensor in cut.tensors)),
             rungs=rungs,
             views=built,
-            refresh_every=Views.of(self._options["views"]).refresh_every,
+            refresh_every=self._refresh_every,
         )
 
     def _scaled(self, seconds: float) -> float:
