@@ -2,8 +2,9 @@
 
 Measures, at each recommended cut: bytes below fp32, the mean KL divergence of the frozen suffix's softmax outputs from
 those on exact features, the relative error of the features, and GB/s of fp32 features that one core encodes and
-decodes (to floats in memory, checksums included). Families of one parameter (`Shared`, ZFP, SZ3) are taken at the
-setting of fewest bytes with KL <= `--tolerance`, found by bisection; of the others each member is measured.
+decodes (to floats in memory, checksums included). Families of one parameter (`Shared` with its bits on all channels
+alike and weighted, ZFP, SZ3) are taken at the setting of fewest bytes with KL <= `--tolerance`, found by bisection; of
+the others each member is measured.
 On: the demo's ResNet after six epochs on 4,000 of the embedded images, test images; EfficientNet-Lite0 with its own
 ImageNet classifier, random square crops at 224 pixels of the 13 photos in scikit-image's wheel. Chunks of 64, NCHW.
 Repeats: harm and bytes are those of `--samples` images. Speed: all codecs of a cut in turn, `--repeats` times; median,
@@ -41,15 +42,18 @@ from hoarfrost.codecs import (
     dequantise,
     measure_rungs,
 )
+from hoarfrost.weighing import channel_weights
 
 CHUNK = 64
 SINGLE: tuple[Codec, ...] = (Exact(), Half(), BFloat16(), *(Linear(bits) for bits in range(8, 1, -1)))
 
 
-def families() -> list[Ladder]:
+def families(subject: Features) -> list[Ladder]:
     """Each from gentle to strong: long enough to be bisected."""
     shares = [0.002 * 2 ** (step / 8) for step in range(120)]
-    found = [Ladder([Shared(levels) for levels in range(256, 1, -1)])]
+    shared = Ladder([Shared(levels) for levels in range(256, 1, -1)])
+    weights = channel_weights(subject.suffix, subject.values, subject.cut.channel_axis)
+    found = [shared, *([] if weights is None else [shared.weighted(weights)])]
     if find_spec("zfpy"):
         found.append(Ladder([Zfp(share) for share in shares]))
     if find_spec("pysz"):
@@ -66,7 +70,7 @@ def within(subject: Features, tolerance: float) -> list[RungMeasure]:
         )
 
     rungs = [rung for codec in SINGLE for rung in measured(Ladder([codec]))]
-    for family in families():
+    for family in families(subject):
         kept = [rung for rung in measured(family) if rung.within_tolerance]
         rungs += kept[-1:]
     return [rung for rung in rungs if rung.refused is None]

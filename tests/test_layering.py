@@ -34,6 +34,7 @@ LEVELS = {
     "resident": 4,
     "choosing": 5,
     "sources": 5,
+    "weighing": 3,
     "calibration": 6,
     "onward": 6,
     "storing": 7,

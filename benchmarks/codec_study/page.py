@@ -37,7 +37,7 @@ ALL = """
 
 
 def page(told: dict[str, Any], records: Sequence[Record]) -> str:
-    families = list(dict.fromkeys(record["codec"]["name"] for record in records))
+    families = list(dict.fromkeys(map(_family, records)))
     cuts = list(dict.fromkeys((record["model"], record["cut"]) for record in records))
     grouped = {place: [r for r in records if (r["model"], r["cut"]) == place] for place in cuts}
     best = BEST.format(
@@ -52,7 +52,7 @@ def page(told: dict[str, Any], records: Sequence[Record]) -> str:
 def _best_row(found: Sequence[Record], families: Sequence[str]) -> str:
     cells = []
     for family in families:
-        kept = [r for r in found if r["codec"]["name"] == family and r["within"]]
+        kept = [r for r in found if _family(r) == family and r["within"]]
         top = max(kept, key=lambda r: r["below_fp32"], default=None)
         cells.append("–" if top is None else f"{top['below_fp32']:.1f}x, {top['decode_gb_s'][0]:.1f}")
     first = found[0]
@@ -62,9 +62,9 @@ def _best_row(found: Sequence[Record], families: Sequence[str]) -> str:
 def _all(found: Sequence[Record]) -> str:
     rows = []
     for record in found:
-        values = [f"{value:.3g}" for key, value in record["codec"].items() if key != "name"]
+        values = [f"{value:.3g}" for value in record["codec"].values() if isinstance(value, int | float)]
         rows.append(
-            f"| {' '.join([record['codec']['name'], *values])} | {record['below_fp32']:.2f}x | {record['kl']:.1e} "
+            f"| {' '.join([_family(record), *values])} | {record['below_fp32']:.2f}x | {record['kl']:.1e} "
             f"| {record['relative_error']:.2g} | {_speed(record['encode_gb_s'])} | {_speed(record['decode_gb_s'])} |"
         )
     return ALL.format(
@@ -74,6 +74,10 @@ def _all(found: Sequence[Record]) -> str:
         shape=_shape(found[0]),
         rows="\n".join(rows),
     )
+
+
+def _family(record: Record) -> str:
+    return record["codec"]["name"] + (" weighted" if record["codec"].get("finer") else "")
 
 
 def _speed(three: Sequence[float]) -> str:

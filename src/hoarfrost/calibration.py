@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from .samples import Frame, Samples
 from .sensitivity import channel_distance, channel_harm
 from .sources import PrefixSource
 from .views import Views
+from .weighing import channel_weights
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -232,7 +234,7 @@ def calibrate(
     evaluated = suffix_in_eval(suffix)
     measured = {
         # The tolerance is for all of them together.
-        number: _rungs_of(number, sample, exact[number], evaluated, ladder, tolerance / len(floating), source.device)
+        number: _rungs_of(number, sample, exact[number], suffix, ladder, tolerance / len(floating), source.device)
         for number in floating
     }
     rungs = measured[0]
@@ -307,28 +309,47 @@ def _rungs_of(
     number: int,
     sample: Sequence[Tensor],
     spec: CacheSpec,
-    suffix: Callable[[Any], Tensor],
+    suffix: nn.Module,
     ladder: Ladder,
     tolerance: float,
     device: torch.device,
 ) -> list[RungMeasure]:
-    """Each rung's harm and bytes for one of the tensors that cross, the others exact."""
+    """Each rung's harm and bytes for one of the tensors that cross, the others exact.
+
+    Bits are spent on the channels whose errors harm the outputs, where that takes fewer bytes than to spend them on all
+    alike: seldom many, and in small networks not always. A ladder of one rung is taken at its word.
+    """
 
     def call_with(part: Tensor, start: int) -> Any:
         rows = [part if n == number else t[start : start + len(part)] for n, t in enumerate(sample)]
         moved = tuple(row.to(device) for row in rows)
         return moved if len(moved) > 1 else moved[0]
 
-    return measure_rungs(
-        suffix,
-        sample[number],
-        ladder,
-        channel_axis=spec.channel_axis,
-        tolerance=tolerance,
-        chunk_size=spec.chunk_size,
-        channels_last=spec.channels_last,
-        call_with=call_with,
-    )
+    def measured(ladder: Ladder) -> list[RungMeasure]:
+        return measure_rungs(
+            suffix_in_eval(suffix),
+            sample[number],
+            ladder,
+            channel_axis=spec.channel_axis,
+            tolerance=tolerance,
+            chunk_size=spec.chunk_size,
+            channels_last=spec.channels_last,
+            call_with=call_with,
+        )
+
+    alike = measured(ladder)
+    if len(ladder) == 1 or not any(rung.weighable for rung in ladder):
+        return alike
+    weights = channel_weights(suffix, sample[number], spec.channel_axis, call_with=call_with)
+    if weights is None:
+        return alike
+    return min(alike, measured(ladder.weighted(weights)), key=lambda rungs: _least_bytes(rungs, tolerance))
+
+
+def _least_bytes(rungs: Sequence[RungMeasure], tolerance: float) -> float:
+    """Of a sample within the tolerance."""
+    chosen = choose(rungs, tolerance)
+    return math.inf if chosen is None else chosen.bytes_per_sample
 
 
 def _seconds_to_code(features: Tensor, spec: CacheSpec, codec: Codec) -> tuple[float, float, int]:

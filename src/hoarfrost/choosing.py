@@ -90,7 +90,7 @@ def coarser_codec(views: Views, base: Codec) -> Codec | None:
 
 def stored_and_back(stored: StoredView, exact: Tensor, derived: Tensor, spec: CacheSpec) -> tuple[Tensor, int]:
     """A view's features [n, ...] as they come back from the cache, and the bytes of their records."""
-    codec, axis = stored.codec or spec.codec, spec.codec_axis
+    codec, axis = stored.codec_beside(spec.codec), spec.codec_axis
     parts, size = [], 0
     for start in range(0, len(exact), spec.chunk_size):
         rows = slice(start, start + spec.chunk_size)
@@ -141,10 +141,10 @@ class _Coded:
 def _coded(channels: Sequence[Tensor], codec: Codec) -> list[tuple[int, float]]:
     """Bytes of each channel's values when it is encoded alone, and the mean square of the error that remains."""
     spans = [float(channel.max() - channel.min()) for channel in channels]
+    each = codec.each(spans) if isinstance(codec, Shared) else [codec] * len(spans)
     found = []
-    for channel, span in zip(channels, spans, strict=True):
+    for channel, alone in zip(channels, each, strict=True):
         column = channel.reshape(-1, 1).contiguous()
-        alone = codec.alone(span / max(spans)) if isinstance(codec, Shared) and span > 0 else codec
         payload = alone.encode(column, 1)
         decoded = alone.decode(payload, tuple(column.shape), column.dtype, 1)
         found.append((len(payload), float((decoded - column).double().square().mean())))
@@ -162,7 +162,7 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
 
 def at_bits(bits: int, base: Codec) -> Codec:
     """The codec of so many bits for a view beside one of codec `base`, of the same kind where that has one."""
-    return Shared(1 << bits) if isinstance(base, Shared) else Linear(bits)
+    return replace(base, levels=1 << bits) if isinstance(base, Shared) else Linear(bits)
 
 
 def is_coarser(candidate: Codec, than: Codec) -> bool:

@@ -176,7 +176,7 @@ def channel_harm(
             leaf = e.clone().requires_grad_()
             outputs = suffix(leaf)
             for remaining in reversed(range(rounds)):
-                goal = loss(outputs) if loss is not None else _own_divergence(outputs, generator)
+                goal = loss(outputs) if loss is not None else own_divergence(outputs, generator)
                 (gradient,) = torch.autograd.grad(goal, leaf, retain_graph=remaining > 0)
                 change = _total(gradient.float() * (d - e).float(), axes) if axes else gradient.double() * (d - e)
                 harm += change.square().sum(0).cpu()
@@ -323,7 +323,8 @@ def _features(prefix: nn.Module, images: Tensor, batch_size: int) -> Tensor:
         return torch.cat([prefix(batch.to(device)) for batch in torch.split(images, batch_size)])
 
 
-def _own_divergence(outputs: Tensor, generator: Generator) -> Tensor:
+def own_divergence(outputs: Tensor, generator: Generator) -> Tensor:
+    """A scalar whose squared gradient has the mean that `channel_harm` speaks of."""
     if outputs.ndim == 2 and outputs.shape[1] > 1:
         log_likelihood = outputs.float().log_softmax(1)
         classes = torch.multinomial(log_likelihood.detach().exp().cpu(), 1, generator=generator)

@@ -297,7 +297,7 @@ def _cache_row(info: CacheInfo) -> list[str]:
         return [info.key, info.state, "–", "–", "–", stored, written]
     spec = info.manifest.spec
     cut = info.manifest.fingerprint.fields.get("cut", "–")
-    codec = " ".join(str(value) for value in spec.codec.to_config().values())
+    codec = " ".join(str(value) for value in spec.codec.to_config().values() if isinstance(value, str | int))
     return [info.key, info.state, str(cut), f"{spec.samples:,} x {spec.views}", codec, stored, written]
 
 

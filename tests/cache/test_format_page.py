@@ -22,6 +22,7 @@ SPECS = [
     *(make_spec(codec=Shared(levels)) for levels in (2, 3, 7, 20, 256)),
     make_spec(codec=Shared(40), channels_last=True),
     make_spec(codec=Shared(9), dtype=torch.float16),
+    CacheSpec(6, 4, (7, 6), torch.float32, 2, False, Shared(90, finer=(0, 3, 5, 12, 1, 4)), (None, (1, 4))),
     CacheSpec(6, 4, (7, 6), torch.float32, 2, False, Shared(12), (None, (1, 4))),
     make_spec(codec=Exact()),
     make_spec(codec=Exact(), dtype=torch.bfloat16),

@@ -24,6 +24,7 @@ CODECS: list[Codec] = [
     Shared(2),
     Shared(11),
     Shared(256),
+    Shared(60, finer=(0, 3, 9)),
 ]
 
 
@@ -32,7 +33,7 @@ def main() -> None:
     features = (torch.arange(30).view(2, 3, 5) % 7 - torch.arange(3).view(1, 3, 1)).float() / 4
     for codec in CODECS:
         payload = codec.encode(features)
-        name = "-".join(str(v) for v in codec.to_config().values())
+        name = "-".join(str(v) for v in codec.to_config().values() if isinstance(v, str | int))
         record = {
             "codec": codec.to_config(),
             "shape": list(features.shape),

@@ -82,6 +82,18 @@ def test_error_stays_within_the_bound_for_float64(codec: Codec, values: np.ndarr
     within_bound(codec, torch.from_numpy(values), 1)
 
 
+@settings(max_examples=60, deadline=None)
+@given(features=batches(), channel_axis=st.integers(1, 3), levels=st.integers(2, 256), data=st.data())
+@example(torch.tensor([[[[-FLOAT_MAX, FLOAT_MAX]]]]), 1, 9, None)
+def test_error_stays_within_the_bound_with_finer_steps(
+    features: torch.Tensor, channel_axis: int, levels: int, data: st.DataObject | None
+) -> None:
+    channels = features.shape[channel_axis]
+    steps = st.lists(st.integers(0, 64), min_size=channels, max_size=channels)
+    finer = data.draw(steps) if data is not None else [12] * channels
+    within_bound(Shared(levels, finer=tuple(finer)), features, channel_axis)
+
+
 @pytest.mark.parametrize("codec", CODECS, ids=str)
 def test_zeros_behind_a_relu_come_back_as_zeros(codec: Codec) -> None:
     features = torch.randn(8, 5, 7, 7, generator=torch.Generator().manual_seed(0)).relu()

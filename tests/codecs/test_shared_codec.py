@@ -84,3 +84,47 @@ def test_bytes_of_other_channels_are_refused() -> None:
 def test_levels_beyond_a_byte_are_refused(levels: object) -> None:
     with pytest.raises(CodecError, match="Shared takes 2 to 256 levels, not"):
         Shared(levels)  # type: ignore[arg-type]
+
+
+def test_finer_channels_have_finer_steps() -> None:
+    features = uniform(4, 8, 3, 6, 6)
+    codec = Shared(33, finer=(0, 4, 6))
+    packed = codec.unpack(codec.encode(features), features.shape, features.dtype)
+    assert packed.scale is not None
+    torch.testing.assert_close(packed.scale / packed.scale[0], torch.tensor([1, 0.5, 2**-1.5]))
+    assert int(packed.values[:, 2].max()) == 32
+    assert int(packed.values[:, 0].max()) < 16
+
+
+def test_weights_make_steps_finer_by_a_quarter_of_an_octave_for_each_doubling() -> None:
+    assert Shared(20).weighted(torch.tensor([1.0, 4.0, 8.0])).finer == (0, 2, 3)
+    assert Shared(20).weighted(torch.tensor([0.0, 1.0, 2.0**-3])).finer == (0, 12, 9)
+    assert Shared(20).weighted(torch.zeros(3)) == Shared(20)
+    assert Linear(4).weighted(torch.tensor([1.0, 4.0])) == Linear(4)
+
+
+def test_finer_steps_follow_their_channels() -> None:
+    codec = Shared(20, finer=(0, 2, 5, 9))
+    assert codec.among((3, 1)).finer == (9, 2)
+    assert codec.among(None) == codec
+    assert Shared(20).among((3, 1)) == Shared(20)
+
+
+def test_each_channel_alone_keeps_its_step() -> None:
+    features = uniform(5, 8, 3, 6, 6) * widths(4, 2, 1)
+    codec = Shared(33, finer=(0, 3, 8))
+    together = codec.unpack(codec.encode(features), features.shape, features.dtype)
+    spans = (features.amax((0, 2, 3)) - features.amin((0, 2, 3))).tolist()
+    for channel, alone in enumerate(codec.each(spans)):
+        column = features[:, channel : channel + 1].contiguous()
+        packed = alone.unpack(alone.encode(column), column.shape, column.dtype)
+        assert packed.scale is not None
+        assert together.scale is not None
+        assert float(packed.scale[0]) == pytest.approx(float(together.scale[channel]), rel=0.05)
+
+
+def test_finer_steps_for_another_number_of_channels_are_refused() -> None:
+    with pytest.raises(CodecError, match="for 2 channels, the features have 3"):
+        Shared(20, finer=(0, 1)).encode(uniform(6, 2, 3, 4, 4))
+    with pytest.raises(CodecError, match="whole numbers from 0 to 64"):
+        Shared(20, finer=(0, -1))

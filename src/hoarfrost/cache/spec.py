@@ -51,6 +51,10 @@ class StoredView:
         """Whether the record is the whole view: nothing of it has to be derived."""
         return self.channels is None and self.gains is None
 
+    def codec_beside(self, base: Codec) -> Codec:
+        """The codec of this view's records, where the cache's is `base`."""
+        return (self.codec or base).among(self.channels)
+
     def to_config(self) -> dict[str, Any]:
         return {
             "channels": None if self.channels is None else list(self.channels),
@@ -138,7 +142,7 @@ class CacheSpec:
 
     def codec_of(self, view: int) -> Codec:
         """The codec of a view's records."""
-        return self.stored[view].codec or self.codec
+        return self.stored[view].codec_beside(self.codec)
 
     @property
     def chunks(self) -> int:

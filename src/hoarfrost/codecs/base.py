@@ -79,6 +79,8 @@ class Codec(ABC):
     """
 
     name: ClassVar[str]
+    weighable: ClassVar[bool] = False
+    """Whether `weighted` has an effect."""
 
     @abstractmethod
     def encode(self, features: Tensor, channel_axis: int = 1) -> bytes:
@@ -104,6 +106,18 @@ class Codec(ABC):
     @abstractmethod
     def error_bound(self, features: Tensor, channel_axis: int = 1) -> Tensor:
         """`[C]` float64: the largest absolute error that decoding can make, in the features' unit."""
+
+    def weighted(self, weights: Tensor) -> Codec:
+        """The same codec with its bits where they matter.
+
+        Args:
+            weights: `[C]`, at least 0: the harm that an error of each channel does, for the same mean square.
+        """
+        return self
+
+    def among(self, channels: Sequence[int] | None) -> Codec:
+        """The same codec for records that hold only these channels; None: all of them."""
+        return self
 
     def to_config(self) -> dict[str, Any]:
         """JSON values from which `codec_from_config` makes an equal codec."""

@@ -15,7 +15,7 @@ from hoarfrost.codecs.features import check_features
 from hoarfrost.codecs.ladder import Ladder
 from hoarfrost.errors import ArgumentError, CodecError
 
-__all__ = ["TOLERANCE", "RungMeasure", "choose", "divergence", "measure_rungs"]
+__all__ = ["TOLERANCE", "RungMeasure", "choose", "divergence", "evaluating", "measure_rungs", "output_of"]
 
 # Mean KL divergence in nats. At 1e-3 training was unharmed in our measurements (docs: MEASURED, 4 and 3
 # bits).
@@ -73,8 +73,8 @@ def measure_rungs(
     parts = torch.split(features, chunk_size)
     starts = range(0, len(features), chunk_size)
     dense_bytes = features[0].numel() * 4
-    with _evaluating(suffix):
-        exact = [_tensor(suffix(call_with(part, start))) for part, start in zip(parts, starts, strict=True)]
+    with evaluating(suffix):
+        exact = [output_of(suffix(call_with(part, start))) for part, start in zip(parts, starts, strict=True)]
         if not all(bool(output.isfinite().all()) for output in exact):
             raise ArgumentError("the suffix's outputs on the exact features are not finite: harm cannot be measured")
 
@@ -84,7 +84,7 @@ def measure_rungs(
                 for part, start in zip(parts, starts, strict=True):
                     nbytes, decoded = _there_and_back(codec, part, channel_axis, channels_last)
                     size += nbytes
-                    outputs.append(_tensor(suffix(call_with(decoded, start))))
+                    outputs.append(output_of(suffix(call_with(decoded, start))))
             except CodecError as error:
                 return RungMeasure(index, codec, float("inf"), dense_bytes, 1.0, False, str(error))
             harm, per_sample = _divergence(torch.cat(exact), torch.cat(outputs)), size / len(features)
@@ -129,9 +129,9 @@ def divergence(
     batch_size: int = 64,
 ) -> float:
     """How far the suffix's outputs on `shown` are from those on `exact` (`[N, ...]`): as `RungMeasure.harm`."""
-    with _evaluating(suffix):
+    with evaluating(suffix):
         outputs = [
-            torch.cat([_tensor(suffix(part.to(device))) for part in torch.split(features, batch_size)])
+            torch.cat([output_of(suffix(part.to(device))) for part in torch.split(features, batch_size)])
             for features in (exact, shown)
         ]
     return _divergence(*outputs)
@@ -158,7 +158,7 @@ def _divergence(exact: Tensor, decoded: Tensor) -> float:
     return max(harm, 0.0) if harm == harm else float("inf")
 
 
-def _tensor(output: Any) -> Tensor:
+def output_of(output: Any) -> Tensor:
     """The tensor by which a suffix's output is judged."""
     logits = getattr(output, "logits", None)
     if isinstance(logits, Tensor):
@@ -173,13 +173,13 @@ def _tensor(output: Any) -> Tensor:
 
 
 @contextmanager
-def _evaluating(suffix: Callable[[Tensor], Any]) -> Iterator[None]:
-    """Eval mode without gradients; every module's own flag is restored afterwards."""
+def evaluating(suffix: Callable[[Tensor], Any], gradients: bool = False) -> Iterator[None]:
+    """Eval mode, without gradients unless they are asked for; every module's own flag is restored afterwards."""
     flags = {m: m.training for m in suffix.modules()} if isinstance(suffix, nn.Module) else {}
     try:
         for module in flags:
             module.training = False
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             yield
     finally:
         for module, training in flags.items():

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from hoarfrost.codecs.base import Codec, codec_from_config
 from hoarfrost.codecs.bfloat16 import BFloat16
 from hoarfrost.codecs.exact import Exact
@@ -78,6 +80,10 @@ class Ladder:
         if isinstance(value, Sequence):
             return cls([_rung(item) for item in value])
         raise ArgumentError(f"a ladder is made of a name, a codec, bits (1 to 8) or a sequence of these, not {value!r}")
+
+    def weighted(self, weights: Tensor) -> Ladder:
+        """Each rung with its bits where errors do harm: see `Codec.weighted`."""
+        return Ladder([rung.weighted(weights) for rung in self.rungs])
 
     def to_config(self) -> list[dict[str, Any]]:
         """JSON values from which `from_config` makes an equal ladder."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,11 +14,13 @@ from hoarfrost.codecs.base import along
 from hoarfrost.codecs.features import channel_range, check_features
 from hoarfrost.errors import CodecError
 
-__all__ = ["common_step", "in_float32", "quantise", "quantising_bound", "scratch", "step_of"]
+__all__ = ["common_step", "in_float32", "quantise", "quantising_bound", "scratch", "step_of", "steps_of"]
 
 _FLOAT = torch.finfo(torch.float32)
 # Elements quantised at once: the scratch array then stays in cache.
 _BLOCK = 1 << 19
+# Quarters of an octave: 2 ** (-n / 4).
+_QUARTERS = (1.0, 0.8408964152537145, 0.7071067811865476, 0.5946035575013605)
 _THREAD = threading.local()
 
 
@@ -52,20 +54,42 @@ def step_of(low: Tensor, high: Tensor, top: int) -> Tensor:
     return _normal(step)
 
 
-def common_step(low: Tensor, high: Tensor, levels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The distance of two levels of any channel, `[]` float32, and the highest level of each, `[C]` float32.
+def common_step(
+    low: Tensor, high: Tensor, levels: int, dtype: torch.dtype, finer: Sequence[int] = ()
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What all channels' steps are made of, `[]` float32, their steps, and the highest level of each, `[C]` float32.
 
-    The widest channel has `levels` levels. The highest level may lie half a step above the channel's range, but not
-    beyond `dtype`.
+    The channel that needs the most levels has `levels` of them. The highest level may lie half a step above the
+    channel's range, but not beyond `dtype`.
+
+    Args:
+        finer: as in `steps_of`.
     """
     limit = min(torch.finfo(dtype).max, _FLOAT.max) * (1 - 2**-20)
     span = high.double() - low.double()
-    step = _normal((span.amax() / (levels - 1)).clamp(max=limit / (levels - 1)).float())
-    if not bool(step > 0):
-        return step, torch.zeros_like(low)
-    tops = (span / step.double()).round().clamp(max=levels - 1)
+    shares = torch.from_numpy(_shares(finer, len(low))).to(span)
+    base = _normal(((span / shares).amax() / (levels - 1)).clamp(max=limit / (levels - 1)).float())
+    step = torch.from_numpy(steps_of(float(base), finer, len(low))).to(low)
+    tops = torch.where(step > 0, span / step.double(), 0.0).round().clamp(max=levels - 1)
     tops = torch.where(low.double() + tops * step > limit, (tops - 1).clamp(min=0), tops)
-    return step, tops.float()
+    return base, step, tops.float()
+
+
+def steps_of(base: float, finer: Sequence[int], channels: int) -> NDArray[np.float32]:
+    """`[C]`: the channels' steps, `base` for all of them, or `finer[c]` quarters of an octave finer.
+
+    The same bits on every machine: no power is computed.
+    """
+    steps = (base * _shares(finer, channels)).astype("<f4")
+    return np.where(steps < _FLOAT.smallest_normal, np.float32(0), steps)
+
+
+def _shares(finer: Sequence[int], channels: int) -> NDArray[np.float64]:
+    if not finer:
+        return np.ones(channels)
+    octaves, quarters = np.divmod(np.asarray(finer, np.int64), 4)
+    shares: NDArray[np.float64] = np.ldexp(np.asarray(_QUARTERS)[quarters], -octaves)
+    return shares
 
 
 def _normal(step: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Linear quantisation with one step for all channels of a chunk, each channel coded by itself.
+"""Linear quantisation with one step for all channels of a chunk, or finer where it matters, each channel by itself.
 
 The body of the frame, little-endian, C channels of M values:
 
@@ -6,15 +6,16 @@ The body of the frame, little-endian, C channels of M values:
 
 A channel whose highest level `top` is 0, 1, up to 3, up to 15 or above takes 0, 1, 2, 4 or 8 bits a level (see
 `bits.py`), padded to whole bytes. Channels stand in the order of these bits, then of `-low / step` in float32 (the
-level of zero), then of their numbers.
+level of zero), then of their numbers. `step` is that of the channels that are not finer; the others' follow from the
+codec's own `finer` (see `quantising.steps_of`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from hoarfrost.codecs.base import Codec, Packed, register
 from hoarfrost.codecs.bits import pack_levels, packed_size, unpack_levels
 from hoarfrost.codecs.features import check_shape
 from hoarfrost.codecs.frame import BLOCK, squeeze_parts, unsqueeze_parts
-from hoarfrost.codecs.quantising import common_step, in_float32, quantise, quantising_bound, scratch
+from hoarfrost.codecs.quantising import common_step, in_float32, quantise, quantising_bound, scratch, steps_of
 from hoarfrost.errors import CodecError
 
 __all__ = ["Shared"]
@@ -34,6 +35,9 @@ Bytes = NDArray[np.uint8]
 
 UNPACKED = 1 << 16
 """Bytes that are unpacked at once."""
+
+MOST_FINER = 12
+"""Doublings of weight, from the largest down, that still make a step coarser."""
 
 
 @register
@@ -49,39 +53,82 @@ class Shared(Codec):
     A channel's least value comes back exactly (in float32), so the zeros behind a ReLU stay zeros. `levels` need not
     be a power of two: an entropy coder knows nothing of whole bits.
 
+    Args:
+        levels: of the channel that takes the most.
+        finer: for each channel, by how many quarters of an octave its step is finer; none: by none. See `weighted`.
+
     Raises:
-        CodecError: `levels` is not 2 to 256.
+        CodecError: `levels` is not 2 to 256, or `finer` no sequence of whole numbers from 0 to 64.
     """
 
     levels: int
+    finer: tuple[int, ...] = field(default=(), repr=False)
     name: ClassVar[str] = "shared"
+    weighable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if isinstance(self.levels, bool) or not isinstance(self.levels, int) or not 2 <= self.levels <= 256:
             raise CodecError(f"Shared takes 2 to 256 levels, not {self.levels!r}")
+        object.__setattr__(self, "finer", tuple(self.finer))
+        if not all(isinstance(steps, int) and 0 <= steps <= 64 for steps in self.finer):
+            raise CodecError(f"Shared's finer steps are whole numbers from 0 to 64, not {self.finer!r}")
 
-    def alone(self, width: float) -> Shared:
-        """What gives a channel that is encoded alone its step among others; `width` is its share of the widest."""
-        return Shared(max(1, round(width * (self.levels - 1))) + 1)
+    def weighted(self, weights: Tensor) -> Shared:
+        """Finer where an error does more harm: by a quarter of an octave for each doubling of a channel's weight.
+
+        The step that would be best for small errors follows the weight twice as fast (the mean square of the error
+        times the weight, alike for all). Half of it did better at the steps that are in use, and trusts less in what
+        the suffix makes of a channel today.
+        """
+        octaves = weights.double().clamp(min=float(weights.max()) * 2.0**-MOST_FINER).log2()
+        if not bool(octaves.isfinite().all()):
+            return self
+        return replace(self, finer=tuple((octaves - octaves.min()).round().int().tolist()))
+
+    def among(self, channels: Sequence[int] | None) -> Shared:
+        return (
+            self if channels is None or not self.finer else replace(self, finer=tuple(self.finer[c] for c in channels))
+        )
+
+    def each(self, spans: Sequence[float]) -> list[Shared]:
+        """What gives channels of such ranges, encoded one by one, the steps that they have among one another."""
+        base, _, _ = common_step(torch.zeros(len(spans)), torch.tensor(spans), self.levels, torch.float32, self.finer)
+        steps = steps_of(float(base), self.finer, len(spans))
+        return [
+            Shared(min(256, max(1, round(span / step)) + 1 if step > 0 else self.levels))
+            for span, step in zip(spans, steps.tolist(), strict=True)
+        ]
+
+    def to_config(self) -> dict[str, Any]:
+        finer = {"finer": list(self.finer)} if self.finer else {}
+        return {"name": self.name, "levels": self.levels, **finer}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Codec:
+        return super().from_config({"finer": (), **config})
 
     def encode(self, features: Tensor, channel_axis: int = 1) -> bytes:
         dtype = features.dtype
         features, low, high = in_float32(features, channel_axis)
-        step, tops = common_step(low, high, self.levels, dtype)
-        levels = quantise(features, low, step.expand_as(low), tops, channel_axis).reshape(features.shape)
+        self._check(len(low))
+        base, step, tops = common_step(low, high, self.levels, dtype, self.finer)
+        levels = quantise(features, low, step, tops, channel_axis).reshape(features.shape)
         planes = np.ascontiguousarray(np.moveaxis(levels, channel_axis, 0)).reshape(len(low), -1)
-        lows, steps, highest = (x.cpu().numpy() for x in (low, step.reshape(1), tops.to(torch.uint8)))
-        parts: list[bytes | Bytes] = [lows.astype("<f4").tobytes() + steps.astype("<f4").tobytes() + highest.tobytes()]
+        lows, steps, highest = (x.cpu().numpy() for x in (low, step, tops.to(torch.uint8)))
+        head = [lows.astype("<f4"), base.reshape(1).cpu().numpy().astype("<f4"), highest]
+        parts: list[bytes | Bytes] = [b"".join(part.tobytes() for part in head)]
         for bits, channels in _classes(lows, steps, highest):
             parts += _packed(planes[channels], bits)
         return squeeze_parts(parts)
 
     def unpack(self, payload: bytes, shape: Sequence[int], dtype: torch.dtype, channel_axis: int = 1) -> Packed:
         check_shape(shape, dtype, channel_axis)
+        self._check(shape[channel_axis])
         channels, values = shape[channel_axis], prod(shape) // shape[channel_axis]
         head = 5 * channels + 4
         body = np.frombuffer(unsqueeze_parts(payload, head, head + channels * values), np.uint8)
-        low, step = body[: 4 * channels].view("<f4"), body[4 * channels : 4 * channels + 4].view("<f4")
+        low, base = body[: 4 * channels].view("<f4"), body[4 * channels : 4 * channels + 4].view("<f4")
+        step = steps_of(float(base[0]), self.finer, channels)
         classes = [
             (bits, members, packed_size(values, bits) if bits else 0)
             for bits, members in _classes(low, step, body[4 * channels + 4 : head])
@@ -105,13 +152,20 @@ class Shared(Codec):
                 planes[some], begin = unpacked.reshape(len(some), *apart.shape[1:]), end
         if scattered:
             np.copyto(apart, planes)
-        scale = torch.from_numpy(np.repeat(step, channels))
-        return Packed(torch.from_numpy(levels), scale, torch.from_numpy(low.copy()), dtype, channel_axis)
+        return Packed(
+            torch.from_numpy(levels), torch.from_numpy(step), torch.from_numpy(low.copy()), dtype, channel_axis
+        )
 
     def error_bound(self, features: Tensor, channel_axis: int = 1) -> Tensor:
-        return quantising_bound(
-            features, channel_axis, lambda low, high: common_step(low, high, self.levels, features.dtype)
-        )
+        def grid(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+            _, step, tops = common_step(low, high, self.levels, features.dtype, self.finer)
+            return step, tops
+
+        return quantising_bound(features, channel_axis, grid)
+
+    def _check(self, channels: int) -> None:
+        if self.finer and len(self.finer) != channels:
+            raise CodecError(f"this codec has finer steps for {len(self.finer)} channels, the features have {channels}")
 
 
 def _classes(
@@ -119,7 +173,7 @@ def _classes(
 ) -> Iterator[tuple[int, NDArray[np.intp]]]:
     """Bits a level, and the channels that take so many, in the order in which they are stored."""
     bits = np.select([tops == 0, tops == 1, tops < 4, tops < 16], [0, 1, 2, 4], 8)
-    zero = -low / step if step[0] > 0 else np.zeros_like(low)
+    zero = np.divide(-low, step, out=np.zeros_like(low), where=step > 0)
     order = np.lexsort((zero, bits))
     for count in (0, 1, 2, 4, 8):
         members = order[bits[order] == count]
