@@ -13,14 +13,9 @@ from hoarfrost.codecs import codec_from_config
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = [
-    "exact",
-    "half",
-    "bfloat16",
+    *("exact", "half", "bfloat16"),
     *(f"linear-{bits}" for bits in range(1, 9)),
-    "shared-2",
-    "shared-11",
-    "shared-256",
-    "shared-60",
+    *("shared-2", "shared-11", "shared-256", "shared-60"),
 ]
 
 
