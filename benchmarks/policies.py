@@ -1,14 +1,16 @@
 """All policies on the same model, data and seeds: accuracy, time, FLOPs, bytes, depths, and what watching costs.
 
-Measures, for each policy of `hoarfrost.policies.NAMED` with its defaults: test accuracy at the end, wall seconds of the
-training (builds and probes included, evaluation not), training FLOPs, the most bytes of features on disk, the depth in
-each epoch. "full, shorter" is plain training shortened to `--shorter` of the epochs: the honest rival.
+Measures, for each policy of `hoarfrost.policies.NAMED` with its defaults, and for a few schedules: test accuracy at the
+end, processor seconds of the training (builds and probes included), training FLOPs, the most bytes of features on disk,
+the depth in each epoch. Processor seconds, since the machine may have other work.
+The honest rival is full training of the same seed that ends as soon: it is run at `--shorter` of the epochs too, its
+learning rate falling to zero in that time, and its accuracy is interpolated at the policy's own share of the seconds.
 Watching: the first epoch's steps with the policy's hooks against those of plain training, in turn, the median of the
 ratios less one; and beside it the seconds of probes as a share of the run. On a busy machine both are noisy.
-On: cifar_resnet, embedded Fashion-MNIST images, random flips and crops, SGD with a cosine schedule.
-Repeats: `--seeds` seeds, `--repeats` pairs of first epochs.
+On: cifar_resnet, embedded Fashion-MNIST images, random flips and crops, SGD with a cosine schedule. One thread.
+Repeats: `--seeds` seeds, `--repeats` pairs of first epochs. Runs that `--out` holds are not repeated.
 
-    python benchmarks/policies.py --seeds 3 --out policies.json
+    python benchmarks/policies.py --seeds 3 --out runs/benchmarks/policies.json
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -30,7 +33,7 @@ from torchvision.transforms import v2
 from hoarfrost import Freezer
 from hoarfrost.data import open_data
 from hoarfrost.models import cifar_resnet
-from hoarfrost.policies import NAMED, Egeria, Never, Policy
+from hoarfrost.policies import NAMED, Egeria, Never, Policy, Schedule
 from hoarfrost.training import fit
 
 NORMALISE = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.286], [0.353])]
@@ -38,8 +41,23 @@ TRAIN = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(28, padding=4), *NO
 TEST = v2.Compose(NORMALISE)
 
 
-def policy_of(name: str) -> Policy:
+LATER = {
+    "schedule 30 %, 50 %": (0.3, 0.5),
+    "schedule 40 %, 60 %": (0.4, 0.6),
+    "schedule 50 %, 70 %": (0.5, 0.7),
+    "schedule 60 %, 80 %": (0.6, 0.8),
+}
+"""Layer1 and layer2 frozen from these shares of the epochs on."""
+
+NAMES = (*sorted(NAMED), *LATER)
+FULL = "none"
+
+
+def policy_of(name: str, epochs: int) -> Policy:
     """The policy of that name; Egeria without its thaw, which a cosine schedule would set off."""
+    if name in LATER:
+        first, second = (max(1, round(share * epochs)) for share in LATER[name])
+        return Schedule({first: "layer1", max(second, first + 1): "layer2"})
     return Egeria(thaw_at=None) if name == "egeria" else NAMED[name]()
 
 
@@ -67,17 +85,21 @@ def accuracy(model: nn.Module, tests: int) -> float:
     return right / len(data)
 
 
-def run(name: str, policy: Policy, seed: int, epochs: int, samples: int, tests: int) -> dict[str, Any]:
-    """One training, from the first step to the last."""
-    freezer, optimizer = freezer_of(policy, seed, epochs, samples)
+def run(name: str, seed: int, epochs: int, of: int, samples: int, tests: int) -> dict[str, Any]:
+    """One training, from the first step to the last: `epochs` epochs where full training has `of`."""
+    freezer, optimizer = freezer_of(policy_of(name, epochs), seed, epochs, samples)
     with freezer:
+        began = time.process_time()
         fit(freezer, optimizer, epochs=epochs)
+        seconds = time.process_time() - began
         told = [record for record in freezer.history if record["event"] == "epoch"]
         return {
             "policy": name,
             "seed": seed,
+            "epochs": epochs,
+            "share": epochs / of,
             "accuracy": accuracy(freezer.model, tests),
-            "seconds": freezer.training_seconds,
+            "seconds": seconds,
             "flops": sum(record["train_flops"] for record in told),
             "bytes": max(record["cache_bytes"] for record in told),
             "depths": [record["depth"] for record in told],
@@ -102,55 +124,91 @@ def first_epoch_seconds(policy: Policy, samples: int, epochs: int) -> float:
 def hook_share(name: str, repeats: int, samples: int, epochs: int) -> float:
     """What the policy's hooks add to a step, as a share of it."""
     pairs = [
-        first_epoch_seconds(policy_of(name), samples, epochs) / first_epoch_seconds(Never(), samples, epochs)
+        first_epoch_seconds(policy_of(name, epochs), samples, epochs) / first_epoch_seconds(Never(), samples, epochs)
         for _ in range(repeats)
     ]
     return statistics.median(pairs) - 1
 
 
+def rival(records: Sequence[dict[str, Any]], record: dict[str, Any]) -> float:
+    """Accuracy of full training of the same seed that takes as long, between the lengths that were run."""
+    curve = [r for r in records if r["policy"] == FULL and r["seed"] == record["seed"]]
+    whole = statistics.median(r["seconds"] / r["share"] for r in curve)
+    points = sorted((r["share"], r["accuracy"]) for r in curve)
+    return float(np.interp(record["seconds"] / whole, *zip(*points, strict=True)))
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Mean and sample deviation."""
+    deviation = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{form}}{deviation}"
+
+
 def table(records: Sequence[dict[str, Any]], hooks: dict[str, float]) -> str:
-    """One line a policy: means over the seeds, the depths of the first."""
+    """One line a policy and length: mean and deviation over the seeds, the depths of the first."""
     lines = [
-        "| policy | accuracy | seconds | TFLOP | MB | hooks | probes | depth in each epoch |",
-        "|---|---|---|---|---|---|---|---|",
+        "| policy | accuracy, % | Δ to full training | Δ to full training that ends as soon | faster | of its FLOPs "
+        "| MB | hooks | probes | depth in each epoch |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in dict.fromkeys(record["policy"] for record in records):
-        mine = [record for record in records if record["policy"] == name]
-        mean = {key: statistics.mean(r[key] for r in mine) for key in ("accuracy", "seconds", "flops", "bytes")}
-        probes = statistics.mean(r["watch_share"] for r in mine)
-        lines.append(
-            f"| {name} | {mean['accuracy']:.2%} | {mean['seconds']:.1f} | {mean['flops'] / 1e12:.3g} | "
-            f"{mean['bytes'] / 1e6:.1f} | {f'{hooks[name]:.1%}' if name in hooks else ''} | {probes:.1%} | "
-            f"{' '.join(map(str, mine[0]['depths']))} |"
-        )
+    whole = {r["seed"]: r for r in records if r["policy"] == FULL and r["share"] == 1}
+    for name, share in dict.fromkeys((r["policy"], r["share"]) for r in records):
+        mine = [r for r in records if (r["policy"], r["share"]) == (name, share) and r["seed"] in whole]
+        if not mine:
+            continue
+        beside = [whole[r["seed"]] for r in mine]
+        deltas = [100 * (r["accuracy"] - full["accuracy"]) for r, full in zip(mine, beside, strict=True)]
+        gains = [100 * (r["accuracy"] - rival(records, r)) for r in mine]
+        faster = [full["seconds"] / r["seconds"] for r, full in zip(mine, beside, strict=True)]
+        flops = statistics.mean(r["flops"] / full["flops"] for r, full in zip(mine, beside, strict=True))
+        cells = [
+            name if name != FULL else "full training" if share == 1 else f"full training, {share:.0%} of the epochs",
+            spread([100 * r["accuracy"] for r in mine], ".2f"),
+            spread(deltas, "+.2f").replace("± +", "± "),
+            "" if name == FULL else spread(gains, "+.2f").replace("± +", "± "),
+            spread(faster, ".2f"),
+            f"{flops:.0%}",
+            f"{statistics.mean(r['bytes'] for r in mine) / 1e6:.1f}",
+            f"{hooks[name]:.1%}" if name in hooks and share == 1 else "",
+            f"{statistics.mean(r['watch_share'] for r in mine):.1%}",
+            " ".join(map(str, mine[0]["depths"])),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", action="append", choices=sorted(NAMED), help="only these; default: all")
+    parser.add_argument("--policy", action="append", choices=NAMES, help="only these; default: all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--samples", type=int, default=6000)
+    parser.add_argument("--samples", type=int, default=3000)
     parser.add_argument("--tests", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--shorter", type=float, default=0.7)
+    parser.add_argument("--shorter", type=float, nargs="*", default=[0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
     parser.add_argument("--smoke", action="store_true", help="a few images and epochs: only to see it run")
-    parser.add_argument("--out", type=Path, help="write all records here, as JSON")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/policies.json"), help="all records, as JSON")
     told = parser.parse_args()
     if told.smoke:
-        told.seeds, told.epochs, told.samples, told.tests, told.repeats = 1, 4, 128, 64, 1
-    names = told.policy or sorted(NAMED)
-    records = []
+        told.seeds, told.epochs, told.samples, told.tests, told.repeats, told.shorter = 1, 4, 128, 64, 1, [0.5]
+    torch.set_num_threads(1)
+    names = told.policy or NAMES
+    found = json.loads(told.out.read_text()) if told.out.exists() else {"records": [], "hooks": {}}
+    records, hooks = found["records"], found["hooks"]
+    lengths = [(FULL, max(1, round(share * told.epochs))) for share in (1, *told.shorter)]
+    told.out.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(told.seeds):
-        for name in names:
-            records.append(run(name, policy_of(name), seed, told.epochs, told.samples, told.tests))
-        epochs = max(1, round(told.shorter * told.epochs))
-        records.append(run("full, shorter", Never(), seed, epochs, told.samples, told.tests))
-    hooks = {name: hook_share(name, told.repeats, min(told.samples, 1280), told.epochs) for name in names}
+        for name, epochs in dict.fromkeys([*lengths, *((name, told.epochs) for name in names)]):
+            if any((r["policy"], r["seed"], r["epochs"]) == (name, seed, epochs) for r in records):
+                continue
+            records.append(run(name, seed, epochs, told.epochs, told.samples, told.tests))
+            told.out.write_text(json.dumps(found, indent=1))
+            print(f"seed {seed}, {name}, {epochs} epochs: {records[-1]['accuracy']:.2%}", flush=True)
+    for name in names:
+        if name not in hooks:
+            hooks[name] = hook_share(name, told.repeats, min(told.samples, 1280), told.epochs)
+            told.out.write_text(json.dumps(found, indent=1))
     print(table(records, hooks))
-    if told.out is not None:
-        told.out.write_text(json.dumps({"records": records, "hooks": hooks}, indent=1))
 
 
 if __name__ == "__main__":

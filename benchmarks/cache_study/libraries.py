@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
+from codec_study.subjects import resnet
 from hoarfrost.cache import Cache, CacheSpec, Fingerprint
-from hoarfrost.codecs import Linear, Packed
-from hoarfrost.data import open_data
-from hoarfrost.models import cifar_resnet
+from hoarfrost.codecs import Packed, Shared
 
 from .timing import Seconds, summary, timed, told
 
 __all__ = ["LIBRARIES", "libraries", "serve"]
 
 CHUNK = 64
+CODEC = Shared(16)
+TRAINING = 4_000
+"""Images that the ResNet is trained on."""
 LIBRARIES = ("hoarfrost", "tensorstore", "zarr", "blosc2", "memmap", "files")
 CHECKED = {"hoarfrost": "crc32, xxh64", "tensorstore": "crc32c", "zarr": "crc32c"}
 
@@ -55,7 +56,7 @@ def tensorstore_of(folder: Path, shape: tuple[int, ...] | None = None) -> Any:
 
 def store(folder: Path, features: Tensor) -> None:
     """The features [N, C, H, W] in each library's form; the cache's own levels where a library stores bytes."""
-    spec = CacheSpec(len(features), CHUNK, tuple(features.shape[1:]), torch.float32, 1, False, Linear(4))
+    spec = CacheSpec(len(features), CHUNK, tuple(features.shape[1:]), torch.float32, 1, False, CODEC)
     writer = Cache.create(folder / "building", Fingerprint({"benchmark": "libraries"}), spec)
     levels = np.empty(features.shape, np.uint8)
     for chunk, block in enumerate(features.split(CHUNK)):
@@ -157,17 +158,13 @@ def ours_dense(folder: Path, chunks: int) -> Tensor:
 
 
 def libraries(options: argparse.Namespace) -> list[dict[str, Any]]:
-    torch.manual_seed(0)
-    model = cifar_resnet(10, 1, (32, 48, 64), (1, 1, 1)).eval()
-    data = open_data("embedded").train
-    images = torch.stack([v2.functional.to_dtype(v2.functional.to_image(data[i][0]), torch.float32, scale=True)
-                          for i in range(options.samples)])  # fmt: skip
+    model, images = resnet(options.samples, min(TRAINING, 2 * options.samples))
     found = []
-    print("| features | store | GB/s of fp32 (processor) | ours is faster by | checks |")
-    print("|---|---|---|---|---|")
+    print("| features | store | GB/s of fp32 (processor) | ours is faster by | below fp32 | checks |")
+    print("|---|---|---|---|---|---|")
     with torch.no_grad():
         first = model.layer1(model.stem(images))
-        boundaries = {"layer1": first, "layer2": model.layer2(first)}
+        boundaries = {"layer1": first.contiguous(), "layer2": model.layer2(first).contiguous()}
     for name, features in boundaries.items():
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
@@ -200,15 +197,30 @@ def libraries(options: argparse.Namespace) -> list[dict[str, Any]]:
                 for worker in workers.values():
                     worker.stdin.close()  # type: ignore[union-attr]
                     worker.wait()
+            sizes = {library: size_of(next(folder.glob(f"{library}*"))) for library in LIBRARIES}
         for library in LIBRARIES:
             speed = summary([features.nbytes / turn[library][0] / 1e9 for turn in turns[1:]])
             gain = summary([turn[library][0] / turn["hoarfrost"][0] for turn in turns[1:]])
             clock = summary([turn[library][1] / turn["hoarfrost"][1] for turn in turns[1:]])
+            below = features.nbytes / sizes[library]
             found.append(
-                {"features": name, "store": library, "gb_per_second": speed, "gain": gain, "gain_clock": clock}
+                {
+                    "features": name,
+                    "store": library,
+                    "gb_per_second": speed,
+                    "gain": gain,
+                    "gain_clock": clock,
+                    "below_fp32": below,
+                }
             )
-            print(f"| {name} | {library} | {told(speed)} | {told(gain)} | {CHECKED.get(library, 'none')} |", flush=True)
+            checks = CHECKED.get(library, "none")
+            print(f"| {name} | {library} | {told(speed)} | {told(gain)} | {below:.1f}x | {checks} |", flush=True)
     return found
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
 def answer(worker: subprocess.Popen[str]) -> str:

@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
 def test_a_smoke_run_leaves_a_line_for_each_policy(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
-    names = ["none", "autofreeze", "single-shot-then-resume"]
+    names = ["none", "autofreeze", "single-shot-then-resume", "schedule 40 %, 60 %"]
     options = ["--smoke", "--out", str(out), *(word for name in names for word in ("--policy", name))]
     done = subprocess.run(
         [sys.executable, str(SCRIPTS / "policies.py"), *options],
@@ -24,8 +24,10 @@ def test_a_smoke_run_leaves_a_line_for_each_policy(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(out.read_text())
-    assert [record["policy"] for record in found["records"]] == [*names, "full, shorter"]
-    assert all(len(record["depths"]) == 4 for record in found["records"][:3])
-    assert found["records"][2]["depths"][-1] == 0 < max(found["records"][2]["depths"])
+    runs = [(record["policy"], record["epochs"]) for record in found["records"]]
+    assert runs == [("none", 4), ("none", 2), *((name, 4) for name in names[1:])]
+    assert all(len(record["depths"]) == record["epochs"] for record in found["records"])
+    assert found["records"][3]["depths"][-1] == 0 < max(found["records"][3]["depths"])
+    assert found["records"][4]["depths"][:2] == [0, 0] < found["records"][4]["depths"][2:]
     assert set(found["hooks"]) == set(names)
-    assert done.stdout.count("\n") == 6
+    assert done.stdout.count("\n| ") == 6
