@@ -38,7 +38,6 @@ from hoarfrost.training import fit
 
 NORMALISE = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.286], [0.353])]
 TRAIN = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(28, padding=4), *NORMALISE])
-TEST = v2.Compose(NORMALISE)
 
 
 LATER = {
@@ -72,10 +71,10 @@ def freezer_of(policy: Policy, seed: int, epochs: int, samples: int) -> tuple[Fr
     return freezer, optimizer
 
 
-def accuracy(model: nn.Module, tests: int) -> float:
-    """On held-out images."""
+def accuracy_of(model: nn.Module, shown: Sequence[Any], tests: int) -> float:
+    """On held-out images, shown by these transforms."""
     data = open_data("embedded").test.first(tests)
-    data.transform = TEST
+    data.transform = v2.Compose(shown)
     flags = [(module, module.training) for module in model.modules()]
     model.eval()
     with torch.no_grad():
@@ -98,7 +97,7 @@ def run(name: str, seed: int, epochs: int, of: int, samples: int, tests: int) ->
             "seed": seed,
             "epochs": epochs,
             "share": epochs / of,
-            "accuracy": accuracy(freezer.model, tests),
+            "accuracy": accuracy_of(freezer.model, NORMALISE, tests),
             "seconds": seconds,
             "flops": sum(record["train_flops"] for record in told),
             "bytes": max(record["cache_bytes"] for record in told),

@@ -16,6 +16,7 @@ LEVELS = {
     "seeds": 0,
     "cuts": 1,
     "freezing": 2,
+    "settling": 2,
     "augment": 1,
     "codecs": 1,
     "watching": 2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 import weakref
@@ -29,9 +30,10 @@ from .policies.base import announced_change, checked_depth, describe, may_thaw, 
 from .renditions import Way, grid_of
 from .room import OverBudget
 from .samples import Samples
+from .settling import SETTLE, Averages, estimate_statistics
 from .storing import Division, prepare_directory
 from .views import Views
-from .watching import PROBE
+from .watching import PROBE, candidate_cuts
 
 __all__ = ["Freezer"]
 
@@ -42,6 +44,9 @@ STATE_VERSION = 2
 
 EXAMPLES = 8
 """Images that cuts are found and verified on."""
+
+ESTIMATED = 32
+"""Batches that batch norms' statistics are estimated from."""
 
 
 class HasParamGroups(Protocol):
@@ -88,6 +93,9 @@ class Freezer:
         ladder: codecs from gentle to strong: "auto" (the strongest that does no measured harm), another name, a
             codec, or a number of bits; see `hoarfrost.codecs.Ladder`.
         mode: "auto" measures and takes the cheaper; "cache" and "recompute" force it.
+        settle: what the front is frozen as: its "last" weights; these, with the "statistics" of its batch norms
+            estimated anew from up to 32 batches; or the "average" of its weights over the last epoch, with statistics
+            of these.
         seed: of orders and renditions.
         device: where the model is; None: where its parameters are.
         window: chunks of 64 samples that are mixed by the shuffle.
@@ -125,6 +133,7 @@ class Freezer:
         views: int | Views = 2,
         ladder: str | int | Codec | Ladder | Sequence[int | Codec] = "auto",
         mode: str = "auto",
+        settle: str = "last",
         seed: int = 0,
         device: str | torch.device | None = None,
         window: int = 16,
@@ -144,6 +153,8 @@ class Freezer:
             raise ArgumentError(f"mode must be one of {', '.join(map(repr, MODES))}, not {mode!r}")
         if build_from not in BUILDS:
             raise ArgumentError(f"build_from must be one of {', '.join(map(repr, BUILDS))}, not {build_from!r}")
+        if settle not in SETTLE:
+            raise ArgumentError(f"settle must be one of {', '.join(map(repr, SETTLE))}, not {settle!r}")
         if disk_budget is not None and disk_budget < 0:
             raise ArgumentError(f"disk_budget is a number of bytes, at least 0, not {disk_budget!r}")
         if memory_budget < 0:
@@ -179,6 +190,8 @@ class Freezer:
         self._clock = Clock()
         self._remove_cache: Callable[[], object] = lambda: None
         self._stop_watching: Callable[[], object] = lambda: None
+        self._averages: Averages | None = None
+        self._settling = settle
         self._closed = False
         self._mode = mode
         self._evaluations: list[Evaluation] = []
@@ -199,6 +212,8 @@ class Freezer:
                 self.policy, model, self.cuts, self._example, self._probe, optimizer, epochs, steps
             )
             self._stop_watching = self._observer.close
+            if settle == "average":
+                self._averages = Averages(self._front(), optimizer)
             self._feeder = Feeder(
                 self._samples,
                 Order(len(self._samples), seed, window=window),
@@ -295,6 +310,8 @@ class Freezer:
         if self.epochs is None or self._epoch < self.epochs:
             self._ask(self._epoch)
             self._settle(self._epoch)
+        if self._averages is not None:
+            self._averages.restart()
 
     def evaluation(
         self,
@@ -392,6 +409,7 @@ class Freezer:
             "clock": self._clock.state_dict(),
             "policy": remembered() if remembered is not None else None,
             "observer": self._observer.state_dict(),
+            "averages": None if self._averages is None else self._averages.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -420,7 +438,7 @@ class Freezer:
         if depth < self.depth:
             raise CheckpointError(f"the checkpoint has depth {depth}, but depth {self.depth} is frozen already")
         if depth and (depth > self.depth or self._division is None or self._division.event != state["event"]):
-            self._freeze(depth, int(state["event"]))
+            self._freeze(depth, int(state["event"]), settled=True)
         self._feeder.rung = int(state["rung"])
         self._feeder.ways = {int(event): Way(**way) for event, way in state.get("ways", {}).items()}
         self._epoch = self._asked = int(state["epoch"])
@@ -432,6 +450,8 @@ class Freezer:
             self.policy.load_state_dict(state["policy"])  # type: ignore[attr-defined]
         if "observer" in state:
             self._observer.load_state_dict(state["observer"])
+        if self._averages is not None and state.get("averages") is not None:
+            self._averages.load_state_dict(state["averages"])
         if self._division is not None and state["fingerprints"]:
             self._feeder.reopen(self._division, state["fingerprints"])
 
@@ -443,6 +463,8 @@ class Freezer:
         self._samples.close()
         self._remove_cache()
         self._stop_watching()
+        if self._averages is not None:
+            self._averages.close()
 
     def __enter__(self) -> Freezer:
         return self
@@ -484,10 +506,20 @@ class Freezer:
         metrics, thaws = tuple(self._metrics), may_thaw(self.policy)
         return TrainState(epoch, self.epochs, self.depth, self.cuts, metrics, thaws, self._observer)
 
-    def _freeze(self, depth: int, epoch: int) -> Division:
-        """The surgery: divide, make the prefix inert. What feeds the suffix follows in `_settle`."""
+    def _freeze(self, depth: int, epoch: int, settled: bool = False) -> Division:
+        """The surgery: divide, make the prefix inert. What feeds the suffix follows in `_settle`.
+
+        Args:
+            settled: the weights are those of an earlier freeze.
+        """
         cut = self.cuts[depth - 1]
         prefix, suffix = divide(self.model, cut, self._example)
+        if not settled and self._settling != "last":
+            if self._averages is not None:
+                self._averages.put((*prefix.parameter_names, *prefix.shared_parameters))
+            known = self._frozen[-1].prefix.module_names if self._frozen else ()
+            images = (images for images, _ in self._live_batches(epoch, 0))
+            estimate_statistics(prefix, itertools.islice(images, ESTIMATED), known)
         self._frozen.append(freeze(self.model, prefix, self.optimizer))
         originals = dict(self.model.named_modules(remove_duplicate=False))
         twins = [(twin, originals[name]) for name, twin in suffix.named_modules() if name in originals]
@@ -519,6 +551,14 @@ class Freezer:
                 later=self.cuts[self.depth :],
                 deepen=lambda cut: self._freeze(self.cuts.index(cut) + 1, epoch),
             )
+
+    def _front(self) -> dict[str, nn.Parameter]:
+        """Parameters that a freeze may reach, by name."""
+        if not self.cuts:
+            return {}
+        prefix, _ = divide(self.model, candidate_cuts(self.cuts)[-1], self._example, verify=False)
+        named = dict(self.model.named_parameters(remove_duplicate=False))
+        return {name: named[name] for name in (*prefix.parameter_names, *prefix.shared_parameters)}
 
     def _live_batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         ids = self._feeder.order.shuffled(epoch)
