@@ -143,6 +143,9 @@ def main() -> None:
         options.model, options.cut = ["cifar_resnet"], ["layer3"]
         options.samples, options.training, options.repeats = 64, 128, 2
     torch.set_num_threads(1)
+    told = {"repeats": options.repeats, "tolerance": options.tolerance, "torch": torch.__version__}
+    told |= {"note": options.note}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     records = json.loads(options.out.read_text())["records"] if options.out.exists() else []
     for model in options.model or MODELS:
         for subject in features(model, options.cut, options.samples, options.training):
@@ -155,11 +158,8 @@ def main() -> None:
                 )
             place = (model, subject.cut.label)
             records = [record for record in records if (record["model"], record["cut"]) != place] + found
-    records.sort(key=lambda record: (record["model"], record["index"]))
-    told = {"repeats": options.repeats, "tolerance": options.tolerance, "torch": torch.__version__}
-    told |= {"note": options.note}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"told": told, "records": records}, indent=1))
+            records.sort(key=lambda record: (record["model"], record["index"]))
+            options.out.write_text(json.dumps({"told": told, "records": records}, indent=1))
     if options.page is not None:
         options.page.write_text(page(told, records))
 
