@@ -123,10 +123,14 @@ def test_a_finished_run_is_left_as_it_is(config: RunConfig) -> None:
     assert {path: path.read_bytes() for path in files.folder.iterdir() if path.is_file()} == before
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(config: RunConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("settle", "at"), [("last", 6), ("average", 2)], ids=["on the cache", "amid an average"])
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    config: RunConfig, settle: str, at: int, tmp_path: Path
+) -> None:
+    config = replace(config, settle=settle)
     whole = train(replace(config, out=str(tmp_path / "whole"))).files
     heard: list[bool] = []
-    outcome = train(config, on_step=interrupting(at=6), on_stop=lambda: heard.append(True))
+    outcome = train(config, on_step=interrupting(at=at), on_stop=lambda: heard.append(True))
     assert not outcome.finished
     assert heard == [True]
     assert outcome.files.report.exists()

@@ -89,6 +89,7 @@ def train(
         views=config.views,
         ladder=config.ladder,
         mode=config.mode,
+        settle=config.settle,
         seed=config.seed,
         device=device,
         window=config.window,

@@ -37,8 +37,8 @@ class RunConfig:
         policy: "schedule" (an even one), "none", or another of `hoarfrost.policies.NAMED`.
         freeze: epochs, from 0, to cuts; overrides `policy`.
         cut: one cut to freeze, at `cut_epoch`; a shorter way to write `freeze`.
-        views, ladder, mode, window, tolerance, disk_budget, over_budget, build_from, workers, channels_last,
-            device: as in `Freezer`.
+        views, ladder, mode, settle, window, tolerance, disk_budget, over_budget, build_from, workers,
+            channels_last, device: as in `Freezer`.
         evaluation: what each epoch is evaluated on: "images", or features that are stored behind a freeze, "exact" or
             at a number of bits. The last figures are those of the whole model on images.
         cache_dir: None: `cache` in `out`.
@@ -64,6 +64,7 @@ class RunConfig:
     views: int = 2
     ladder: str | int = "auto"
     mode: str = "auto"
+    settle: str = "last"
     window: int = 16
     tolerance: float = 1e-3
     disk_budget: int | str | None = None

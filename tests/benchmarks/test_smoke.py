@@ -99,3 +99,12 @@ def test_every_script_has_a_smoke_test() -> None:
     missing = [script.name for script in SCRIPTS.glob("*.py") if f'"{script.name}"' not in tested]
     if missing:
         pytest.fail(f"benchmarks without a smoke run: {missing}")
+
+
+def test_settling(tmp_path: Path) -> None:
+    out = tmp_path / "settle.json"
+    table = run("settle.py", "--smoke", "--out", str(out))
+    records = json.loads(out.read_text())
+    assert [record["settle"] for record in records] == ["last", "statistics", "average"]
+    assert all(len(record["jumps"]) == 2 for record in records)
+    assert "| scratch | average |" in table

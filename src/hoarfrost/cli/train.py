@@ -94,6 +94,15 @@ def train(
     mode: Annotated[
         str | None, option(FREEZING, "NAME", text=f"auto (the cheaper), cache or recompute; default: {DEFAULT.mode}.")
     ] = None,
+    settle: Annotated[
+        str | None,
+        option(
+            FREEZING,
+            "NAME",
+            text="What a front freezes as: its last weights, these with the statistics of batch norms estimated anew, "
+            f"or the average of its last epoch; default: {DEFAULT.settle}.",
+        ),
+    ] = None,
     window: Annotated[
         int | None,
         option(FREEZING, "N", text=f"Chunks of 64 images that the shuffle mixes; default: {DEFAULT.window}."),
