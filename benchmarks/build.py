@@ -6,7 +6,8 @@ passes:   wall seconds of (a) storing one view of all images behind a cut, again
 onward:   wall seconds of storing a deeper cut from images and from the stored features of the cut before, in turns,
           with the harm (mean KL divergence of the outputs, in nats) that either does.
 On: embedded Fashion-MNIST images; the small ResNet at 28 pixels, trained for an epoch, and EfficientNet-Lite0 with its
-weights at 224 pixels. One thread runs the prefix; encoding and writing have one of their own.
+weights at 224 pixels. One thread runs the prefix; encoding and writing have one of their own. `--workers` processes
+render the images of (a) and (b); none: the thread of the prefix does.
 Repeats: `--repeats` turns (5 by default) after one uncounted turn; median and range.
 
     python benchmarks/build.py
@@ -56,7 +57,8 @@ SUBJECTS = {
 class Bench:
     """A trained model and its images."""
 
-    def __init__(self, subject: Subject, samples: int) -> None:
+    def __init__(self, subject: Subject, samples: int, workers: int) -> None:
+        self.workers = workers
         flips = [v2.RandomHorizontalFlip(), v2.RandomCrop(subject.pixels, padding=subject.pixels // 7)]
         form = [v2.ToImage(), v2.Resize((subject.pixels, subject.pixels), antialias=True), *flips]
         self.transform = v2.Compose([*form, v2.ToDtype(torch.float32, scale=True)])
@@ -74,7 +76,7 @@ class Bench:
 
     def freezer(self, **options: Any) -> Freezer:
         given = {"batch_size": CHUNK, "epochs": 100, "views": 1, "channels_last": True, "mode": "cache", **options}
-        return Freezer(self.model, self.data, transform=self.transform, **given)
+        return Freezer(self.model, self.data, transform=self.transform, workers=self.workers, **given)
 
     def stored(self, policy: dict[int, str], **options: Any) -> dict[str, Any]:
         """The freeze record of the last of the cuts that are frozen, one before each epoch."""
@@ -149,6 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=[*SUBJECTS, "all"], default="all")
     parser.add_argument("--samples", type=int, help="images, in place of each model's own number")
+    parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/build.json"))
     options = parser.parse_args()
@@ -157,7 +160,7 @@ def main() -> None:
     print("| model | cut | build / rendering and prefix | build / prefix alone | seconds |")
     print("|---|---|---|---|---|")
     benches = {
-        name: Bench(subject, options.samples or subject.samples)
+        name: Bench(subject, options.samples or subject.samples, options.workers)
         for name, subject in SUBJECTS.items()
         if options.model in ("all", name)
     }

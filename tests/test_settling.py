@@ -21,7 +21,6 @@ from training_runs import (
     Trace,
     adamw,
     assert_same_run,
-    assert_same_tensors,
     images,
     in_place,
     resnet,
@@ -109,41 +108,42 @@ def test_a_momentum_is_given_back_though_a_batch_fails() -> None:
     assert {norm.momentum for norm in norms} == {0.1}
 
 
-def stepped(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> list[dict[str, Tensor]]:
-    """Some steps of training; the weights behind each."""
+def stepped(model: nn.Module, averages: Averages, steps: int) -> list[dict[str, Tensor]]:
+    """Some steps of training; the weights that each was taken with."""
+    optimizer = adamw(model)
     found = []
     for batch in batches(steps):
+        averages.add()
+        found.append({name: p.detach().clone() for name, p in model.named_parameters()})
         model(batch).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-        found.append({name: p.detach().clone() for name, p in model.named_parameters()})
     return found
 
 
 def test_averages_are_the_mean_over_the_steps() -> None:
     model = vit()
-    optimizer = adamw(model)
-    averages = Averages(dict(model.named_parameters()), optimizer)
-    stepped(model, optimizer, 2)
+    averages = Averages(dict(model.named_parameters()))
+    stepped(model, averages, 2)
     averages.restart()
-    seen = stepped(model, optimizer, 4)
+    seen = stepped(model, averages, 4)
+    last = {name: p.detach().clone() for name, p in model.named_parameters()}
     names = ["class_token", "conv_proj.weight"]
     averages.put(names)
     for name, parameter in model.named_parameters():
-        expected = torch.stack([weights[name] for weights in seen]).mean(0) if name in names else seen[-1][name]
+        expected = torch.stack([weights[name] for weights in seen]).mean(0) if name in names else last[name]
         torch.testing.assert_close(parameter.detach(), expected, msg=name)
 
 
-def test_averages_end_with_their_hook() -> None:
+def test_what_froze_is_averaged_no_more() -> None:
     model = vit()
-    optimizer = sgd(model)
-    averages = Averages(dict(model.named_parameters()), optimizer)
-    stepped(model, optimizer, 1)
-    kept = averages.state_dict()
-    averages.close()
-    stepped(model, optimizer, 1)
-    assert averages.state_dict()["steps"] == kept["steps"] == 1
-    assert_same_tensors(averages.state_dict()["means"], kept["means"])
+    averages = Averages(dict(model.named_parameters()))
+    stepped(model, averages, 2)
+    model.conv_proj.requires_grad_(False)
+    (weights,) = stepped(model, averages, 1)
+    assert not {"conv_proj.weight", "conv_proj.bias"} & averages.state_dict()["means"].keys()
+    averages.put(["conv_proj.weight"])
+    assert torch.equal(model.conv_proj.weight, weights["conv_proj.weight"])
 
 
 SETTLED = ["statistics", "average"]
@@ -218,6 +218,39 @@ def test_another_way_is_refused() -> None:
         Freezer(resnet(), images(64, PLAIN), batch_size=32, settle="mean")
 
 
-def test_averaging_needs_the_optimizer() -> None:
-    with pytest.raises(ArgumentError, match='settle="average" needs optimizer='):
-        Freezer(resnet(), images(64, PLAIN), batch_size=32, epochs=2, settle="average")
+class Standing(nn.Module):
+    """A loop's way of keeping some statistics: its own `train`, which leaves them in eval."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.model(x)
+        return out
+
+    def train(self, mode: bool = True) -> Standing:
+        super().train(mode)
+        self.model.get_submodule("stem").eval()
+        return self
+
+
+@pytest.mark.parametrize("evaluating", [False, True], ids=["in train", "in eval"])
+def test_statistics_that_the_loop_keeps_are_kept(evaluating: bool) -> None:
+    """Whichever way the loop left the model when it ended the epoch."""
+    model = Standing(resnet())
+    optimizer = sgd(model)
+    with Freezer(
+        model, images(150, PLAIN), batch_size=50, epochs=2, optimizer=optimizer, policy={1: "model.layer1"},
+        settle="statistics",
+    ) as freezer:  # fmt: skip
+        model.train()
+        for inputs, targets in freezer.batches(0):
+            nn.functional.cross_entropy(freezer(inputs), targets).backward()
+            optimizer.step()
+        before = statistics_of(model)
+        model.train(not evaluating)
+        freezer.end_epoch()
+    changed = {name for name, value in statistics_of(model).items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.startswith("model.layer1") for name in changed)

@@ -30,7 +30,7 @@ from .policies.base import announced_change, checked_depth, describe, may_thaw, 
 from .renditions import Way, grid_of
 from .room import OverBudget
 from .samples import Samples
-from .settling import SETTLE, Averages, estimate_statistics
+from .settling import SETTLE, Averages, estimate_statistics, standing_norms
 from .storing import Division, prepare_directory
 from .views import Views
 from .watching import PROBE, candidate_cuts
@@ -192,6 +192,7 @@ class Freezer:
         self._stop_watching: Callable[[], object] = lambda: None
         self._averages: Averages | None = None
         self._settling = settle
+        self._standing: tuple[int, frozenset[str]] = (-1, frozenset())
         self._closed = False
         self._mode = mode
         self._evaluations: list[Evaluation] = []
@@ -213,7 +214,7 @@ class Freezer:
             )
             self._stop_watching = self._observer.close
             if settle == "average":
-                self._averages = Averages(self._front(), optimizer)
+                self._averages = Averages(self._front())
             self._feeder = Feeder(
                 self._samples,
                 Order(len(self._samples), seed, window=window),
@@ -268,6 +269,8 @@ class Freezer:
     def __call__(self, inputs: Tensor | tuple[Tensor, ...]) -> Any:
         """The model's output for what `batches` gave: the whole model on images, the suffix on features."""
         division = self._division
+        if self.model.training and torch.is_grad_enabled():
+            self._note_step()
         if division is None:
             return self.model(inputs)
         if isinstance(inputs, Tensor) and (division.cut.others or inputs.shape[1:] != division.cut.shape):
@@ -463,8 +466,6 @@ class Freezer:
         self._samples.close()
         self._remove_cache()
         self._stop_watching()
-        if self._averages is not None:
-            self._averages.close()
 
     def __enter__(self) -> Freezer:
         return self
@@ -517,9 +518,10 @@ class Freezer:
         if not settled and self._settling != "last":
             if self._averages is not None:
                 self._averages.put((*prefix.parameter_names, *prefix.shared_parameters))
-            known = self._frozen[-1].prefix.module_names if self._frozen else ()
+            frozen = self._frozen[-1].prefix.module_names if self._frozen else ()
+            standing = standing_norms(self.model) if self.model.training else self._standing[1]
             images = (images for images, _ in self._live_batches(epoch, 0))
-            estimate_statistics(prefix, itertools.islice(images, ESTIMATED), known)
+            estimate_statistics(prefix, itertools.islice(images, ESTIMATED), standing.union(frozen))
         self._frozen.append(freeze(self.model, prefix, self.optimizer))
         originals = dict(self.model.named_modules(remove_duplicate=False))
         twins = [(twin, originals[name]) for name, twin in suffix.named_modules() if name in originals]
@@ -551,6 +553,13 @@ class Freezer:
                 later=self.cuts[self.depth :],
                 deepen=lambda cut: self._freeze(self.cuts.index(cut) + 1, epoch),
             )
+
+    def _note_step(self) -> None:
+        """What a freeze will want to know of the steps in front of it."""
+        if self._standing[0] != self._epoch:
+            self._standing = self._epoch, standing_norms(self.model)
+        if self._averages is not None:
+            self._averages.add()
 
     def _front(self) -> dict[str, nn.Parameter]:
         """Parameters that a freeze may reach, by name."""

@@ -10,38 +10,30 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .cuts import Prefix
-from .errors import ArgumentError
 
-__all__ = ["SETTLE", "Averages", "estimate_statistics"]
+__all__ = ["SETTLE", "Averages", "estimate_statistics", "standing_norms"]
 
 SETTLE = ("last", "statistics", "average")
 """As it is; with statistics of its last weights; the mean of its last epoch's weights, with statistics of these."""
 
 
 class Averages:
-    """The mean of parameters over the optimizer's steps since `restart`, kept by a hook on the optimizer.
+    """The mean of parameters over the steps since `restart`: of the weights that each was taken with.
 
-    Takes as much memory as the parameters.
+    Takes as much memory as the parameters. (Izmailov et al. 2018, arXiv 1803.05407, average over epochs.)
 
     Args:
         parameters: by name; those that need no gradient are left out.
-
-    Raises:
-        ArgumentError: there is no torch optimizer.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], optimizer: Any) -> None:
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise ArgumentError(
-                f'settle="average" needs optimizer= with a torch optimizer, not {type(optimizer).__name__}'
-            )
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
         self._parameters = dict(parameters)
         self._means: dict[str, Tensor] = {}
         self._steps = 0
-        self._handle = optimizer.register_step_post_hook(self._add)
 
     @torch.no_grad()
-    def _add(self, *_: Any) -> None:
+    def add(self) -> None:
+        """Count the weights as they are now."""
         training = {name: p.detach() for name, p in self._parameters.items() if p.requires_grad}
         self._steps += 1
         if self._means.keys() != training.keys():
@@ -61,16 +53,17 @@ class Averages:
         """Begin anew."""
         self._means, self._steps = {}, 0
 
-    def close(self) -> None:
-        """Take the hook away."""
-        self._handle.remove()
-
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self._steps, "means": {name: mean.clone() for name, mean in self._means.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._steps = int(state["steps"])
         self._means = {name: mean.to(self._parameters[name].device, copy=True) for name, mean in state["means"].items()}
+
+
+def standing_norms(model: nn.Module) -> frozenset[str]:
+    """Names of the batch norms that are in eval: somebody wants their statistics to stay."""
+    return frozenset(name for name, m in model.named_modules() if isinstance(m, _BatchNorm) and not m.training)
 
 
 @torch.no_grad()

@@ -124,8 +124,12 @@ class Parts(Trial):
 
     def __init__(self, plan: Plan, model: nn.Module, training: bool) -> None:
         super().__init__(plan, model, training)
-        self.prefix = Prefix(plan, self.body).train(training)
-        self.suffix = Suffix(plan, self.body).train(training)
+        self.prefix, self.suffix = Prefix(plan, self.body), Suffix(plan, self.body)
+        # As the model sets them, module by module: its own `train` may leave some in eval.
+        flags = {name: module.training for name, module in self.body.train(training).named_modules()}
+        for part in (self.prefix, self.suffix):
+            for name, module in part.named_modules():
+                module.training = flags[name]
         self.names = [n for n, p in self.suffix.named_parameters() if p.requires_grad and not plan.sides[n][0]]
 
     def call(self, inputs: Arguments) -> Any:
