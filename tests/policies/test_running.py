@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from hoarfrost import Freezer, TrainState
 from hoarfrost.checkpoints import load_tree, random_state, restore_random_state, save_tree
@@ -27,23 +28,6 @@ EAGER: dict[str, Callable[[], Any]] = {
 """Criteria of which the thresholds are low enough to act on a few steps."""
 
 
-class Words(nn.Module):
-    """Rows of an image as the words of a text: positions, two blocks of attention, a mean over the words."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Linear(28, 8)
-        self.places = nn.Parameter(torch.zeros(28, 8))
-        self.blocks = nn.Sequential(
-            *(nn.TransformerEncoderLayer(8, 2, 16, 0.1, batch_first=True, norm_first=True) for _ in range(2))
-        )
-        self.out = nn.Linear(8, 10)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        out: Tensor = self.out(self.blocks(self.embed(rows.squeeze(1)) + self.places).mean(1))
-        return out
-
-
 class Blocks(nn.Module):
     """Convolutions with batch norm and dropout, in two blocks."""
 
@@ -58,18 +42,49 @@ class Blocks(nn.Module):
         return out
 
 
-class Patches(Words):
-    """Patches of an image as tokens: a small ViT."""
+class Tokens(nn.Module):
+    """Two blocks of attention on tokens at their places, and a mean over them."""
+
+    embed: nn.Module
+
+    def __init__(self, places: int) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.zeros(places, 8))
+        self.blocks = nn.Sequential(
+            *(nn.TransformerEncoderLayer(8, 2, 16, 0.1, batch_first=True, norm_first=True) for _ in range(2))
+        )
+        self.out = nn.Linear(8, 10)
+
+    def classes(self, tokens: Tensor) -> Tensor:
+        out: Tensor = self.out(self.blocks(tokens + self.places).mean(1))
+        return out
+
+
+class Patches(Tokens):
+    """A small ViT."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Conv2d(1, 8, 7, 7)  # type: ignore[assignment]
-        self.places = nn.Parameter(torch.zeros(16, 8))
+        super().__init__(16)
+        self.embed = nn.Conv2d(1, 8, 7, 7)
 
     def forward(self, images: Tensor) -> Tensor:
-        tokens = self.embed(images).flatten(2).transpose(1, 2) + self.places
-        out: Tensor = self.out(self.blocks(tokens).mean(1))
-        return out
+        return self.classes(self.embed(images).flatten(2).transpose(1, 2))
+
+
+class Words(Tokens):
+    """A text: whole numbers go in."""
+
+    def __init__(self) -> None:
+        super().__init__(12)
+        self.embed = nn.Embedding(20, 8)
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.classes(self.embed(words))
+
+
+def texts(n: int) -> TensorDataset:
+    words = torch.randint(0, 20, (n, 12), generator=torch.Generator().manual_seed(0))
+    return TensorDataset(words, words.sum(1) % 10)
 
 
 MODELS = [Blocks, Patches, Words]
@@ -82,7 +97,8 @@ def blocks(seed: int = 0) -> nn.Module:
 
 def freezer_of(model: nn.Module, policy: Any, optimizer: Any = None, **options: Any) -> Freezer:
     given = {"batch_size": 30, "epochs": EPOCHS, "mode": "recompute", "policy": policy, **options}
-    return Freezer(model, images(60, RANDOM), optimizer=optimizer or sgd(model), **given)
+    data = texts(60) if isinstance(model, Words) else images(60, RANDOM)
+    return Freezer(model, data, optimizer=optimizer or sgd(model), **given)
 
 
 def run(freezer: Freezer, epoch: int, start: int = 0, stop: int | None = None) -> None:
