@@ -91,14 +91,14 @@ class Watched(Freezer):
     jumps: list[tuple[float, float]]
     probe: tuple[Tensor, Tensor] | None = None
 
-    def _freeze(self, depth: int, epoch: int, settled: bool = False) -> Any:
+    def _freeze(self, depth: int, event: int) -> Any:
         if self.probe is None:
-            return super()._freeze(depth, epoch, settled)
+            return super()._freeze(depth, event)
         images, targets = self.probe
         self.model.train()
         before = loss_in_training(self.model, self.model, images, targets)
         began = time.perf_counter()
-        division = super()._freeze(depth, epoch, settled)
+        division = super()._freeze(depth, event)
         seconds = time.perf_counter() - began
         for mine, theirs in division.twins:
             mine.training = theirs.training

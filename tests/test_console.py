@@ -68,6 +68,22 @@ def test_only_steps_that_matter_are_told() -> None:
     assert "12,345 training images, 20 epochs, 2 cuts" in text
 
 
+def test_what_a_policy_does_is_told_with_its_place() -> None:
+    place = {"epoch": 4, "cut": "layer1", "policy": "Egeria()"}
+    lines = shown(
+        100,
+        START,
+        {"event": "decision", **place, "step": 0, "depth": 1, "why": "[b]ecause"},
+        {"event": "thaw", **place, "step": 0, "before": 2, "depth": 0},
+        {"event": "midway", **place, "step": 30, "depth": 2},
+    )[-3:]
+    assert lines == [
+        "before epoch 5: [b]ecause",
+        "thawed before epoch 5: Egeria()",
+        "frozen up to layer1 behind step 30 of epoch 5: recomputed until the epoch ends",
+    ]
+
+
 def test_warnings_of_hoarfrost_are_lines_of_the_display() -> None:
     stream = io.StringIO()
     with RunDisplay(Console(file=stream, width=80)), warnings.catch_warnings():

@@ -40,6 +40,7 @@ LEVELS = {
     "onward": 6,
     "storing": 7,
     "feeding": 8,
+    "front": 8,
     "evaluation": 8,
     "freezer": 9,
     "forecast": 4,

@@ -123,7 +123,7 @@ def test_a_finished_run_is_left_as_it_is(config: RunConfig) -> None:
     assert {path: path.read_bytes() for path in files.folder.iterdir() if path.is_file()} == before
 
 
-@pytest.mark.parametrize(("settle", "at"), [("last", 6), ("average", 2)], ids=["on the cache", "amid an average"])
+@pytest.mark.parametrize(("settle", "at"), [("statistics", 6), ("average", 2)], ids=["on the cache", "amid an average"])
 def test_an_interrupted_run_goes_on_to_the_same_weights(
     config: RunConfig, settle: str, at: int, tmp_path: Path
 ) -> None:

@@ -90,6 +90,9 @@ class RunDisplay:
             "resume": self._resume,
             "epoch": self._epoch,
             "freeze": self._freeze,
+            "decision": self._decision,
+            "midway": self._midway,
+            "thaw": self._thaw,
             "heal": self._heal,
             "end": self._end,
         }
@@ -166,6 +169,18 @@ class RunDisplay:
             f"{format_bytes(record['cache_bytes'])}, {ratio:.1f}x below fp32, {built}",
             2,
         )
+
+    def _decision(self, record: dict[str, Any]) -> None:
+        self._print(f"[cyan]{_place(record)}[/]: {escape(record['why'])}")
+
+    def _midway(self, record: dict[str, Any]) -> None:
+        self._print(
+            f"[bold cyan]frozen up to {escape(record['cut'])}[/] {_place(record)}: recomputed until the epoch ends"
+        )
+
+    def _thaw(self, record: dict[str, Any]) -> None:
+        again = "" if record["depth"] == 0 else ", to freeze less"
+        self._print(f"[bold cyan]thawed[/] {_place(record)}{again}: {escape(record['policy'])}")
 
     def _heal(self, record: dict[str, Any]) -> None:
         self._print(f"[yellow]healed chunk {record['chunk']}, view {record['view']}[/]: {escape(record['reason'])}")
@@ -249,3 +264,8 @@ def _part(table: Table, columns: list[int]) -> RichTable:
     for order, row in enumerate(table.rows):
         part.add_row(*(escape(row[number]) for number in columns), style="bold" if order == table.emphasis else "")
     return part
+
+
+def _place(record: dict[str, Any]) -> str:
+    step, epoch = record["step"], record["epoch"] + 1
+    return f"behind step {step} of epoch {epoch}" if step else f"before epoch {epoch}"

@@ -169,11 +169,11 @@ class Clock:
 
     @contextmanager
     def training(self, live: bool) -> Iterator[None]:
-        """Times one epoch; an epoch that is broken off does not count."""
+        """Times one epoch; an epoch that is broken off does not count, nor what is built within it."""
         self.epoch_seconds = None
-        began = time.perf_counter()
+        built, began = sum(self.builds), time.perf_counter()
         yield
-        self.epoch_seconds = time.perf_counter() - began
+        self.epoch_seconds = time.perf_counter() - began - (sum(self.builds) - built)
         (self.live if live else self.frozen).append(self.epoch_seconds)
 
     @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,12 @@ class Feeder:
         """The division has changed: what was read so far is no longer what the suffix needs."""
         self._sources = ()
 
+    def forget(self) -> None:
+        """The division has changed within an epoch: no further cache is built from these features."""
+        self.reset()
+        self._storage.set_aside()
+        self._division = None
+
     def drop(self) -> None:
         """Everything trains again: remove what was stored, and forget what was chosen for it."""
         self.reset()
@@ -121,7 +127,7 @@ class Feeder:
         self._storage.drop_previous()
         self.rung, self.ways = 0, {}
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, Tensor]]:
+    def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Any, Tensor], None, None]:
         """One epoch of features [B, ...], or tuples of all that crosses, and targets [B, ...] on the device."""
         if not self._sources:
             raise RuntimeError("Feeder.batches before Feeder.settle")

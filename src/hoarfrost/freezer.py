@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,21 +18,21 @@ from .augment import Mixing
 from .cache import Cache
 from .codecs import Codec, Ladder
 from .costs import Clock, training_flops
-from .cuts import Cut, divide, find_cuts
+from .cuts import Cut, find_cuts
 from .errors import ArgumentError, CheckpointError, NoCutError
 from .evaluation import Evaluation
 from .feeding import Feeder
-from .freezing import Frozen, freeze, thaw
+from .front import Front
 from .loading import Order, batch_bounds, usable_batch_size
 from .policies import Never, Policy, TrainState, resolve_policy
-from .policies.base import announced_change, checked_depth, describe, may_thaw, observer_for, prepared
+from .policies.base import announced_change, checked_depth, describe, interval, may_thaw, observer_for, prepared
 from .renditions import Way, grid_of
 from .room import OverBudget
 from .samples import Samples
-from .settling import SETTLE, Averages, estimate_statistics, standing_norms
+from .settling import SETTLE
 from .storing import Division, prepare_directory
 from .views import Views
-from .watching import PROBE, candidate_cuts
+from .watching import PROBE
 
 __all__ = ["Freezer"]
 
@@ -45,8 +44,8 @@ STATE_VERSION = 2
 EXAMPLES = 8
 """Images that cuts are found and verified on."""
 
-ESTIMATED = 32
-"""Batches that batch norms' statistics are estimated from."""
+
+Batches = Generator[tuple[Any, Tensor], None, None]
 
 
 class HasParamGroups(Protocol):
@@ -93,9 +92,9 @@ class Freezer:
         ladder: codecs from gentle to strong: "auto" (the strongest that does no measured harm), another name, a
             codec, or a number of bits; see `hoarfrost.codecs.Ladder`.
         mode: "auto" measures and takes the cheaper; "cache" and "recompute" force it.
-        settle: what the front is frozen as: its "last" weights; these, with the "statistics" of its batch norms
-            estimated anew from up to 32 batches; or the "average" of its weights over the last epoch, with statistics
-            of these.
+        settle: what the front is frozen as: its last weights, with the "statistics" of its batch norms estimated anew
+            from up to 1,024 images; its "last" weights and running statistics; or the "average" of its weights over
+            the last epoch, with statistics of these.
         seed: of orders and renditions.
         device: where the model is; None: where its parameters are.
         window: chunks of 64 samples that are mixed by the shuffle.
@@ -133,7 +132,7 @@ class Freezer:
         views: int | Views = 2,
         ladder: str | int | Codec | Ladder | Sequence[int | Codec] = "auto",
         mode: str = "auto",
-        settle: str = "last",
+        settle: str = "statistics",
         seed: int = 0,
         device: str | torch.device | None = None,
         window: int = 16,
@@ -179,20 +178,15 @@ class Freezer:
         """One record an event, as written to metrics.jsonl (docs/design/rooms.md, Records)."""
         self.listener: Callable[[dict[str, Any]], None] | None = None
         """Called with each record as it is made."""
-        self.depth = 0
-        """How much is frozen: everything in front of `cuts[depth - 1]`; 0 is nothing."""
-        self._frozen: list[Frozen] = []
-        self._division: Division | None = None
         self._metrics: list[Mapping[str, float]] = []
         self._epoch = 0
-        self._asked = -1
+        self._asked = -1, 0
+        self._midway = False
+        """Whether the depth has changed within the epoch: the rest of it is rendered, and what is frozen runs on it."""
         self._policy_depth = 0
         self._clock = Clock()
         self._remove_cache: Callable[[], object] = lambda: None
         self._stop_watching: Callable[[], object] = lambda: None
-        self._averages: Averages | None = None
-        self._settling = settle
-        self._standing: tuple[int, frozenset[str]] = (-1, frozenset())
         self._closed = False
         self._mode = mode
         self._evaluations: list[Evaluation] = []
@@ -209,12 +203,12 @@ class Freezer:
                 )
             prepared(self.policy, self.cuts, epochs)
             steps = self.batches_per_epoch
+            self._every_steps = interval(self.policy)
             self._observer = observer_for(
                 self.policy, model, self.cuts, self._example, self._probe, optimizer, epochs, steps
             )
             self._stop_watching = self._observer.close
-            if settle == "average":
-                self._averages = Averages(self._front())
+            self._front = Front(model, self.cuts, self._example, optimizer, settle)
             self._feeder = Feeder(
                 self._samples,
                 Order(len(self._samples), seed, window=window),
@@ -257,32 +251,17 @@ class Freezer:
                 raise ArgumentError(f"{name} must be a whole number from 0 on, not {value!r}")
         if self._closed:
             raise ArgumentError("the freezer is closed: the data set has its transform back, and the cache may be gone")
-        self._epoch = epoch
+        if epoch != self._epoch:
+            self._epoch, self._midway = epoch, False
         self._ask(epoch)
-        self._settle(epoch)
+        if not self._midway:
+            self._settle(epoch)
         with self._clock.training(live=self._division is None):
-            live = self._division is None
-            batches = self._live_batches(epoch, start) if live else self._feeder.batches(epoch, start)
-            mixed = batches if self._mixing is None else self._mixed(self._mixing, batches, epoch, start)
-            yield from self._observer.counted(mixed, epoch, start)
+            yield from self._observer.counted(self._asking(epoch, start), epoch, start)
 
     def __call__(self, inputs: Tensor | tuple[Tensor, ...]) -> Any:
         """The model's output for what `batches` gave: the whole model on images, the suffix on features."""
-        division = self._division
-        if self.model.training and torch.is_grad_enabled():
-            self._note_step()
-        if division is None:
-            return self.model(inputs)
-        if isinstance(inputs, Tensor) and (division.cut.others or inputs.shape[1:] != division.cut.shape):
-            raise ArgumentError(
-                f"the freezer is at cut {division.cut.label!r} and takes features [B, "
-                f"{', '.join(map(str, division.cut.shape))}] from batches(), not {list(inputs.shape)}; "
-                "to evaluate on images call the model itself"
-            )
-        # The loop sets train and eval on the model; the suffix follows, module by module.
-        for mine, theirs in division.twins:
-            mine.training = theirs.training
-        return division.suffix(inputs)
+        return self._front(inputs)
 
     def end_epoch(self, metrics: Mapping[str, float] | None = None) -> None:
         """Close the epoch: record it, ask the policy, freeze and store if it says so.
@@ -309,12 +288,11 @@ class Freezer:
             }
         )
         self._metrics.append(known)
-        self._epoch += 1
+        self._epoch, self._midway = self._epoch + 1, False
         if self.epochs is None or self._epoch < self.epochs:
             self._ask(self._epoch)
             self._settle(self._epoch)
-        if self._averages is not None:
-            self._averages.restart()
+        self._front.end_epoch()
 
     def evaluation(
         self,
@@ -354,9 +332,14 @@ class Freezer:
         return self._feeder.cache
 
     @property
+    def depth(self) -> int:
+        """How much is frozen: everything in front of `cuts[depth - 1]`; 0 is nothing."""
+        return self._front.depth
+
+    @property
     def cut(self) -> Cut | None:
         """Where the model is divided now, or None."""
-        return self.cuts[self.depth - 1] if self.depth else None
+        return self._front.cut
 
     @property
     def source(self) -> str:
@@ -402,6 +385,8 @@ class Freezer:
             "cut": self.cut.label if self.cut else None,
             "event": self._division.event if self._division else None,
             "epoch": self._epoch,
+            "asked": list(self._asked),
+            "midway": self._midway,
             "rung": self._feeder.rung,
             "ways": {event: asdict(way) for event, way in self._feeder.ways.items()},
             "seed": self.seed,
@@ -412,7 +397,7 @@ class Freezer:
             "clock": self._clock.state_dict(),
             "policy": remembered() if remembered is not None else None,
             "observer": self._observer.state_dict(),
-            "averages": None if self._averages is None else self._averages.state_dict(),
+            "front": self._front.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -441,10 +426,13 @@ class Freezer:
         if depth < self.depth:
             raise CheckpointError(f"the checkpoint has depth {depth}, but depth {self.depth} is frozen already")
         if depth and (depth > self.depth or self._division is None or self._division.event != state["event"]):
-            self._freeze(depth, int(state["event"]), settled=True)
+            self._front.freeze(depth, int(state["event"]), None)
+            self._feeder.reset()
         self._feeder.rung = int(state["rung"])
         self._feeder.ways = {int(event): Way(**way) for event, way in state.get("ways", {}).items()}
-        self._epoch = self._asked = int(state["epoch"])
+        self._epoch, self._midway = int(state["epoch"]), bool(state.get("midway", False))
+        epoch, step = state.get("asked", (self._epoch, 0))
+        self._asked = int(epoch), int(step)
         self._policy_depth = int(state.get("policy_depth", depth))
         self._metrics = list(state["metrics"])
         self.history = [dict(record) for record in state["history"]]
@@ -453,8 +441,8 @@ class Freezer:
             self.policy.load_state_dict(state["policy"])  # type: ignore[attr-defined]
         if "observer" in state:
             self._observer.load_state_dict(state["observer"])
-        if self._averages is not None and state.get("averages") is not None:
-            self._averages.load_state_dict(state["averages"])
+        if "front" in state:
+            self._front.load_state_dict(state["front"])
         if self._division is not None and state["fingerprints"]:
             self._feeder.reopen(self._division, state["fingerprints"])
 
@@ -475,6 +463,10 @@ class Freezer:
 
     # ------------------------------------------------------------------ freezing
 
+    @property
+    def _division(self) -> Division | None:
+        return self._front.division
+
     def _directory(self, cache_dir: str | Path | None) -> Path:
         """Where caches go; a temporary directory goes with the freezer, also where nobody calls `close`."""
         if cache_dir is not None:
@@ -488,53 +480,75 @@ class Freezer:
         left = self._feeder.room
         return None if left is None else max(0, left - sum(made.nbytes for made in self._evaluations))
 
-    def _ask(self, epoch: int) -> None:
-        """Ask the policy once for each epoch, and freeze what it names."""
-        if epoch <= self._asked:
+    def _asking(self, epoch: int, start: int) -> Batches:
+        """The epoch's batches. Where the policy changes the depth on the way, the others come as it is then."""
+        batches = self._from(epoch, start)
+        for step in range(start, self.batches_per_epoch):
+            if self._every_steps and step and (epoch * self.batches_per_epoch + step) % self._every_steps == 0:
+                depth = self.depth
+                self._ask(epoch, step, leave=batches.close)
+                if self.depth != depth:
+                    batches = self._from(epoch, step)
+            yield next(batches)
+
+    def _from(self, epoch: int, start: int) -> Batches:
+        """Batches of an epoch from one on; the order is the same whatever they are made of."""
+        if self._division is None:
+            batches = self._live_batches(epoch, start)
+        elif self._midway:
+            batches = self._recomputed(self._division, epoch, start)
+        else:
+            batches = self._feeder.batches(epoch, start)
+        return batches if self._mixing is None else self._mixed(self._mixing, batches, epoch, start)
+
+    def _ask(self, epoch: int, step: int = 0, leave: Callable[[], object] = lambda: None) -> None:
+        """Ask the policy once for each epoch, or so many steps, and freeze what it names.
+
+        Args:
+            leave: what is being read, so that it can be removed.
+        """
+        if (epoch, step) <= self._asked:
             return
-        self._asked = epoch
+        self._asked = epoch, step
         # Where the disk budget asked for more than the policy did, the policy may well stay behind.
-        depth = checked_depth(self.policy, self._state(epoch), self._policy_depth)
-        self._observer.asked(epoch)
+        state, before = self._state(epoch, step), self.depth
+        depth = checked_depth(self.policy, state, self._policy_depth)
+        self._observer.asked(epoch, step)
+        if why := getattr(self.policy, "why", ""):
+            self._record({"event": "decision", **self._change(epoch, step), "depth": depth, "why": why})
         if depth < self._policy_depth:
+            leave()
+            self._record({"event": "thaw", **self._change(epoch, step), "before": before, "depth": depth})
             self._thaw()
         self._policy_depth = depth
         if depth > self.depth:
             with self._clock.building():
-                self._freeze(depth, epoch)
+                self._freeze(depth, epoch + (step > 0))
+        if step and self.depth != before:
+            self._midway = True
+            if self._division is not None:
+                self._feeder.forget()
+                self._record({"event": "midway", **self._change(epoch, step), "depth": self.depth})
 
-    def _state(self, epoch: int) -> TrainState:
+    def _change(self, epoch: int, step: int) -> dict[str, Any]:
+        """Where a depth changes, and who wants it."""
+        label = self.cut.label if self.cut else None
+        return {"epoch": epoch, "step": step, "cut": label, "policy": describe(self.policy)}
+
+    def _state(self, epoch: int, step: int = 0) -> TrainState:
         metrics, thaws = tuple(self._metrics), may_thaw(self.policy)
-        return TrainState(epoch, self.epochs, self.depth, self.cuts, metrics, thaws, self._observer)
+        return TrainState(epoch, self.epochs, self.depth, self.cuts, metrics, thaws, self._observer, step)
 
-    def _freeze(self, depth: int, epoch: int, settled: bool = False) -> Division:
-        """The surgery: divide, make the prefix inert. What feeds the suffix follows in `_settle`.
-
-        Args:
-            settled: the weights are those of an earlier freeze.
-        """
-        cut = self.cuts[depth - 1]
-        prefix, suffix = divide(self.model, cut, self._example)
-        if not settled and self._settling != "last":
-            if self._averages is not None:
-                self._averages.put((*prefix.parameter_names, *prefix.shared_parameters))
-            frozen = self._frozen[-1].prefix.module_names if self._frozen else ()
-            standing = standing_norms(self.model) if self.model.training else self._standing[1]
-            images = (images for images, _ in self._live_batches(epoch, 0))
-            estimate_statistics(prefix, itertools.islice(images, ESTIMATED), standing.union(frozen))
-        self._frozen.append(freeze(self.model, prefix, self.optimizer))
-        originals = dict(self.model.named_modules(remove_duplicate=False))
-        twins = [(twin, originals[name]) for name, twin in suffix.named_modules() if name in originals]
-        self._division = Division(cut, prefix, suffix, epoch, tuple(twins))
-        self.depth = depth
+    def _freeze(self, depth: int, event: int) -> Division:
+        """The surgery. What feeds the suffix follows in `_settle`."""
+        images = (images for images, _ in self._live_batches(event, 0))
+        division = self._front.freeze(depth, event, images)
         self._feeder.reset()
-        return self._division
+        return division
 
     def _thaw(self) -> None:
         """Everything trains again, on images; what was stored is removed."""
-        while self._frozen:
-            thaw(self._frozen.pop())
-        self._division, self.depth = None, 0
+        self._front.thaw()
         self._feeder.drop()
 
     def _settle(self, epoch: int) -> None:
@@ -554,30 +568,19 @@ class Freezer:
                 deepen=lambda cut: self._freeze(self.cuts.index(cut) + 1, epoch),
             )
 
-    def _note_step(self) -> None:
-        """What a freeze will want to know of the steps in front of it."""
-        if self._standing[0] != self._epoch:
-            self._standing = self._epoch, standing_norms(self.model)
-        if self._averages is not None:
-            self._averages.add()
-
-    def _front(self) -> dict[str, nn.Parameter]:
-        """Parameters that a freeze may reach, by name."""
-        if not self.cuts:
-            return {}
-        prefix, _ = divide(self.model, candidate_cuts(self.cuts)[-1], self._example, verify=False)
-        named = dict(self.model.named_parameters(remove_duplicate=False))
-        return {name: named[name] for name in (*prefix.parameter_names, *prefix.shared_parameters)}
-
-    def _live_batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _live_batches(self, epoch: int, start: int) -> Batches:
         ids = self._feeder.order.shuffled(epoch)
         groups = [ids[begin:end] for begin, end in batch_bounds(len(ids), self.batch_size)][start:]
         for images, targets in self._samples.stream(groups, self._feeder.renditions.live(epoch)):
             yield self._placed(images), targets.to(self.device)
 
-    def _mixed(
-        self, mixing: Mixing, batches: Iterator[tuple[Any, Tensor]], epoch: int, start: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def _recomputed(self, division: Division, epoch: int, start: int) -> Batches:
+        for images, targets in self._live_batches(epoch, start):
+            with torch.no_grad():
+                features = division.prefix(images)
+            yield features, targets
+
+    def _mixed(self, mixing: Mixing, batches: Iterator[tuple[Any, Tensor]], epoch: int, start: int) -> Batches:
         """The same batches mixed: images as images, features on their grid."""
         cut = self.cut
         grid = None if cut is None else grid_of(cut, (self._example.shape[-2], self._example.shape[-1]))

@@ -64,7 +64,7 @@ class RunConfig:
     views: int = 2
     ladder: str | int = "auto"
     mode: str = "auto"
-    settle: str = "last"
+    settle: str = "statistics"
     window: int = 16
     tolerance: float = 1e-3
     disk_budget: int | str | None = None

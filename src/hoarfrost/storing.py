@@ -115,7 +115,7 @@ class Storage:
 
     def set_aside(self) -> None:
         """The caches belong to a shallower cut from now on; `drop_previous` removes them."""
-        self._previous, self.caches = self.caches, ()
+        self._previous, self.caches = (*self._previous, *self.caches), ()
 
     def store(
         self, division: Division, calibration: Calibration, source: PrefixSource, onward: Onward | None = None

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from hoarfrost import Freezer, TrainState
 from hoarfrost.checkpoints import load_tree, random_state, restore_random_state, save_tree
 from hoarfrost.errors import PolicyError
-from hoarfrost.policies import CKA, NAMED, SVCCA, Egeria, FreezeOut, Geometric, Periodic, resolve_policy
+from hoarfrost.policies import CKA, NAMED, SVCCA, AutoFreeze, Egeria, FreezeOut, Geometric, Periodic, resolve_policy
 from training_runs import RANDOM, images, sgd
 
 EPOCHS = 4
@@ -26,6 +26,14 @@ EAGER: dict[str, Callable[[], Any]] = {
     "egeria": lambda: Egeria(window=2, tolerance=2.0, refresh=2, thaw_at=None),
 }
 """Criteria of which the thresholds are low enough to act on a few steps."""
+
+OFTEN: dict[str, Callable[[], Any]] = {
+    "cka": lambda: CKA(threshold=0.3, every_steps=3),
+    "svcca": lambda: SVCCA(threshold=0.3, every_steps=3),
+    "egeria": lambda: Egeria(window=2, tolerance=2.0, refresh=2, thaw_at=None, every_steps=1),
+    "autofreeze": lambda: AutoFreeze(every_steps=1),
+}
+"""Asked within epochs of four steps, and where these end only if an interval does."""
 
 
 class Blocks(nn.Module):
@@ -127,6 +135,16 @@ def test_runs_to_its_end_within_bounds(name: str, make_model: Callable[[], nn.Mo
         if not getattr(freezer.policy, "thaws", False):
             assert depths == sorted(depths)
         assert all(p.isfinite().all() for p in freezer.model.parameters())
+
+
+@pytest.mark.parametrize("make", OFTEN.values(), ids=OFTEN)
+def test_intervals_of_steps_are_heard_of_within_epochs(make: Callable[[], Any]) -> None:
+    with freezer_of(blocks(), make(), batch_size=15) as freezer:
+        for epoch in range(EPOCHS):
+            run(freezer, epoch)
+        assert [r for r in freezer.history if r["event"] == "midway"]
+        for record in (r for r in freezer.history if r["event"] == "midway"):
+            assert (record["epoch"] * 4 + record["step"]) % freezer.policy.every_steps == 0
 
 
 @pytest.mark.parametrize("name", sorted(NAMED))

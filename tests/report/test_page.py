@@ -56,8 +56,12 @@ def epoch(number: int, **changes: Any) -> dict[str, Any]:
 def run(name: str = "run") -> Run:
     start = {"event": "start", "model": NASTY, "data": "embedded", "samples": 10_000, "cuts": ["a", "b", "c"]}
     heal = {"event": "heal", "chunk": 3, "view": 1, "reason": NASTY}
+    place = {"epoch": 3, "step": 0, "cut": "a", "policy": NASTY}
+    decision = {"event": "decision", **place, "depth": 0, "why": "time is left"}
+    thaw = {"event": "thaw", **place, "depth": 0, "before": 1}
+    midway = {"event": "midway", **place, "step": 5, "depth": 2, "cut": "b"}
     end = {"event": "end", "seconds": 34.0, "test_accuracy": 0.71, "augmented_accuracy": 0.68}
-    return Run(name, [start, epoch(0), epoch(1), freeze(2), epoch(2), epoch(3), heal, end])
+    return Run(name, [start, epoch(0), epoch(1), freeze(2), epoch(2), decision, thaw, midway, epoch(3), heal, end])
 
 
 class Outline(HTMLParser):
@@ -99,6 +103,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     assert write_report(path, title=NASTY, chapters=[Chapter(runs, [table])], notes=NASTY) == path
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
     return path.read_text()
+
+
+def test_what_the_policy_did_stands_in_order(page: str) -> None:
+    rows = ["time is left", "thawed, which was frozen up to a", "frozen up to b, recomputed until the epoch ends"]
+    places = [page.index(row) for row in rows]
+    assert places == sorted(places)
+    assert "4, behind step 5" in page
 
 
 def test_it_is_complete_in_itself(page: str) -> None:

@@ -99,8 +99,8 @@ def train(
         option(
             FREEZING,
             "NAME",
-            text="What a front freezes as: its last weights, these with the statistics of batch norms estimated anew, "
-            f"or the average of its last epoch; default: {DEFAULT.settle}.",
+            text="What a front freezes as: with statistics of batch norms estimated anew, with its last ones, or the "
+            f"average of its last epoch's weights; default: {DEFAULT.settle}.",
         ),
     ] = None,
     window: Annotated[

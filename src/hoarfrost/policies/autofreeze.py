@@ -11,7 +11,7 @@ import torch
 from ..cuts import Cut
 from ..errors import PolicyError
 from ..watching import candidate_depths
-from .base import TrainState, known_epochs
+from .base import TrainState, is_due, known_epochs
 
 __all__ = ["AutoFreeze", "first_active"]
 
@@ -24,11 +24,13 @@ class AutoFreeze:
     of that sum; the first with eta at or above the percentile of all is where training starts from then on. The first
     interval is skipped, the second is the baseline. From Liu et al. 2021 (arXiv 2102.01386), section 4, and
     https://github.com/YuhanLiu11/AutoFreeze. Layers are transformer blocks there; here they are the parts between
-    recommended cuts, and intervals end with epochs (published: a tenth of the steps; here never less than an epoch).
+    recommended cuts, and intervals end with epochs (published: a tenth of the steps; here never less than an epoch,
+    unless `every_steps` says so).
 
     Args:
         intervals: in the whole training; published: 10.
         percentile: published: 50.
+        every_steps: steps in an interval, in place of `intervals`.
 
     Raises:
         PolicyError: `intervals` is below 1, or `percentile` not between 0 and 100.
@@ -36,6 +38,7 @@ class AutoFreeze:
 
     intervals: int = 10
     percentile: float = 50.0
+    every_steps: int | None = None
     _seen: int = field(default=0, init=False, repr=False, compare=False)
     _before: tuple[float, ...] = field(default=(), init=False, repr=False, compare=False)
     _frozen: int = field(default=0, init=False, repr=False, compare=False)
@@ -53,7 +56,8 @@ class AutoFreeze:
 
     def __call__(self, state: TrainState, /) -> int:
         depths = candidate_depths(state.cuts)
-        if state.epoch and state.epoch % self.gradient_epochs(state.epochs) == 0 and len(depths) > 1:
+        whole = self.every_steps is not None or state.epoch % self.gradient_epochs(state.epochs) == 0
+        if (state.epoch or state.within) and whole and is_due(self, state) and len(depths) > 1:
             self._seen += 1
             norms = state.gradient_norms
             if self._seen > 2:

@@ -19,6 +19,8 @@ __all__ = [
     "announced_change",
     "checked_depth",
     "describe",
+    "interval",
+    "is_due",
     "known_change",
     "known_epochs",
     "may_thaw",
@@ -30,13 +32,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TrainState:
-    """What a policy sees when it is asked, before `epoch` begins.
+    """What a policy sees when it is asked, before `epoch` begins or, where it wants that, within it.
 
     Depth 0 means that nothing is frozen; depth d, that everything in front of `cuts[d - 1]` is.
     """
 
     epoch: int
-    """The epoch that is about to begin, from 0."""
+    """The epoch that is about to begin, or runs, from 0."""
     epochs: int | None
     """How many there will be, if that is known."""
     depth: int
@@ -49,11 +51,13 @@ class TrainState:
     """Whether the policy's answer may be smaller than what it asked for before."""
     observer: Observer | None = field(default=None, repr=False, compare=False)
     """What watches the model; ask through the properties below. They cost nothing until they are read."""
+    within: int = 0
+    """Steps of the epoch that are done."""
 
     @property
     def step(self) -> int:
-        """Steps of the training that are done, 0 without an observer."""
-        return 0 if self.observer is None else self.epoch * self.observer.steps
+        """Steps of the training that are done; without an observer, of the epoch."""
+        return self.within if self.observer is None else self.epoch * self.observer.steps + self.within
 
     @property
     def lr(self) -> float | None:
@@ -102,6 +106,8 @@ class Policy(Protocol):
 
     A plain function fits. A policy may also have
 
+    - `every_steps: int`, to be asked also within epochs, behind each so many steps of the training. What it freezes
+      then is recomputed until the epoch ends;
     - `prepare(cuts, epochs)`, called once so that it can refuse a bad request before the training starts;
     - `next_change(state) -> int | None`, the next epoch at which it already knows that it will ask for another depth:
       the cost model wants to know how long a cache will last;
@@ -109,6 +115,7 @@ class Policy(Protocol):
     - `gradient_epochs(epochs) -> int`, if it reads `TrainState.gradient_norms`: the epochs over which they are summed;
     - `rate(segment, segments, done, lr, began) -> float`, if segments have learning rates of their own: asked before
       each step with the share of the training that is done, the loop's own rate, and the one it began with;
+    - `why: str`, one line on what it answered last, for the records; "" where there is nothing to say;
     - `state_dict()` and `load_state_dict(state)`, if it remembers anything: plain values and tensors.
     """
 
@@ -125,7 +132,8 @@ def checked_depth(policy: Policy, state: TrainState, before: int | None = None) 
         PolicyError: the answer is no whole number, goes past the last cut, or thaws where the policy does not.
     """
     answer = policy(state)
-    asked = f"the policy {describe(policy)} asked before epoch {state.epoch} for depth {answer!r}"
+    when = f"at step {state.within} of" if state.within else "before"
+    asked = f"the policy {describe(policy)} asked {when} epoch {state.epoch} for depth {answer!r}"
     if isinstance(answer, bool) or not isinstance(answer, int) or answer < 0:
         raise PolicyError(f"{asked}: a depth is a whole number from 0 to {len(state.cuts)}")
     if answer > len(state.cuts):
@@ -140,6 +148,24 @@ def checked_depth(policy: Policy, state: TrainState, before: int | None = None) 
             "back: otherwise a depth may stay or rise"
         )
     return answer
+
+
+def interval(policy: Policy) -> int | None:
+    """Steps of the training from one question to the next; None: it is asked between epochs only.
+
+    Raises:
+        PolicyError: `every_steps` is no whole number of at least 1.
+    """
+    every = getattr(policy, "every_steps", None)
+    if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+        raise PolicyError(f"{describe(policy)}: every_steps is a whole number of at least 1, or None, not {every!r}")
+    return every
+
+
+def is_due(policy: Policy, state: TrainState) -> bool:
+    """Whether an interval of a policy ends now: with the epoch, or where it has `every_steps` after so many."""
+    every = interval(policy)
+    return state.within == 0 if every is None else state.step % every == 0
 
 
 def may_thaw(policy: Policy) -> bool:
@@ -180,6 +206,7 @@ def observer_for(
         epochs=epochs,
         steps=steps,
         gradient_epochs=None if every is None else every(epochs),
+        every_steps=interval(policy),
         rate=getattr(policy, "rate", None),
     )
 

@@ -13,7 +13,7 @@ from ..cuts import Cut
 from ..errors import PolicyError
 from ..watching import candidate_depths, similarity_loss
 from ..watching.representations import row_normalised_gram
-from .base import TrainState
+from .base import TrainState, is_due
 
 __all__ = ["Egeria", "slope"]
 
@@ -29,15 +29,17 @@ class Egeria:
     segment freezes and the next one is judged.
 
     From Wang et al. 2023 (EuroSys, arXiv 2201.06227), section 4. No code is public. Reconstructed: an evaluation at the
-    end of each epoch, the window of 3 that goes with it, the order of smoothing and slope, and the reference's age.
-    The probe runs between epochs; its time is in the records as `watch_seconds`. A loop whose rate decays
-    smoothly thaws too, once it has fallen to a tenth of what it was at the first freeze; `thaw_at=None` prevents that.
+    end of each epoch (or every `every_steps`), the window of 3 that goes with it, the order of smoothing and slope, and
+    the reference's age. The probe runs between steps; its time is in the records as `watch_seconds`. A loop whose rate
+    decays smoothly thaws too, once it has fallen to a tenth of what it was at the first freeze; `thaw_at=None` prevents
+    that.
 
     Args:
         window: smoothed values in a slope, and evaluations that it must stay small.
         tolerance: share of the largest slope; published: 0.2.
         refresh: evaluations between two references.
         thaw_at: factor of the rate at the first freeze at which everything thaws; None: never.
+        every_steps: steps of the training between two evaluations; None: an epoch.
 
     Raises:
         PolicyError: an argument is out of range.
@@ -47,6 +49,7 @@ class Egeria:
     tolerance: float = 0.2
     refresh: int = 5
     thaw_at: float | None = 0.1
+    every_steps: int | None = None
     thaws: ClassVar[bool] = True
     _frozen: int = field(default=0, init=False, repr=False, compare=False)
     _asked: int = field(default=0, init=False, repr=False, compare=False)
@@ -63,7 +66,7 @@ class Egeria:
     def __call__(self, state: TrainState, /) -> int:
         depths = candidate_depths(state.cuts)
         self._thaw_if_the_rate_fell(state.lr)
-        if self._frozen < len(depths) - 1:
+        if is_due(self, state) and self._frozen < len(depths) - 1:
             self._evaluate(state)
         return depths[self._frozen]
 

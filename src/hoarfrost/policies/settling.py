@@ -11,7 +11,7 @@ from torch import Tensor
 from ..cuts import Cut
 from ..errors import PolicyError
 from ..watching import candidate_depths
-from .base import TrainState
+from .base import TrainState, is_due
 
 __all__ = ["Settling"]
 
@@ -24,6 +24,7 @@ class Settling:
         threshold: similarity, from 0 to 1, from which on a representation counts as settled.
         every: epochs between two snapshots.
         after: epochs before the first snapshot.
+        every_steps: steps of the training between two snapshots, in place of `every`.
 
     Raises:
         PolicyError: an argument is out of range.
@@ -32,6 +33,7 @@ class Settling:
     threshold: float
     every: int = 1
     after: int = 0
+    every_steps: int | None = None
     _earlier: tuple[Tensor, ...] = field(default=(), init=False, repr=False, compare=False)
     _frozen: int = field(default=0, init=False, repr=False, compare=False)
 
@@ -49,8 +51,8 @@ class Settling:
 
     def __call__(self, state: TrainState, /) -> int:
         depths = candidate_depths(state.cuts)
-        due = state.epoch >= self.after and (state.epoch - self.after) % self.every == 0
-        if due and self._frozen < len(depths) - 1:
+        whole = self.every_steps is not None or (state.epoch - self.after) % self.every == 0
+        if state.epoch >= self.after and whole and is_due(self, state) and self._frozen < len(depths) - 1:
             now = state.activations(self.summary)
             if self._earlier:
                 while self._frozen < len(now) and (

@@ -128,7 +128,7 @@ def _shown(chapter: Chapter) -> dict[str, Any]:
         "legend": [(run.name, order % len(SERIES), order // len(SERIES) % 3) for order, run in enumerate(runs)],
         "pictures": _pictures(runs, _emphasised(chapter.tables)),
         "bands": _safe(figures.bands(runs)),
-        "details": [_detail(run) for run in runs if run.freezes or run.heals],
+        "details": [_detail(run) for run in runs if run.freezes or run.turns or run.heals],
     }
 
 
@@ -165,6 +165,7 @@ def _detail(run: Run) -> dict[str, Any]:
         "freezes": [_freeze_row(record) for record in run.freezes],
         "sensitivity": _safe(figures.sensitivities(run)),
         "rungs": _safe(figures.rungs(run)),
+        "turns": [_turn_row(record) for record in run.turns],
         "heals": [
             (str(record.get("chunk", "")), str(record.get("view", "")), str(record.get("reason", "")))
             for record in run.heals
@@ -185,6 +186,17 @@ def _freeze_row(record: Record) -> dict[str, str]:
         "stored": format_bytes(stored) + ratio,
         "decision": str(record.get("decision") or ""),
     }
+
+
+def _turn_row(record: Record) -> tuple[str, str, str]:
+    """Where, what, and who wanted it."""
+    step, epoch = record["step"], record["epoch"] + 1
+    what = {
+        "decision": str(record.get("why", "")),
+        "midway": f"frozen up to {record['cut']}, recomputed until the epoch ends",
+        "thaw": f"thawed, which was frozen up to {record['cut']}",
+    }[record["event"]]
+    return f"{epoch}, behind step {step}" if step else str(epoch), what, str(record.get("policy", ""))
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

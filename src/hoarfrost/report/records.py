@@ -75,6 +75,13 @@ class Run:
         return self._last("freeze")
 
     @property
+    def turns(self) -> list[Record]:
+        """The `decision`, `midway` and `thaw` records, the last of each kind at a place in the run."""
+        kinds = ("decision", "midway", "thaw")
+        latest = {(r["epoch"], r["step"], r["event"]): r for r in self.records if r.get("event") in kinds}
+        return [latest[place] for place in sorted(latest)]
+
+    @property
     def heals(self) -> list[Record]:
         """The `heal` records."""
         return self._of("heal")

@@ -32,6 +32,7 @@ class Observer:
         probe: gives the probe batch [N, ...], on the model's device; called once, when a policy first asks.
         epochs, steps: of the training, and of each epoch.
         gradient_epochs: epochs over which gradients are summed; None: they are not watched.
+        every_steps: steps of the training over which they are summed instead.
         rate: the learning rate of each segment; None: the loop's own.
 
     Raises:
@@ -49,12 +50,13 @@ class Observer:
         epochs: int | None,
         steps: int,
         gradient_epochs: int | None = None,
+        every_steps: int | None = None,
         rate: Rate | None = None,
     ) -> None:
         self._model, self._cuts, self._example = model, tuple(cuts), example
         self._make_probe, self._optimizer = probe, optimizer
         self.epochs, self.steps = epochs, steps
-        self.gradient_epochs = gradient_epochs
+        self.gradient_epochs, self.every_steps = gradient_epochs, every_steps
         self.done = 0.0
         """Share of the training's steps that are done."""
         self.seconds = 0.0
@@ -118,9 +120,12 @@ class Observer:
                 return features_at(self._model, cuts, self._probe, summary)
             return features_at(quantised(self._model), cuts, self._probe.cpu(), summary)
 
-    def asked(self, epoch: int) -> None:
-        """The policy has been asked before `epoch`: an interval that ends there is over."""
-        if self._gradients is not None and self.gradient_epochs is not None and epoch % self.gradient_epochs == 0:
+    def asked(self, epoch: int, step: int = 0) -> None:
+        """The policy has been asked behind so many steps of `epoch`: an interval that ends there is over."""
+        if self._gradients is None or self.gradient_epochs is None:
+            return
+        every = self.every_steps or self.gradient_epochs * self.steps
+        if (epoch * self.steps + step) % every == 0:
             self._gradients.restart()
 
     def close(self) -> None:
