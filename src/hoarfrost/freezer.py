@@ -33,6 +33,7 @@ from .settling import SETTLE
 from .storing import Division, prepare_directory
 from .views import Views
 from .watching import PROBE
+from .workbench import Workbench
 
 __all__ = ["Freezer"]
 
@@ -203,6 +204,17 @@ class Freezer:
                 )
             prepared(self.policy, self.cuts, epochs)
             steps = self.batches_per_epoch
+            self._workbench = Workbench(
+                model,
+                self.cuts,
+                self._example,
+                optimizer,
+                batches=lambda: self._live_batches(self._asked[0], 0),
+                samples=len(self._samples),
+                views=0 if mode == "recompute" else wanted_views.count,
+                history=lambda: self.history,
+                clock=self._clock,
+            )
             self._every_steps = interval(self.policy)
             self._observer = observer_for(
                 self.policy, model, self.cuts, self._example, self._probe, optimizer, epochs, steps
@@ -398,6 +410,7 @@ class Freezer:
             "policy": remembered() if remembered is not None else None,
             "observer": self._observer.state_dict(),
             "front": self._front.state_dict(),
+            "wall": self._workbench.wall(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -441,6 +454,7 @@ class Freezer:
             self.policy.load_state_dict(state["policy"])  # type: ignore[attr-defined]
         if "observer" in state:
             self._observer.load_state_dict(state["observer"])
+        self._workbench.before = float(state.get("wall", 0.0))
         if "front" in state:
             self._front.load_state_dict(state["front"])
         if self._division is not None and state["fingerprints"]:
@@ -537,7 +551,9 @@ class Freezer:
 
     def _state(self, epoch: int, step: int = 0) -> TrainState:
         metrics, thaws = tuple(self._metrics), may_thaw(self.policy)
-        return TrainState(epoch, self.epochs, self.depth, self.cuts, metrics, thaws, self._observer, step)
+        return TrainState(
+            epoch, self.epochs, self.depth, self.cuts, metrics, thaws, self._observer, step, self._workbench
+        )
 
     def _freeze(self, depth: int, event: int) -> Division:
         """The surgery. What feeds the suffix follows in `_settle`."""

@@ -14,13 +14,25 @@ from torch.utils.data import TensorDataset
 from hoarfrost import Freezer, TrainState
 from hoarfrost.checkpoints import load_tree, random_state, restore_random_state, save_tree
 from hoarfrost.errors import PolicyError
-from hoarfrost.policies import CKA, NAMED, SVCCA, AutoFreeze, Egeria, FreezeOut, Geometric, Periodic, resolve_policy
+from hoarfrost.policies import (
+    CKA,
+    NAMED,
+    SVCCA,
+    AutoFreeze,
+    Budget,
+    Egeria,
+    FreezeOut,
+    Geometric,
+    Periodic,
+    resolve_policy,
+)
 from training_runs import RANDOM, images, sgd
 
 EPOCHS = 4
 
 EAGER: dict[str, Callable[[], Any]] = {
     **NAMED,
+    "budget": lambda: Budget(seconds=1e-3),  # as much as trials let it
     "cka": lambda: CKA(threshold=0.3),
     "svcca": lambda: SVCCA(threshold=0.3),
     "egeria": lambda: Egeria(window=2, tolerance=2.0, refresh=2, thaw_at=None),

@@ -3,6 +3,7 @@
 from .annealed import Annealed
 from .autofreeze import AutoFreeze
 from .base import Policy, TrainState, resolve_policy
+from .budget import Budget
 from .cka import CKA
 from .egeria import Egeria
 from .freezeout import FreezeOut
@@ -21,6 +22,7 @@ __all__ = [
     "SVCCA",
     "Annealed",
     "AutoFreeze",
+    "Budget",
     "Egeria",
     "FreezeOut",
     "Geometric",

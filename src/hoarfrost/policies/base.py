@@ -12,6 +12,7 @@ from ..cuts import Cut
 from ..errors import PolicyError, UnwatchedError
 from ..watching import Observer, Segment
 from ..watching.probing import Summary
+from .bench import Bench
 
 __all__ = [
     "Policy",
@@ -53,11 +54,18 @@ class TrainState:
     """What watches the model; ask through the properties below. They cost nothing until they are read."""
     within: int = 0
     """Steps of the epoch that are done."""
+    workbench: Bench | None = field(default=None, repr=False, compare=False)
+    """What measures the training; see `bench`."""
 
     @property
     def step(self) -> int:
         """Steps of the training that are done; without an observer, of the epoch."""
         return self.within if self.observer is None else self.epoch * self.observer.steps + self.within
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return self._watched.steps
 
     @property
     def lr(self) -> float | None:
@@ -79,9 +87,20 @@ class TrainState:
         """L1 norm of each segment's gradient, summed over the policy's interval; needs `gradient_epochs`."""
         return self._watched.gradient_norms()
 
-    def weights(self, segment: int) -> Tensor:
-        """A snapshot of a segment's parameters [P], float32 on the CPU."""
-        return self._watched.weights(segment)
+    @property
+    def bench(self) -> Bench:
+        """What can be measured of the training itself: seconds spent, prices of depths, trials of freezes."""
+        if self.workbench is None:
+            raise UnwatchedError("this TrainState was made without a training: only a Freezer's can measure one")
+        return self.workbench
+
+    def weights(self, segment: int, most: int | None = None) -> Tensor:
+        """A snapshot of a segment's parameters [P], float32 on the CPU.
+
+        Args:
+            most: of them, evenly spread, the same ones each time; None: all.
+        """
+        return self._watched.weights(segment, most)
 
     def activations(self, summary: Summary | None = None, *, reference: bool = False) -> tuple[Tensor, ...]:
         """Features [N, ...] of a fixed probe batch at each recommended cut, or what `summary(cut, features)` keeps.
@@ -241,15 +260,19 @@ def describe(policy: Policy) -> str:
 
 
 def resolve_policy(policy: str | Policy | Mapping[int, str | int]) -> Policy:
-    """A policy from its name, from a mapping of epochs to cuts, or as it is.
+    """A policy from its name, from a mapping of epochs to cuts, or as it is. "budget:2x" is a `Budget`; see its `told`.
 
     Raises:
         PolicyError: the name is unknown or the object cannot be called.
     """
+    from .budget import Budget
     from .names import NAMED
     from .schedule import Schedule
 
     if isinstance(policy, str):
+        name, _, told = policy.partition(":")
+        if name == "budget" and told:
+            return Budget.told(told)
         if policy not in NAMED:
             raise PolicyError(f"there is no policy {policy!r}: known are {', '.join(sorted(NAMED))}")
         return NAMED[policy]()

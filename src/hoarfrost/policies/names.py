@@ -7,6 +7,7 @@ from collections.abc import Callable
 from .annealed import Annealed
 from .autofreeze import AutoFreeze
 from .base import Policy
+from .budget import Budget
 from .cka import CKA
 from .egeria import Egeria
 from .freezeout import FreezeOut
@@ -23,6 +24,7 @@ __all__ = ["NAMED"]
 NAMED: dict[str, Callable[[], Policy]] = {
     "annealed": Annealed,
     "autofreeze": AutoFreeze,
+    "budget": Budget,
     "cka": CKA,
     "egeria": Egeria,
     "freezeout": FreezeOut,

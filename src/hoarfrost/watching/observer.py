@@ -101,12 +101,21 @@ class Observer:
             )
         return self._gradients.norms(self.segments)
 
-    def weights(self, segment: int) -> Tensor:
-        """A copy of a segment's parameters, one after the other, [P]; float32 on the CPU."""
+    def weights(self, segment: int, most: int | None = None) -> Tensor:
+        """A copy of a segment's parameters, one after the other, [P]; float32 on the CPU.
+
+        Args:
+            most: of them, every so manyth; None: all.
+        """
         with self._timed():
             parameters = dict(self._model.named_parameters(remove_duplicate=False))
-            named = [parameters[name].detach().flatten().float().cpu() for name in self.segments[segment].names]
-            return torch.cat(named) if named else torch.zeros(0)
+            mine = [parameters[name].detach().flatten() for name in self.segments[segment].names]
+            every = 1 if most is None else max(1, -(-sum(map(len, mine)) // most))
+            taken, skip = [], 0
+            for values in mine:
+                taken.append(values[skip::every].float().cpu())
+                skip = (skip - len(values)) % every
+            return torch.cat(taken) if taken else torch.zeros(0)
 
     def activations(self, summary: Summary | None = None, *, reference: bool = False) -> tuple[Tensor, ...]:
         """Features [N, ...] of the probe batch at each candidate cut, or what `summary` keeps of them.

@@ -20,10 +20,12 @@ class Segment:
     Attributes:
         depth: how deep the model is frozen once this segment is; None: the last one, which always trains.
         names: of its parameters, in the model.
+        parameters: how many values they have.
     """
 
     depth: int | None
     names: tuple[str, ...]
+    parameters: int
 
 
 def candidate_cuts(cuts: Sequence[Cut]) -> tuple[Cut, ...]:
@@ -41,12 +43,13 @@ def segments_of(model: nn.Module, cuts: Sequence[Cut], example: Any) -> tuple[Se
 
     A parameter that both sides of a cut read belongs to the front one, as in a freeze.
     """
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters(remove_duplicate=False)}
     seen: set[str] = set()
     segments = []
     for cut in candidate_cuts(cuts):
         prefix, _ = divide(model, cut, example, verify=False)
         names = tuple(n for n in (*prefix.parameter_names, *prefix.shared_parameters) if n not in seen)
         seen.update(names)
-        segments.append(Segment(cut.index + 1, names))
-    rest = tuple(name for name, _ in model.named_parameters(remove_duplicate=False) if name not in seen)
-    return *segments, Segment(None, rest)
+        segments.append(Segment(cut.index + 1, names, sum(sizes[name] for name in names)))
+    rest = tuple(name for name in sizes if name not in seen)
+    return *segments, Segment(None, rest, sum(sizes[name] for name in rest))
