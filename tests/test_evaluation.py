@@ -47,7 +47,7 @@ def equal(one: list[Tensor], other: list[Tensor]) -> bool:
 
 def test_outputs_have_the_models_own_bits_and_no_image_is_read_twice_for_one_freeze() -> None:
     model, data = resnet(), CountingImages(TESTED)
-    with freezer_of(model) as freezer:
+    with freezer_of(model, settle="last") as freezer:
         evaluation = freezer.evaluation(data, PLAIN, batch_size=40, codec="exact")
         assert len(evaluation) == 3
         plain = [*evaluation]

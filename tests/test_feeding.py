@@ -178,12 +178,13 @@ def test_channels_last_features_stay_so() -> None:
         assert freezer.cache.spec.channels_last
 
 
-def test_the_rung_does_not_fall_as_more_layers_freeze() -> None:
+def test_the_rung_does_not_fall_as_more_layers_freeze_unless_it_would_harm() -> None:
     options: dict[str, Any] = {"policy": {1: "layer1", 2: "layer2"}, "ladder": "auto", "epochs": 3}
     trace = train(resnet(), images(N, RANDOM), **options)
-    rungs = [[r["chosen"] for r in e["rungs"]].index(True) for e in trace.history if e["event"] == "freeze"]
-    assert rungs == sorted(rungs)
-    assert len(rungs) == 2
+    before, now = ({r["codec"]: r for r in e["rungs"]} for e in trace.history if e["event"] == "freeze")
+    first, second = (next(codec for codec, rung in rungs.items() if rung["chosen"]) for rungs in (before, now))
+    levels = [int(codec.partition("levels=")[2].rstrip(")")) for codec in (first, second)]
+    assert levels[1] <= levels[0] or now[first]["kl"] > 1e-3
 
 
 def test_the_record_of_a_freeze_is_complete_and_json() -> None:

@@ -87,6 +87,7 @@ def test_a_freeze_then_stores_what_was_said() -> None:
     optimizer = sgd(model)
     views = Views(2, Selection(share=0.25))
     options: dict[str, Any] = {"policy": {1: "layer1"}, "mode": "cache", "views": views, "optimizer": optimizer}
+    options["settle"] = "last"
     with Freezer(model, data, batch_size=16, epochs=9, **options) as freezer:
         train_epoch(freezer, optimizer, 0, Run([], [], {}, []))
         record = next(record for record in freezer.history if record["event"] == "freeze")

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from hoarfrost.errors import NoCutError, PolicyError
 from hoarfrost.policies import (
+    CKA,
     Annealed,
     AutoFreeze,
+    Boosted,
     FreezeOut,
     Geometric,
     Linear,
@@ -109,9 +111,27 @@ def test_annealing_may_begin_late() -> None:
     assert [policy.rate(0, 4, done, 2.0, 9.0) for done in (0.1, 0.2, 0.3, 0.4)] == pytest.approx([2.0, 2.0, 1.0, 0.0])
 
 
+def test_a_boosted_rate_begins_with_the_first_freeze_and_ends_with_the_training() -> None:
+    policy = Boosted(Schedule({4: "one", 8: "two"}), factor=2.0)
+    policy.prepare(CUTS, 10)
+    assert [policy(state(epoch, cuts=CUTS)) for epoch in range(4)] == [0] * 4
+    assert policy.rate(3, 4, 0.3, 2.0, 9.0) == 2.0
+    assert [policy(state(epoch, cuts=CUTS)) for epoch in range(4, 9)] == [2] * 4 + [3]
+    rates = [policy.rate(3, 4, done, 2.0, 9.0) for done in (0.4, 0.7, 1.0)]
+    assert rates == pytest.approx([4.0, 3.0, 2.0])
+    again = Boosted(Schedule({4: "one", 8: "two"}), factor=2.0)
+    again.load_state_dict(policy.state_dict())
+    assert again.rate(3, 4, 0.7, 2.0, 9.0) == pytest.approx(3.0)
+    assert policy.next_change(state(5, cuts=CUTS)) == 8
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
+        (lambda: Boosted(Periodic()), r"between epochs, not Periodic\("),
+        (lambda: Boosted(AutoFreeze()), r"between epochs, not AutoFreeze\("),
+        (lambda: Boosted(CKA(every_steps=5)), r"between epochs, not CKA\("),
+        (lambda: Boosted(factor=0.5), "factor is at least 1"),
         (lambda: Annealed(AutoFreeze()), "needs a policy that knows its times; AutoFreeze"),
         (lambda: Annealed(Periodic()), r"never thaws and sets no rates, not Periodic\("),
         (lambda: Annealed(FreezeOut()), r"never thaws and sets no rates, not FreezeOut\("),
@@ -131,7 +151,8 @@ def test_what_makes_no_sense_is_refused(make: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "policy", [Linear(), SingleShot(), SingleShotThenResume(), Periodic(), FreezeOut(), Annealed(), AutoFreeze()]
+    "policy",
+    [Linear(), SingleShot(), SingleShotThenResume(), Periodic(), FreezeOut(), Annealed(), Boosted(), AutoFreeze()],
 )
 def test_the_number_of_epochs_is_asked_for(policy: Any) -> None:
     with pytest.raises(PolicyError, match="needs to know the number of epochs"):

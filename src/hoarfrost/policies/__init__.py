@@ -3,6 +3,7 @@
 from .annealed import Annealed
 from .autofreeze import AutoFreeze
 from .base import Policy, TrainState, resolve_policy
+from .boosted import Boosted
 from .budget import Budget
 from .cka import CKA
 from .egeria import Egeria
@@ -14,6 +15,7 @@ from .never import Never
 from .periodic import Periodic
 from .schedule import Schedule
 from .single_shot import SingleShot, SingleShotThenResume
+from .smartfrz import SmartFRZ
 from .svcca import SVCCA
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "SVCCA",
     "Annealed",
     "AutoFreeze",
+    "Boosted",
     "Budget",
     "Egeria",
     "FreezeOut",
@@ -33,6 +36,7 @@ __all__ = [
     "Schedule",
     "SingleShot",
     "SingleShotThenResume",
+    "SmartFRZ",
     "TrainState",
     "resolve_policy",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from .annealed import Annealed
 from .autofreeze import AutoFreeze
 from .base import Policy
+from .boosted import Boosted
 from .budget import Budget
 from .cka import CKA
 from .egeria import Egeria
@@ -17,6 +18,7 @@ from .never import Never
 from .periodic import Periodic
 from .schedule import Schedule
 from .single_shot import SingleShot, SingleShotThenResume
+from .smartfrz import SmartFRZ
 from .svcca import SVCCA
 
 __all__ = ["NAMED"]
@@ -24,6 +26,7 @@ __all__ = ["NAMED"]
 NAMED: dict[str, Callable[[], Policy]] = {
     "annealed": Annealed,
     "autofreeze": AutoFreeze,
+    "boosted": Boosted,
     "budget": Budget,
     "cka": CKA,
     "egeria": Egeria,
@@ -35,6 +38,7 @@ NAMED: dict[str, Callable[[], Policy]] = {
     "schedule": Schedule,
     "single-shot": SingleShot,
     "single-shot-then-resume": SingleShotThenResume,
+    "smartfrz": SmartFRZ,
     "svcca": SVCCA,
 }
 """Each with its published defaults."""
