@@ -30,7 +30,8 @@ def trial(
 ) -> Trial:
     """Train two copies of model and optimizer on `batches`, one of them frozen up to `cut`, and compare them on `held`.
 
-    The loss is the cross entropy. The frozen front has its batch norms' statistics estimated on the same batches.
+    The loss is the cross entropy. The front's batch norms have their statistics estimated on the same batches: before
+    the steps where it is frozen, behind them where it is not.
     Neither the model nor its optimizer nor the random state is touched.
 
     Args:
@@ -42,9 +43,9 @@ def trial(
     with torch.random.fork_rng(devices=devices):
         before = _losses(model, held)
         after = []
-        for frozen in (None, cut):
+        for frozen in (False, True):
             with torch.random.fork_rng(devices=devices):
-                after.append(_losses(_trained(model, optimizer, frozen, example, batches), held))
+                after.append(_losses(_trained(model, optimizer, cut, frozen, example, batches), held))
     free, stiff = after
     error = (stiff - free).std() if len(free) > 1 else torch.tensor(0.0)
     return Trial(
@@ -57,7 +58,12 @@ def trial(
 
 
 def _trained(
-    model: nn.Module, optimizer: torch.optim.Optimizer, cut: Cut | None, example: Tensor, batches: Sequence[Batch]
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    cut: Cut,
+    frozen: bool,
+    example: Tensor,
+    batches: Sequence[Batch],
 ) -> nn.Module:
     # Together: the copied optimizer then holds the copied parameters, and their state.
     duplicate, steps = copy.deepcopy((model, optimizer))
@@ -66,17 +72,23 @@ def _trained(
     duplicate.train()
     for module in asleep:
         module.training = False
-    if cut is not None:
-        prefix, _ = divide(duplicate, cut, example, verify=False)
-        sleeping = {id(module) for module in asleep}
-        known = [name for name, module in duplicate.named_modules() if id(module) in sleeping]
+    prefix, _ = divide(duplicate, cut, example, verify=False)
+    sleeping = {id(module) for module in asleep}
+    known = [name for name, module in duplicate.named_modules() if id(module) in sleeping]
+
+    def estimate() -> None:
         estimate_statistics(prefix, (images for images, _ in batches), known)
+
+    if frozen:
+        estimate()
         freeze(duplicate, prefix, steps)
     with torch.enable_grad():
         for images, targets in batches:
             steps.zero_grad()
             torch.autograd.backward(F.cross_entropy(duplicate(images), targets))
             steps.step()
+    if not frozen:
+        estimate()
     return duplicate
 
 
