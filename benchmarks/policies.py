@@ -2,12 +2,14 @@
 
 Measures, for each policy of `hoarfrost.policies.NAMED` with its defaults, and for a few schedules: test accuracy at the
 end, processor seconds of the training (builds and probes included), training FLOPs, the most bytes of features on disk,
-the depth in each epoch. Processor seconds, since the machine may have other work.
+the depth in each epoch. Processor seconds, for policies that look at the clock too, since the machine may have other
+work.
 The honest rival is full training of the same seed that ends as soon: it is run at `--shorter` of the epochs too, its
 learning rate falling to zero in that time, and its accuracy is interpolated at the policy's own share of the seconds.
 Watching: the first epoch's steps with the policy's hooks against those of plain training, in turn, the median of the
 ratios less one; and beside it the seconds of probes as a share of the run. On a busy machine both are noisy.
 On: cifar_resnet, embedded Fashion-MNIST images, random flips and crops, SGD with a cosine schedule. One thread.
+Fronts freeze as `--settle` says.
 Repeats: `--seeds` seeds, `--repeats` pairs of first epochs. Runs that `--out` holds are not repeated.
 
     python benchmarks/policies.py --seeds 3 --out runs/benchmarks/policies.json
@@ -34,6 +36,7 @@ from hoarfrost import Freezer
 from hoarfrost.data import open_data
 from hoarfrost.models import cifar_resnet
 from hoarfrost.policies import NAMED, Egeria, Never, Policy, Schedule
+from hoarfrost.settling import SETTLE
 from hoarfrost.training import fit
 
 NORMALISE = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.286], [0.353])]
@@ -60,15 +63,15 @@ def policy_of(name: str, epochs: int) -> Policy:
     return Egeria(thaw_at=None) if name == "egeria" else NAMED[name]()
 
 
-def freezer_of(policy: Policy, seed: int, epochs: int, samples: int) -> tuple[Freezer, torch.optim.Optimizer]:
+def freezer_of(
+    policy: Policy, seed: int, epochs: int, samples: int, settle: str = "statistics"
+) -> tuple[Freezer, torch.optim.Optimizer]:
     torch.manual_seed(seed)
     model = cifar_resnet()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     data = open_data("embedded").train.first(samples)
-    freezer = Freezer(
-        model, data, batch_size=64, epochs=epochs, transform=TRAIN, policy=policy, optimizer=optimizer, seed=seed
-    )
-    return freezer, optimizer
+    told: dict[str, Any] = {"batch_size": 64, "epochs": epochs, "transform": TRAIN, "seed": seed, "settle": settle}
+    return Freezer(model, data, policy=policy, optimizer=optimizer, **told), optimizer
 
 
 def accuracy_of(model: nn.Module, shown: Sequence[Any], tests: int) -> float:
@@ -84,25 +87,25 @@ def accuracy_of(model: nn.Module, shown: Sequence[Any], tests: int) -> float:
     return right / len(data)
 
 
-def run(name: str, seed: int, epochs: int, of: int, samples: int, tests: int) -> dict[str, Any]:
-    """One training, from the first step to the last: `epochs` epochs where full training has `of`."""
-    freezer, optimizer = freezer_of(policy_of(name, epochs), seed, epochs, samples)
+def run(name: str, seed: int, epochs: int, told: argparse.Namespace) -> dict[str, Any]:
+    """One training, from the first step to the last: `epochs` epochs where full training has `told.epochs`."""
+    freezer, optimizer = freezer_of(policy_of(name, epochs), seed, epochs, told.samples, told.settle)
     with freezer:
         began = time.process_time()
         fit(freezer, optimizer, epochs=epochs)
         seconds = time.process_time() - began
-        told = [record for record in freezer.history if record["event"] == "epoch"]
+        done = [record for record in freezer.history if record["event"] == "epoch"]
         return {
             "policy": name,
             "seed": seed,
             "epochs": epochs,
-            "share": epochs / of,
-            "accuracy": accuracy_of(freezer.model, NORMALISE, tests),
+            "share": epochs / told.epochs,
+            "accuracy": accuracy_of(freezer.model, NORMALISE, told.tests),
             "seconds": seconds,
-            "flops": sum(record["train_flops"] for record in told),
-            "bytes": max(record["cache_bytes"] for record in told),
-            "depths": [record["depth"] for record in told],
-            "watch_share": told[-1]["watch_seconds"] / freezer.training_seconds,
+            "flops": sum(record["train_flops"] for record in done),
+            "bytes": max(record["cache_bytes"] for record in done),
+            "depths": [record["depth"] for record in done],
+            "watch_share": done[-1]["watch_seconds"] / freezer.training_seconds,
         }
 
 
@@ -185,12 +188,14 @@ def main() -> None:
     parser.add_argument("--tests", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--shorter", type=float, nargs="*", default=[0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    parser.add_argument("--settle", choices=SETTLE, default="statistics")
     parser.add_argument("--smoke", action="store_true", help="a few images and epochs: only to see it run")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/policies.json"), help="all records, as JSON")
     told = parser.parse_args()
     if told.smoke:
         told.seeds, told.epochs, told.samples, told.tests, told.repeats, told.shorter = 1, 4, 128, 64, 1, [0.5]
     torch.set_num_threads(1)
+    time.perf_counter = time.process_time
     names = told.policy or NAMES
     found = json.loads(told.out.read_text()) if told.out.exists() else {"records": [], "hooks": {}}
     records, hooks = found["records"], found["hooks"]
@@ -200,7 +205,7 @@ def main() -> None:
         for name, epochs in dict.fromkeys([*lengths, *((name, told.epochs) for name in names)]):
             if any((r["policy"], r["seed"], r["epochs"]) == (name, seed, epochs) for r in records):
                 continue
-            records.append(run(name, seed, epochs, told.epochs, told.samples, told.tests))
+            records.append(run(name, seed, epochs, told))
             told.out.write_text(json.dumps(found, indent=1))
             print(f"seed {seed}, {name}, {epochs} epochs: {records[-1]['accuracy']:.2%}", flush=True)
     for name in names:

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
@@ -108,3 +110,21 @@ def test_settling(tmp_path: Path) -> None:
     assert [record["settle"] for record in records] == ["last", "statistics", "average"]
     assert all(len(record["jumps"]) == 2 for record in records)
     assert "| scratch | average |" in table
+
+
+def test_a_promised_time(tmp_path: Path) -> None:
+    out = tmp_path / "budget.json"
+    table = run("budget.py", "--smoke", "--out", str(out))
+    records = json.loads(out.read_text())
+    assert [record["target"] for record in records] == ["1.25x", "1.5x", "2x", "time", "2.5x"]
+    assert all(record["allowed"] > 0 and record["seconds"] > 0 for record in records)
+    assert "| cifar_resnet | 2x |" in table
+
+
+def test_the_predictor_of_weights_that_have_settled(tmp_path: Path) -> None:
+    made, records = tmp_path / "made.safetensors", tmp_path / "records.json"
+    table = run("smartfrz.py", "--smoke", "--out", str(made), "--records", str(records))
+    shipped = Path(str(files("hoarfrost.policies").joinpath("smartfrz.safetensors")))
+    assert {n: t.shape for n, t in load_file(made).items()} == {n: t.shape for n, t in load_file(shipped).items()}
+    assert [record["way"] for record in json.loads(records.read_text())[:3]] == ["predictor", "threshold", "never"]
+    assert "| text transformer |" in table
