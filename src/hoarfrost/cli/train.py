@@ -72,7 +72,13 @@ def train(
         float | None, option(TRAINING, "X", text=f"Of all parameters; default: {DEFAULT.weight_decay}.")
     ] = None,
     policy: Annotated[
-        str | None, option(FREEZING, "NAME", text=f"{', '.join(sorted(NAMED))}; default: {DEFAULT.policy}.")
+        str | None,
+        option(
+            FREEZING,
+            "NAME",
+            text=f"{', '.join(sorted(NAMED))}, with settings as in budget:2x or egeria:thaw_at=none; "
+            f"default: {DEFAULT.policy}.",
+        ),
     ] = None,
     freeze: Annotated[
         str | None, option(FREEZING, "E=CUT,...", text="What to freeze before which epoch, from 0: 5=layer1,10=layer2.")

@@ -260,22 +260,16 @@ def describe(policy: Policy) -> str:
 
 
 def resolve_policy(policy: str | Policy | Mapping[int, str | int]) -> Policy:
-    """A policy from its name, from a mapping of epochs to cuts, or as it is. "budget:2x" is a `Budget`; see its `told`.
+    """A policy from its name and settings (see `names.named`), from a mapping of epochs to cuts, or as it is.
 
     Raises:
         PolicyError: the name is unknown or the object cannot be called.
     """
-    from .budget import Budget
-    from .names import NAMED
+    from .names import named
     from .schedule import Schedule
 
     if isinstance(policy, str):
-        name, _, told = policy.partition(":")
-        if name == "budget" and told:
-            return Budget.told(told)
-        if policy not in NAMED:
-            raise PolicyError(f"there is no policy {policy!r}: known are {', '.join(sorted(NAMED))}")
-        return NAMED[policy]()
+        return named(policy)
     if isinstance(policy, Mapping):
         return Schedule(policy)
     if not callable(policy):

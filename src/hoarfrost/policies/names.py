@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
+from dataclasses import Field, fields, is_dataclass
+from typing import Any
 
+from ..errors import PolicyError
 from .annealed import Annealed
 from .autofreeze import AutoFreeze
 from .base import Policy
@@ -21,7 +25,7 @@ from .single_shot import SingleShot, SingleShotThenResume
 from .smartfrz import SmartFRZ
 from .svcca import SVCCA
 
-__all__ = ["NAMED"]
+__all__ = ["NAMED", "named"]
 
 NAMED: dict[str, Callable[[], Policy]] = {
     "annealed": Annealed,
@@ -42,3 +46,39 @@ NAMED: dict[str, Callable[[], Policy]] = {
     "svcca": SVCCA,
 }
 """Each with its published defaults."""
+
+
+def named(text: str) -> Policy:
+    """A policy in a word: "cka", "cka:threshold=0.98,every_steps=200", "egeria:thaw_at=none", "budget:2x".
+
+    Raises:
+        PolicyError: there is no such policy, or it has no such setting.
+    """
+    name, _, told = text.partition(":")
+    if name not in NAMED:
+        raise PolicyError(f"there is no policy {name!r}: known are {', '.join(sorted(NAMED))}")
+    if name == "budget" and told and "=" not in told:
+        return Budget.told(told)
+    made = NAMED[name]()
+    own: tuple[Field[Any], ...] = fields(made) if is_dataclass(made) else ()
+    settings = {field.name: getattr(made, field.name) for field in own if field.init}
+    plain = sorted(key for key, value in settings.items() if value is None or isinstance(value, int | float | str))
+    given: dict[str, Any] = {}
+    for part in filter(None, told.split(",")):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or key not in plain:
+            known = f"its settings are {', '.join(plain)}" if plain else "it has no settings"
+            raise PolicyError(f"{part!r} says nothing to the policy {name!r}: {known}, told as name=number")
+        given[key] = _value(value)
+    try:
+        return NAMED[name](**given)
+    except TypeError as error:
+        raise PolicyError(f"the policy {text!r}: {error}") from error
+
+
+def _value(text: str) -> Any:
+    """A number, True, False, None, or text as it is."""
+    try:
+        return ast.literal_eval({"none": "None", "true": "True", "false": "False"}.get(text.lower(), text))
+    except (ValueError, SyntaxError):
+        return text
