@@ -30,8 +30,8 @@ def trial(
 ) -> Trial:
     """Train two copies of model and optimizer on `batches`, one of them frozen up to `cut`, and compare them on `held`.
 
-    The loss is the cross entropy. The front's batch norms have their statistics estimated on the same batches: before
-    the steps where it is frozen, behind them where it is not.
+    The loss is the cross entropy. The front's batch norms have their statistics estimated on the same batches, before
+    the steps, and where it is not frozen behind them too.
     Neither the model nor its optimizer nor the random state is touched.
 
     Args:
@@ -40,13 +40,12 @@ def trial(
         held: images and targets that the steps do not show.
     """
     devices = [example.device] if example.is_cuda else []
+    found = []
     with torch.random.fork_rng(devices=devices):
-        before = _losses(model, held)
-        after = []
         for frozen in (False, True):
             with torch.random.fork_rng(devices=devices):
-                after.append(_losses(_trained(model, optimizer, cut, frozen, example, batches), held))
-    free, stiff = after
+                found.append(_before_and_behind(model, optimizer, cut, frozen, example, batches, held))
+    (before, free), (_, stiff) = found
     error = (stiff - free).std() if len(free) > 1 else torch.tensor(0.0)
     return Trial(
         steps=len(batches),
@@ -57,14 +56,16 @@ def trial(
     )
 
 
-def _trained(
+def _before_and_behind(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     cut: Cut,
     frozen: bool,
     example: Tensor,
     batches: Sequence[Batch],
-) -> nn.Module:
+    held: Sequence[Batch],
+) -> tuple[Tensor, Tensor]:
+    """The losses of `held` before these steps and behind them, [N] each."""
     # Together: the copied optimizer then holds the copied parameters, and their state.
     duplicate, steps = copy.deepcopy((model, optimizer))
     steps.__dict__.pop("step", None)  # a scheduler's counting stand-in is bound to the original
@@ -79,8 +80,9 @@ def _trained(
     def estimate() -> None:
         estimate_statistics(prefix, (images for images, _ in batches), known)
 
+    estimate()
+    before = _losses(duplicate, held)
     if frozen:
-        estimate()
         freeze(duplicate, prefix, steps)
     with torch.enable_grad():
         for images, targets in batches:
@@ -89,7 +91,7 @@ def _trained(
             steps.step()
     if not frozen:
         estimate()
-    return duplicate
+    return before, _losses(duplicate, held)
 
 
 def _losses(model: nn.Module, held: Sequence[Batch]) -> Tensor:

@@ -69,7 +69,7 @@ class World:
     def trial(self, depth: int, steps: int) -> Trial:
         self.tried.append((len(self.done), depth))
         self.clock += 2 * 9.0 * steps / self.steps
-        return Trial(steps, 1.0, 0.8, 0.9 if depth in self.hurts else 0.8, 0.01)
+        return Trial(steps, 1.0, 0.8, 1.1 if depth in self.hurts else 0.8, 0.01)
 
 
 def lived(policy: Budget, world: World, epochs: int = EPOCHS, metrics: Sequence[Any] = (), start: int = 0) -> list[int]:
@@ -138,10 +138,22 @@ def test_a_promise_that_cannot_be_kept_is_said_at_once() -> None:
 def test_what_hurts_is_not_frozen() -> None:
     lived(Budget(speedup=1.5), free := World())
     ((_, wanted),) = free.tried
-    depths = lived(Budget(speedup=1.5), world := World(hurts=(wanted,)))
+    depths = lived(Budget(speedup=1.5), world := World(hurts=range(wanted, 4)))
     assert world.tried[0][1] == wanted
-    assert wanted not in depths
-    assert max(depths) > 0
+    assert 0 < max(depths) < wanted
+
+
+def test_a_trial_is_lost_where_less_is_learned_in_the_time() -> None:
+    def learned(free: float, frozen: float, error: float = 0.01) -> Trial:
+        return Trial(8, 1.0, 1.0 - free, 1.0 - frozen, error)
+
+    assert not learned(0.4, 0.2).hurts(0.5)
+    assert learned(0.4, 0.1).hurts(0.5)
+    assert not learned(0.4, 0.1).hurts(0.25)
+    assert not learned(0.4, 0.1, error=0.06).hurts(0.5)
+    assert learned(0.4, -0.1).hurts(0.1)
+    assert learned(-0.2, -0.1).hurts(0.5)
+    assert not learned(-0.2, 0.0).hurts(0.5)
 
 
 @pytest.mark.filterwarnings("ignore:hoarfrost")

@@ -96,10 +96,13 @@ class Trial:
     frozen: float
     error: float
 
-    @property
-    def hurts(self) -> bool:
-        """Whether the freeze is seen to cost: by more than two standard errors and a hundredth of the loss."""
-        return self.frozen - self.free > max(2 * self.error, 0.01 * self.before)
+    def hurts(self, share: float) -> bool:
+        """Whether the frozen model learned less than the other would have in its time, by two standard errors.
+
+        Args:
+            share: of the time of a step that a step takes with the front frozen.
+        """
+        return self.before - self.frozen + 2 * self.error < share * max(0.0, self.before - self.free)
 
 
 class Bench(Protocol):

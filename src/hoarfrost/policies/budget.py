@@ -61,8 +61,8 @@ class Budget:
     by how far they have moved in the last epoch, relative to their size; what it would still learn, by the third power
     of the share of the epochs that are left (which fits the runs of benchmarks/policies.py). If that freeze is due, a
     trial goes before it: a copy of the model trains for a few steps with the front frozen and one without (cross
-    entropy on images that these steps do not show), and where the frozen one is worse by more than two standard errors
-    and 1 % of the loss, that depth is not frozen in this tenth of the training.
+    entropy on images that these steps do not show). Where the frozen one learns less, by two standard errors, than the
+    other would in the time, neither that depth nor a deeper one is frozen in this tenth of the training.
 
     With `points` alone time is no aim: all freezes whose expected loss in accuracy is within them, the accuracy that is
     still to be gained times the share that would be left unlearned, are done as soon as they are. That is an estimate;
@@ -144,12 +144,14 @@ class Budget:
         plans, limit = self._plans(state, epochs), self._limit(state.bench, epochs)
         while True:
             hurting = [depth for depth, epoch in self._hurt.items() if state.epoch < epoch + max(1, epochs // AGAIN)]
-            chosen = self._choose([plan for plan in plans if plan.depth not in hurting], limit, state)
+            # What freezes more hurts more.
+            least = min(hurting, default=len(state.cuts) + 1)
+            chosen = self._choose([plan for plan in plans if plan.depth < least], limit, state)
             self._explain(chosen, limit, hurting, state)
             if chosen is None or chosen.depth == state.depth or chosen.epoch > state.epoch:
                 return state.depth
             trial = state.bench.trial(chosen.depth, _trial_steps(state, epochs))
-            if trial is None or not trial.hurts:
+            if trial is None or not trial.hurts(self._prices.frozen(chosen.depth, 1)[1] / self._prices.full):
                 self._lost += self._points_of(chosen, state, epochs)
                 self.why = f"{self.why}{_tried(trial)}"
                 return chosen.depth
