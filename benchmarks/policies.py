@@ -6,11 +6,11 @@ the depth in each epoch. Processor seconds, for policies that look at the clock 
 work.
 The honest rival is full training of the same seed that ends as soon: it is run at `--shorter` of the epochs too, its
 learning rate falling to zero in that time, and its accuracy is interpolated at the policy's own share of the seconds.
-Watching: the first epoch's steps with the policy's hooks against those of plain training, in turn, the median of the
-ratios less one; and beside it the seconds of probes as a share of the run. On a busy machine both are noisy.
+Watching: steps of the first epochs with the policy's hooks and of plain training by turns, the median of the ratios
+less one; and beside it the seconds of probes as a share of the run.
 On: cifar_resnet, embedded Fashion-MNIST images, random flips and crops, SGD with a cosine schedule. One thread.
 Fronts freeze as `--settle` says.
-Repeats: `--seeds` seeds, `--repeats` pairs of first epochs. Runs that `--out` holds are not repeated.
+Repeats: `--seeds` seeds, `--repeats` first epochs. Runs that `--out` holds are not repeated.
 
     python benchmarks/policies.py --seeds 3 --out runs/benchmarks/policies.json
 """
@@ -21,7 +21,8 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -109,27 +110,26 @@ def run(name: str, seed: int, epochs: int, told: argparse.Namespace) -> dict[str
         }
 
 
-def first_epoch_seconds(policy: Policy, samples: int, epochs: int) -> float:
-    """The steps of the first epoch; the time to fetch images is not counted."""
-    freezer, optimizer = freezer_of(policy, 0, epochs, samples)
-    seconds = 0.0
-    with freezer:
-        for images, targets in freezer.batches(0):
-            began = time.perf_counter()
+def step_seconds(freezer: Freezer, optimizer: torch.optim.Optimizer, epochs: int) -> Iterator[float]:
+    """Of each step of the first epochs; the time to fetch images is not counted."""
+    for epoch in range(epochs):
+        for images, targets in freezer.batches(epoch):
+            began = time.process_time()
             optimizer.zero_grad()
             F.cross_entropy(freezer(images), targets).backward()
             optimizer.step()
-            seconds += time.perf_counter() - began
-    return seconds
+            yield time.process_time() - began
 
 
 def hook_share(name: str, repeats: int, samples: int, epochs: int) -> float:
-    """What the policy's hooks add to a step, as a share of it."""
-    pairs = [
-        first_epoch_seconds(policy_of(name, epochs), samples, epochs) / first_epoch_seconds(Never(), samples, epochs)
-        for _ in range(repeats)
-    ]
-    return statistics.median(pairs) - 1
+    """What the policy's hooks add to a step, as a share of it: steps with and without them by turns."""
+    with ExitStack() as stack:
+        runs = []
+        for policy in (policy_of(name, epochs), Never()):
+            freezer, optimizer = freezer_of(policy, 0, epochs, samples)
+            stack.enter_context(freezer)
+            runs.append(step_seconds(freezer, optimizer, repeats))
+        return statistics.median(watched / plain for watched, plain in zip(*runs, strict=True)) - 1
 
 
 def rival(records: Sequence[dict[str, Any]], record: dict[str, Any]) -> float:
