@@ -6,11 +6,11 @@ the depth in each epoch. Processor seconds, for policies that look at the clock 
 work.
 The honest rival is full training of the same seed that ends as soon: it is run at `--shorter` of the epochs too, its
 learning rate falling to zero in that time, and its accuracy is interpolated at the policy's own share of the seconds.
-Watching: steps of the first epochs with the policy's hooks and of plain training by turns, the median of the ratios
+Watching: steps of the first epoch with the policy's hooks and of plain training by turns, the median of the ratios
 less one; and beside it the seconds of probes as a share of the run.
 On: cifar_resnet, embedded Fashion-MNIST images, random flips and crops, SGD with a cosine schedule. One thread.
 Fronts freeze as `--settle` says.
-Repeats: `--seeds` seeds, `--repeats` first epochs. Runs that `--out` holds are not repeated.
+Repeats: `--seeds` seeds, `--repeats` times the first epoch. Runs that `--out` holds are not repeated.
 
     python benchmarks/policies.py --seeds 3 --out runs/benchmarks/policies.json
 """
@@ -110,10 +110,10 @@ def run(name: str, seed: int, epochs: int, told: argparse.Namespace) -> dict[str
         }
 
 
-def step_seconds(freezer: Freezer, optimizer: torch.optim.Optimizer, epochs: int) -> Iterator[float]:
-    """Of each step of the first epochs; the time to fetch images is not counted."""
-    for epoch in range(epochs):
-        for images, targets in freezer.batches(epoch):
+def step_seconds(freezer: Freezer, optimizer: torch.optim.Optimizer, repeats: int) -> Iterator[float]:
+    """Of each step of the first epoch, again and again; the time to fetch images is not counted."""
+    for _ in range(repeats):
+        for images, targets in freezer.batches(0):
             began = time.process_time()
             optimizer.zero_grad()
             F.cross_entropy(freezer(images), targets).backward()
