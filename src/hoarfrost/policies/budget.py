@@ -23,6 +23,9 @@ __all__ = ["Budget"]
 MARGIN = 0.97
 """Share of the promised time that is planned with."""
 
+KEPT = 1.1
+"""A promise is kept where no more than this many times the time is taken."""
+
 SHARE = 0.01
 """Of all steps, so many has a trial; 4 at least, 32 at most."""
 
@@ -245,12 +248,12 @@ class Budget:
     def _told(self, plan: Plan, limit: float | None) -> str:
         if limit is None:
             return f"{plan.seconds:.1f} s expected in all"
-        kept = "" if plan.seconds <= limit else "; the promise cannot be kept"
+        kept = "" if plan.seconds <= KEPT * limit else "; the promise cannot be kept"
         return f"{plan.seconds:.1f} s expected of {limit:.1f} s allowed{kept}"
 
     def _explain(self, chosen: Plan | None, limit: float | None, hurting: Sequence[int], state: TrainState) -> None:
         """Say why; and aloud, once, where a promise cannot be kept."""
-        broken = limit is not None and (chosen is None or chosen.seconds > limit)
+        broken = limit is not None and (chosen is None or chosen.seconds > KEPT * limit)
         hurt = "".join(f"; {_label(state, depth)} would hurt now" for depth in hurting)
         told = "nothing may freeze" if chosen is None else self._told(chosen, limit)
         if chosen is None or chosen.depth == state.depth:
