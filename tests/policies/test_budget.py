@@ -43,6 +43,8 @@ class World:
     hurts: Sequence[int] = ()
     beside: float = 0.0
     """Seconds of evaluation in each epoch."""
+    once: float = 0.0
+    """Seconds before the first."""
     clock: float = 0.0
     done: list[EpochTime] = field(default_factory=list)
     tried: list[tuple[int, int]] = field(default_factory=list)
@@ -57,7 +59,7 @@ class World:
         return self.clock
 
     def wall(self) -> float:
-        return self.clock + self.beside * len(self.done)
+        return self.clock + self.once + self.beside * len(self.done)
 
     def epochs(self) -> list[EpochTime]:
         return self.done
@@ -100,10 +102,10 @@ def test_a_speedup_is_kept_as_late_as_can_be(speedup: float) -> None:
 
 @pytest.mark.parametrize("told", ["seconds", "minutes"])
 def test_a_time_is_kept_evaluation_included(told: str) -> None:
-    world = World(beside=1.5)
-    given = 140.0 if told == "seconds" else 140 / 60
+    world = World(beside=1.5, once=12.0)
+    given = 160.0 if told == "seconds" else 160 / 60
     lived(Budget(**{told: given}), world)
-    assert 0.85 * 140 <= world.wall() <= 140
+    assert 0.85 * 160 <= world.wall() <= 160
 
 
 def test_enough_time_freezes_nothing() -> None:

@@ -95,6 +95,7 @@ class Budget:
     _moves: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
     _lost: float = field(default=0.0, init=False, repr=False, compare=False)
     _hurt: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _once: float | None = field(default=None, init=False, repr=False, compare=False)
     _warned: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -210,9 +211,11 @@ class Budget:
         if self.seconds is None and self.minutes is None:
             return None
         allowed = self.seconds if self.seconds is not None else 60 * (self.minutes or 0.0)
-        # What is neither training nor building (evaluation, above all) takes its share of the time.
+        # What is neither training nor building: once, before the first epoch, and in each (evaluation, above all).
         beside, done = bench.wall() - bench.training(), len(bench.epochs())
-        return allowed - beside * (epochs / done if done else 1.0)
+        if self._once is None:
+            self._once = beside
+        return allowed - self._once - (beside - self._once) * (epochs / done if done else 1.0)
 
     def _choose(self, plans: Sequence[Plan], limit: float | None, state: TrainState) -> Plan | None:
         """The least harmful plan that keeps the promises; where none does, the quickest within the points."""
@@ -275,12 +278,14 @@ class Budget:
             "weights": list(self._weights),
             "lost": self._lost,
             "hurt": [list(pair) for pair in self._hurt.items()],
+            "once": self._once,
             "warned": self._warned,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._prices = None if state["prices"] is None else Prices.from_config(state["prices"])
         self._weights, self._lost, self._warned = list(state["weights"]), float(state["lost"]), bool(state["warned"])
+        self._once = state["once"]
         self._hurt = {int(depth): int(epoch) for depth, epoch in state["hurt"]}
 
 
