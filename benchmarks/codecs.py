@@ -42,7 +42,7 @@ from hoarfrost.codecs import (
     dequantise,
     measure_rungs,
 )
-from hoarfrost.weighing import channel_weights
+from hoarfrost.storing.channel_weights import channel_weights
 
 CHUNK = 64
 SINGLE: tuple[Codec, ...] = (Exact(), Half(), BFloat16(), *(Linear(bits) for bits in range(8, 1, -1)))

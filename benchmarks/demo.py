@@ -20,7 +20,7 @@ from rich.console import Console
 from hoarfrost.demo import comparison, finetuning, from_scratch, run_story
 from hoarfrost.demo.arms import Outcome
 from hoarfrost.report import Chapter, Table, write_report
-from hoarfrost.run import describe_machine
+from hoarfrost.running.run import describe_machine
 
 
 def spread(values: Sequence[float], digits: int = 2, unit: str = "") -> str:

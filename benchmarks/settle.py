@@ -30,9 +30,9 @@ from torchvision.transforms import v2
 
 from hoarfrost import Freezer
 from hoarfrost.data import open_data
+from hoarfrost.freezing.statistics import SETTLE
 from hoarfrost.models import cifar_resnet, efficientnet_lite0
-from hoarfrost.settling import SETTLE
-from hoarfrost.training import fit
+from hoarfrost.running.loop import fit
 from policies import accuracy_of
 
 

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from hoarfrost import Freezer, Schedule, TrainState
 from hoarfrost.cache import MemoryCache
-from hoarfrost.storing import Storage
+from hoarfrost.storing.storage import Storage
 from training_runs import (
     NORMALISE,
     PLAIN,

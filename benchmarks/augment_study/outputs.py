@@ -15,11 +15,11 @@ from torchvision.transforms import v2
 from hoarfrost import Linear, Pipeline, divide, find_cut, find_cuts
 from hoarfrost.augment import derive
 from hoarfrost.cache import CacheSpec, StoredView
-from hoarfrost.choosing import stored_and_back
 from hoarfrost.codecs import divergence
 from hoarfrost.models import efficientnet_lite0
-from hoarfrost.renditions import WAYS, grid_of
-from hoarfrost.sensitivity import Selection, channel_distance, channel_harm
+from hoarfrost.samples.renditions import WAYS, grid_of
+from hoarfrost.storing.channels import stored_and_back
+from hoarfrost.storing.sensitivity import Selection, channel_distance, channel_harm
 
 from .subjects import PHOTOS
 

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from hoarfrost.cache import CacheSpec
 from hoarfrost.codecs import Linear, Packed
 from hoarfrost.data import open_data
-from hoarfrost.loading import Block, Order, feature_batches
+from hoarfrost.feeding.loading import Block, Order, feature_batches
 
 __all__ = ["shuffle"]
 

@@ -5,14 +5,14 @@ from .cache import Cache
 from .codecs import BFloat16, Codec, Exact, Half, Ladder, Linear, Shared
 from .cuts import Cut, divide, find_cut, find_cuts, join
 from .errors import HoarfrostError
-from .forecast import Plan
 from .freezer import Freezer
-from .freezing import freeze, thaw
-from .inspection import CutSensitivity, examine_sensitivity
-from .planning import plan
+from .freezing.surgery import freeze, thaw
+from .planning.forecast import Plan
+from .planning.plan import plan
+from .planning.sensitivity import CutSensitivity, examine_sensitivity
 from .policies import Policy, Schedule, TrainState
-from .sensitivity import Selection, sensitivity
-from .views import Views
+from .settings import Views
+from .storing.sensitivity import Selection, sensitivity
 
 __all__ = [
     "BFloat16",

@@ -17,23 +17,23 @@ from torch.utils.data import Dataset
 from .augment import Mixing
 from .cache import Cache
 from .codecs import Codec, Ladder
-from .costs import Clock, training_flops
+from .costs.costs import Clock, training_flops
 from .cuts import Cut, find_cuts
 from .errors import ArgumentError, CheckpointError, NoCutError
-from .evaluation import Evaluation
-from .feeding import Feeder
-from .front import Front
-from .loading import Order, batch_bounds, usable_batch_size
+from .feeding.evaluation import Evaluation
+from .feeding.feeder import Feeder
+from .feeding.loading import Order, batch_bounds, usable_batch_size
+from .freezing.front import Front
+from .freezing.statistics import SETTLE
 from .policies import Never, Policy, TrainState, resolve_policy
 from .policies.base import announced_change, checked_depth, describe, interval, may_thaw, observer_for, prepared
-from .renditions import Way, grid_of
-from .room import OverBudget
-from .samples import Samples
-from .settling import SETTLE
-from .storing import Division, prepare_directory
-from .views import Views
+from .samples.dataset import Samples
+from .samples.renditions import Way, grid_of
+from .settings import Views
+from .storing.budget import OverBudget
+from .storing.storage import Division, prepare_directory
 from .watching import PROBE
-from .workbench import Workbench
+from .watching.pricing import Workbench
 
 __all__ = ["Freezer"]
 

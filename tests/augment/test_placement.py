@@ -11,16 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision import transforms as v1
 
-from hoarfrost.augment import (
-    Grid,
-    HorizontalFlip,
-    PaddedCrop,
-    Paired,
-    Pipeline,
-    Placement,
-    VerticalFlip,
-    derive,
-)
+from hoarfrost.augment import Grid, HorizontalFlip, PaddedCrop, Paired, Pipeline, Placement, VerticalFlip, derive
 from hoarfrost.errors import ArgumentError
 
 

@@ -6,10 +6,7 @@ import pytest
 import torch
 from cache_cases import make_spec
 
-from hoarfrost.cache import (
-    CacheSpec,
-    StoredView,
-)
+from hoarfrost.cache import CacheSpec, StoredView
 from hoarfrost.codecs import Exact, Linear
 from hoarfrost.errors import ArgumentError
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from hoarfrost import Freezer, TrainState
-from hoarfrost.checkpoints import load_tree, random_state, restore_random_state, save_tree
 from hoarfrost.errors import PolicyError
 from hoarfrost.policies import (
     CKA,
@@ -26,6 +25,7 @@ from hoarfrost.policies import (
     Periodic,
     resolve_policy,
 )
+from hoarfrost.running.checkpoints import load_tree, random_state, restore_random_state, save_tree
 from training_runs import RANDOM, images, sgd
 
 EPOCHS = 4

@@ -1,21 +1,21 @@
 """Augmentations on images and on features: a user's transform as views whose geometry is known."""
 
-from hoarfrost.augment.affine import Affine
-from hoarfrost.augment.batching import image_size
-from hoarfrost.augment.crops import PaddedCrop
-from hoarfrost.augment.derivation import Border, Form, derive
-from hoarfrost.augment.deterministic import deterministic
-from hoarfrost.augment.erasing import Erasing
-from hoarfrost.augment.flips import HorizontalFlip, VerticalFlip
-from hoarfrost.augment.grid import Grid
-from hoarfrost.augment.mixing import Mix, Mixing
-from hoarfrost.augment.paired import Paired
-from hoarfrost.augment.perspectives import Perspective
-from hoarfrost.augment.pipeline import Draw, Pipeline
-from hoarfrost.augment.placement import Placement
-from hoarfrost.augment.resized_crops import ResizedCrop
-from hoarfrost.augment.rotations import Rotation
-from hoarfrost.augment.steps import Step
+from .geometry.derivation import Border, Form, derive
+from .geometry.grid import Grid
+from .geometry.placement import Placement
+from .pipeline.batching import image_size
+from .pipeline.deterministic import deterministic
+from .pipeline.mixing import Mix, Mixing
+from .pipeline.pipeline import Draw, Pipeline
+from .pipeline.steps import Step
+from .transforms.affine import Affine
+from .transforms.crops import PaddedCrop
+from .transforms.erasing import Erasing
+from .transforms.flips import HorizontalFlip, VerticalFlip
+from .transforms.paired import Paired
+from .transforms.perspectives import Perspective
+from .transforms.resized_crops import ResizedCrop
+from .transforms.rotations import Rotation
 
 __all__ = [
     "Affine",

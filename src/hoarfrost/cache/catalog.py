@@ -8,19 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hoarfrost.cache.files import (
-    BUILDING_FILE,
-    MANIFEST_FILE,
-    directory_errors,
-    directory_nbytes,
-    foreign_file,
-    is_key,
-    remove_tree,
-)
-from hoarfrost.cache.fingerprint import Fingerprint
-from hoarfrost.cache.locking import CacheLock
-from hoarfrost.cache.manifest import Manifest
-from hoarfrost.errors import CacheBusyError, CacheError
+from ..errors import CacheBusyError, CacheError
+from .files import BUILDING_FILE, MANIFEST_FILE, directory_errors, directory_nbytes, foreign_file, is_key, remove_tree
+from .fingerprint import Fingerprint
+from .locking import CacheLock
+from .manifest import Manifest
 
 __all__ = ["CacheInfo", "list_caches", "prune"]
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hoarfrost.errors import BudgetError, CacheDirectoryError
+from ..errors import BudgetError, CacheDirectoryError
 
 __all__ = [
     "BUILDING_FILE",

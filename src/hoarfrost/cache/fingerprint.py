@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hoarfrost.errors import ArgumentError
+from ..errors import ArgumentError
 
 __all__ = ["Fingerprint", "canonical_json"]
 

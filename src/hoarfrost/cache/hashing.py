@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hoarfrost.cache.spec import name_of
-from hoarfrost.errors import ArgumentError
+from ..errors import ArgumentError
+from .spec import name_of
 
 __all__ = ["hash_samples", "hash_tensors"]
 

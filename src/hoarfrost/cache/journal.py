@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from hoarfrost.cache.fingerprint import canonical_json
+from .fingerprint import canonical_json
 
 __all__ = ["Record", "read_journal", "write_line"]
 

@@ -11,8 +11,8 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from hoarfrost.cache.files import directory_errors
-from hoarfrost.errors import CacheBusyError
+from ..errors import CacheBusyError
+from .files import directory_errors
 
 __all__ = ["CacheLock"]
 

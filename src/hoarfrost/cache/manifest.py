@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hoarfrost.cache.files import read_json, write_json
-from hoarfrost.cache.fingerprint import Fingerprint, canonical_json
-from hoarfrost.cache.record import TargetForm
-from hoarfrost.cache.spec import CacheSpec
-from hoarfrost.errors import CacheError, CorruptChunkError, HoarfrostError, StaleCacheError
+from ..errors import CacheError, CorruptChunkError, HoarfrostError, StaleCacheError
+from .files import read_json, write_json
+from .fingerprint import Fingerprint, canonical_json
+from .record import TargetForm
+from .spec import CacheSpec
 
 __all__ = ["FORMAT", "VERSION", "Manifest"]
 

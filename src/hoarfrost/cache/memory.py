@@ -10,11 +10,11 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from hoarfrost.cache.fingerprint import Fingerprint
-from hoarfrost.cache.record import Chunk, Damage, TargetForm, encode_features, prepare_ids, prepare_targets
-from hoarfrost.cache.spec import CacheSpec
-from hoarfrost.codecs import Packed
-from hoarfrost.errors import ArgumentError, BudgetError, CorruptChunkError, StaleCacheError
+from ..codecs import Packed
+from ..errors import ArgumentError, BudgetError, CorruptChunkError, StaleCacheError
+from .fingerprint import Fingerprint
+from .record import Chunk, Damage, TargetForm, encode_features, prepare_ids, prepare_targets
+from .spec import CacheSpec
 
 __all__ = ["MemoryCache", "MemoryWriter"]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hoarfrost.cache.files import (
+from ..errors import CacheDirectoryError, CacheError, CodecError, CorruptChunkError, StaleCacheError
+from .files import (
     FEATURES_FILE,
     JOURNAL_FILE,
     MANIFEST_FILE,
@@ -24,15 +25,14 @@ from hoarfrost.cache.files import (
     read_at,
     remove_tree,
 )
-from hoarfrost.cache.fingerprint import Fingerprint
-from hoarfrost.cache.journal import Record, read_journal
-from hoarfrost.cache.locking import CacheLock
-from hoarfrost.cache.manifest import Manifest
-from hoarfrost.cache.record import Chunk, Damage
-from hoarfrost.cache.rewriting import rewrite_record
-from hoarfrost.cache.spec import CacheSpec
-from hoarfrost.cache.writer import CacheWriter
-from hoarfrost.errors import CacheDirectoryError, CacheError, CodecError, CorruptChunkError, StaleCacheError
+from .fingerprint import Fingerprint
+from .journal import Record, read_journal
+from .locking import CacheLock
+from .manifest import Manifest
+from .record import Chunk, Damage
+from .rewriting import rewrite_record
+from .spec import CacheSpec
+from .writer import CacheWriter
 
 __all__ = ["Cache"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hoarfrost.cache.spec import CacheSpec, dtype_named, name_of
-from hoarfrost.codecs import Packed
-from hoarfrost.codecs.features import array_bytes, find_non_finite
-from hoarfrost.errors import ArgumentError, CodecError, NonFiniteError
+from ..codecs import Packed
+from ..codecs.features import array_bytes, find_non_finite
+from ..errors import ArgumentError, CodecError, NonFiniteError
+from .spec import CacheSpec, dtype_named, name_of
 
 __all__ = ["Chunk", "Damage", "TargetForm", "encode_features", "prepare_ids", "prepare_targets"]
 

@@ -7,7 +7,8 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from hoarfrost.cache.files import (
+from ..errors import CacheBusyError, CacheError
+from .files import (
     BUILDING_FILE,
     FEATURES_FILE,
     JOURNAL_FILE,
@@ -18,13 +19,12 @@ from hoarfrost.cache.files import (
     read_at,
     remove_tree,
 )
-from hoarfrost.cache.fingerprint import Fingerprint
-from hoarfrost.cache.journal import Record, read_journal, write_line
-from hoarfrost.cache.locking import CacheLock
-from hoarfrost.cache.manifest import Manifest
-from hoarfrost.cache.record import TargetForm
-from hoarfrost.cache.spec import CacheSpec
-from hoarfrost.errors import CacheBusyError, CacheError
+from .fingerprint import Fingerprint
+from .journal import Record, read_journal, write_line
+from .locking import CacheLock
+from .manifest import Manifest
+from .record import TargetForm
+from .spec import CacheSpec
 
 __all__ = ["discard_stale", "recover"]
 

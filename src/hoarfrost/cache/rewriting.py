@@ -9,7 +9,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from hoarfrost.cache.files import (
+from ..errors import ArgumentError, BudgetError, CorruptChunkError
+from .files import (
     FEATURES_FILE,
     JOURNAL_FILE,
     TARGETS_FILE,
@@ -19,10 +20,9 @@ from hoarfrost.cache.files import (
     read_at,
     write_at,
 )
-from hoarfrost.cache.journal import Record, write_line
-from hoarfrost.cache.record import TargetForm, encode_features, prepare_ids, prepare_targets
-from hoarfrost.cache.spec import CacheSpec
-from hoarfrost.errors import ArgumentError, BudgetError, CorruptChunkError
+from .journal import Record, write_line
+from .record import TargetForm, encode_features, prepare_ids, prepare_targets
+from .spec import CacheSpec
 
 __all__ = ["rewrite_record"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hoarfrost.codecs import Codec, Exact, codec_from_config
-from hoarfrost.errors import ArgumentError
+from ..codecs import Codec, Exact, codec_from_config
+from ..errors import ArgumentError
 
 __all__ = ["CacheSpec", "StoredView", "dtype_named", "name_of"]
 

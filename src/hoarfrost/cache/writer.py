@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from hoarfrost.cache.files import (
+from ..codecs import Packed
+from ..errors import ArgumentError, BudgetError, CacheDirectoryError, CorruptChunkError
+from .files import (
     BUILDING_FILE,
     FEATURES_FILE,
     JOURNAL_FILE,
@@ -26,18 +28,16 @@ from hoarfrost.cache.files import (
     remove_tree,
     write_at,
 )
-from hoarfrost.cache.fingerprint import Fingerprint
-from hoarfrost.cache.journal import Record, write_line
-from hoarfrost.cache.locking import CacheLock
-from hoarfrost.cache.manifest import Manifest
-from hoarfrost.cache.record import TargetForm, encode_features, prepare_ids, prepare_targets
-from hoarfrost.cache.resume import discard_stale, recover
-from hoarfrost.cache.spec import CacheSpec
-from hoarfrost.codecs import Packed
-from hoarfrost.errors import ArgumentError, BudgetError, CacheDirectoryError, CorruptChunkError
+from .fingerprint import Fingerprint
+from .journal import Record, write_line
+from .locking import CacheLock
+from .manifest import Manifest
+from .record import TargetForm, encode_features, prepare_ids, prepare_targets
+from .resume import discard_stale, recover
+from .spec import CacheSpec
 
 if TYPE_CHECKING:
-    from hoarfrost.cache.reader import Cache
+    from .reader import Cache
 
 __all__ = ["CacheWriter"]
 

@@ -9,9 +9,9 @@ import typer
 
 from ..cache import list_caches
 from ..cache import prune as prune_caches
-from ..console import print_table
 from ..errors import ArgumentError
-from ..tables import caches_table, damage_table
+from ..planning.tables import caches_table, damage_table
+from ..running.console import print_table
 from .telling import console, say, told_plainly
 
 __all__ = ["cache"]

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ..console import print_table
-from ..runfiles import report_on
-from ..tables import ModelCuts
+from ..planning.tables import ModelCuts
+from ..running.console import print_table
+from ..running.files import report_on
 from .telling import console, say, told_plainly
 
 __all__ = ["cuts", "report"]

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..console import print_table
 from ..errors import ArgumentError
-from ..outlook import Elsewhere, Outlook
-from ..runconfig import RunConfig
+from ..planning.plan_tables import Elsewhere, Outlook
+from ..running.config import RunConfig
+from ..running.console import print_table
 from .telling import console, told_plainly
 from .train import DATA, FREEZING, RUN, TRAINING, option, parse_points
 

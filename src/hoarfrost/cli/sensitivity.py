@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ..console import print_table
-from ..inspection import SHARES
+from ..planning.sensitivity import SHARES
+from ..planning.tables import ModelSensitivity
 from ..report import sensitivity_tables, write_sensitivity
-from ..runconfig import RunConfig
-from ..tables import ModelSensitivity
+from ..running.config import RunConfig
+from ..running.console import print_table
 from .telling import console, say, told_plainly
 from .train import DATA, RUN, option
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ..console import RunDisplay
 from ..errors import ArgumentError
 from ..policies import NAMED
-from ..run import train as run_training
-from ..runconfig import RunConfig
-from ..runfiles import RunFiles
+from ..running.config import RunConfig
+from ..running.console import RunDisplay
+from ..running.files import RunFiles
+from ..running.run import train as run_training
 from .telling import INTERRUPTED, console, say, told_plainly
 
 __all__ = ["train"]

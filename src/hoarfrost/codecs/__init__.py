@@ -1,13 +1,13 @@
 """Features to bytes and back, and the ladder from gentle to strong."""
 
-from hoarfrost.codecs.base import Codec, Packed, codec_from_config, dequantise, known_codecs, register
-from hoarfrost.codecs.bfloat16 import BFloat16
-from hoarfrost.codecs.exact import Exact
-from hoarfrost.codecs.half import Half
-from hoarfrost.codecs.harm import RungMeasure, choose, divergence, measure_rungs
-from hoarfrost.codecs.ladder import Ladder
-from hoarfrost.codecs.linear import Linear
-from hoarfrost.codecs.shared import Shared
+from .base import Codec, Packed, codec_from_config, dequantise, known_codecs, register
+from .bfloat16 import BFloat16
+from .exact import Exact
+from .half import Half
+from .harm import RungMeasure, choose, divergence, measure_rungs
+from .ladder import Ladder
+from .linear import Linear
+from .shared import Shared
 
 __all__ = [
     "BFloat16",

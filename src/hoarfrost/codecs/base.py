@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from hoarfrost.errors import CodecError
+from ..errors import CodecError
 
 __all__ = ["Codec", "Packed", "along", "codec_from_config", "dequantise", "known_codecs", "register"]
 

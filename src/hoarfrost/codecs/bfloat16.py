@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hoarfrost.codecs.base import Codec, Packed, register
-from hoarfrost.codecs.rounding import encode_as, rounding_bound, unpack_as
+from .base import Codec, Packed, register
+from .rounding import encode_as, rounding_bound, unpack_as
 
 __all__ = ["BFloat16"]
 

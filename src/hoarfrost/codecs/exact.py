@@ -10,9 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hoarfrost.codecs.base import Codec, Packed, register
-from hoarfrost.codecs.features import array_bytes, channel_range, check_features, check_shape
-from hoarfrost.codecs.frame import squeeze, unsqueeze
+from .base import Codec, Packed, register
+from .features import array_bytes, channel_range, check_features, check_shape
+from .frame import squeeze, unsqueeze
 
 __all__ = ["Exact"]
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hoarfrost.errors import CodecError, NonFiniteError
+from ..errors import CodecError, NonFiniteError
 
 __all__ = ["FLOAT_DTYPES", "array_bytes", "channel_range", "check_features", "check_shape", "find_non_finite"]
 

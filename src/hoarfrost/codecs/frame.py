@@ -8,7 +8,7 @@ from typing import Any
 
 import zstandard
 
-from hoarfrost.errors import CodecError
+from ..errors import CodecError
 
 __all__ = ["BLOCK", "LEVEL", "squeeze", "squeeze_parts", "unsqueeze", "unsqueeze_parts"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hoarfrost.codecs.base import Codec
-from hoarfrost.codecs.features import check_features
-from hoarfrost.codecs.ladder import Ladder
-from hoarfrost.errors import ArgumentError, CodecError
+from ..errors import ArgumentError, CodecError
+from .base import Codec
+from .features import check_features
+from .ladder import Ladder
 
 __all__ = ["TOLERANCE", "RungMeasure", "choose", "divergence", "evaluating", "measure_rungs", "output_of"]
 

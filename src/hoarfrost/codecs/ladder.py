@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from hoarfrost.codecs.base import Codec, codec_from_config
-from hoarfrost.codecs.bfloat16 import BFloat16
-from hoarfrost.codecs.exact import Exact
-from hoarfrost.codecs.half import Half
-from hoarfrost.codecs.linear import Linear
-from hoarfrost.codecs.shared import Shared
-from hoarfrost.errors import ArgumentError
+from ..errors import ArgumentError
+from .base import Codec, codec_from_config
+from .bfloat16 import BFloat16
+from .exact import Exact
+from .half import Half
+from .linear import Linear
+from .shared import Shared
 
 __all__ = ["Ladder"]
 

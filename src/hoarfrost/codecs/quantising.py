@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hoarfrost.codecs.base import along
-from hoarfrost.codecs.features import channel_range, check_features
-from hoarfrost.errors import CodecError
+from ..errors import CodecError
+from .base import along
+from .features import channel_range, check_features
 
 __all__ = ["common_step", "in_float32", "quantise", "quantising_bound", "scratch", "step_of", "steps_of"]
 

@@ -8,10 +8,10 @@ from math import prod
 import torch
 from torch import Tensor
 
-from hoarfrost.codecs.base import Packed
-from hoarfrost.codecs.features import array_bytes, channel_range, check_features, check_shape
-from hoarfrost.codecs.frame import squeeze, unsqueeze
-from hoarfrost.errors import CodecError
+from ..errors import CodecError
+from .base import Packed
+from .features import array_bytes, channel_range, check_features, check_shape
+from .frame import squeeze, unsqueeze
 
 __all__ = ["encode_as", "rounding_bound", "unpack_as"]
 

@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hoarfrost.codecs.base import Codec, Packed, register
-from hoarfrost.codecs.bits import pack_levels, packed_size, unpack_levels
-from hoarfrost.codecs.features import check_shape
-from hoarfrost.codecs.frame import BLOCK, squeeze_parts, unsqueeze_parts
-from hoarfrost.codecs.quantising import common_step, in_float32, quantise, quantising_bound, scratch, steps_of
-from hoarfrost.errors import CodecError
+from ..errors import CodecError
+from .base import Codec, Packed, register
+from .bits import pack_levels, packed_size, unpack_levels
+from .features import check_shape
+from .frame import BLOCK, squeeze_parts, unsqueeze_parts
+from .quantising import common_step, in_float32, quantise, quantising_bound, scratch, steps_of
 
 __all__ = ["Shared"]
 

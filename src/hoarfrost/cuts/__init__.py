@@ -1,11 +1,11 @@
 """Where a model can be divided, and dividing it."""
 
-from .between import Between, between
 from .cut import Crossing, Cut, find_cut
-from .divide import divide, join
-from .find import find_cuts, require_cuts
-from .prefix import Prefix
-from .suffix import Suffix
+from .dividing.between import Between, between
+from .dividing.divide import divide, join
+from .dividing.prefix import Prefix
+from .dividing.suffix import Suffix
+from .finding.find import find_cuts, require_cuts
 
 __all__ = [
     "Between",

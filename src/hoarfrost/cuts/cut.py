@@ -10,8 +10,8 @@ from math import prod
 import torch
 
 from ..errors import ArgumentError, UnknownCutError
-from .arguments import Key
-from .geometry import Geometry
+from .tracing.arguments import Key
+from .tracing.geometry import Geometry
 
 __all__ = ["Crossing", "Cut", "find_cut"]
 

@@ -1,10 +1,10 @@
 """Data sets to start from: the one that ships with the package, Fashion-MNIST, and folders of images."""
 
-from hoarfrost.data.arrays import ImageArray
-from hoarfrost.data.fashion import FASHION_CLASSES, embedded, fashion_mnist
-from hoarfrost.data.folders import image_folder
-from hoarfrost.data.sources import DATA_NAMES, Data, default_transforms, few, open_data
-from hoarfrost.data.synthetic import photo_like
+from .arrays import ImageArray
+from .fashion import FASHION_CLASSES, embedded, fashion_mnist
+from .folders import image_folder
+from .sources import DATA_NAMES, Data, default_transforms, few, open_data
+from .synthetic import photo_like
 
 __all__ = [
     "DATA_NAMES",

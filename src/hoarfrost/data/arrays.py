@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch.utils.data import Dataset
 
-from hoarfrost.errors import ArgumentError, DatasetError
+from ..errors import ArgumentError, DatasetError
 
 __all__ = ["ImageArray"]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hoarfrost.data.arrays import ImageArray
-from hoarfrost.data.idx import read_idx
-from hoarfrost.errors import DatasetError
+from ..errors import DatasetError
+from .arrays import ImageArray
+from .idx import read_idx
 
 __all__ = ["DEBIAN_FOLDER", "FASHION_CLASSES", "embedded", "fashion_mnist"]
 

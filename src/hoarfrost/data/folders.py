@@ -10,7 +10,7 @@ from PIL import UnidentifiedImageError
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS, default_loader
 
-from hoarfrost.errors import ArgumentError, DatasetError
+from ..errors import ArgumentError, DatasetError
 
 __all__ = ["image_folder"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hoarfrost.errors import DatasetError
+from ..errors import DatasetError
 
 __all__ = ["read_idx", "write_idx"]
 

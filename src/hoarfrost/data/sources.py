@@ -12,9 +12,9 @@ import torch
 from torch.utils.data import Dataset, Subset
 from torchvision.transforms import v2
 
-from hoarfrost.data.fashion import embedded, fashion_mnist
-from hoarfrost.data.folders import image_folder
-from hoarfrost.errors import ArgumentError
+from ..errors import ArgumentError
+from .fashion import embedded, fashion_mnist
+from .folders import image_folder
 
 __all__ = ["DATA_NAMES", "Data", "default_transforms", "few", "open_data"]
 

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..examination import Examination
 from ..freezer import Freezer
 from ..report import Run, format_bytes, format_count, format_percent, format_seconds
-from ..runfiles import Journal
-from ..training import cosine, fit
+from ..running.evaluate import Examination
+from ..running.files import Journal
+from ..running.loop import cosine, fit
 
 __all__ = ["HEADER", "Arm", "Bench", "Outcome"]
 

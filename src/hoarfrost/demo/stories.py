@@ -10,14 +10,14 @@ import torch
 from rich.console import Console
 from torchvision.transforms import v2
 
-from ..console import RunDisplay, print_table
 from ..data import default_transforms, open_data
 from ..errors import ArgumentError
-from ..examination import Examination
 from ..models import cifar_resnet, efficientnet_lite0
 from ..report import Chapter, Table, format_seconds, write_report
-from ..run import describe_machine
-from ..views import Views
+from ..running.console import RunDisplay, print_table
+from ..running.evaluate import Examination
+from ..running.run import describe_machine
+from ..settings import Views
 from .arms import HEADER, Arm, Bench, Outcome
 
 __all__ = ["comparison", "finetuning", "from_scratch", "run_demo", "run_story"]

@@ -1,8 +1,8 @@
 """Models by name, and the two that the demo trains."""
 
-from hoarfrost.models.cifar import CifarResNet, cifar_resnet
-from hoarfrost.models.lite import EfficientNetLite0, efficientnet_lite0
-from hoarfrost.models.resolve import model_names, resolve_model
+from .cifar import CifarResNet, cifar_resnet
+from .lite import EfficientNetLite0, efficientnet_lite0
+from .resolve import model_names, resolve_model
 
 __all__ = [
     "CifarResNet",

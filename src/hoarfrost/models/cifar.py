@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from hoarfrost.errors import ArgumentError
+from ..errors import ArgumentError
 
 __all__ = ["CifarResNet", "cifar_resnet"]
 

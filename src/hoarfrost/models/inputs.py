@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from hoarfrost.errors import ArgumentError
+from ..errors import ArgumentError
 
 __all__ = ["adapt_input"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hoarfrost.errors import ArgumentError
-from hoarfrost.models.inputs import adapt_input
+from ..errors import ArgumentError
+from .inputs import adapt_input
 
 __all__ = ["EfficientNetLite0", "efficientnet_lite0"]
 

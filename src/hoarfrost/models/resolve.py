@@ -14,10 +14,10 @@ import torch
 import torchvision
 from torch import nn
 
-from hoarfrost.errors import ArgumentError
-from hoarfrost.models.cifar import cifar_resnet
-from hoarfrost.models.inputs import adapt_input
-from hoarfrost.models.lite import efficientnet_lite0
+from ..errors import ArgumentError
+from .cifar import cifar_resnet
+from .inputs import adapt_input
+from .lite import efficientnet_lite0
 
 __all__ = ["model_names", "resolve_model"]
 

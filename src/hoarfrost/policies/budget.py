@@ -15,8 +15,8 @@ from torch import Tensor
 from ..cuts import Cut
 from ..errors import PolicyError
 from ..watching import candidate_depths
+from ..watching.bench import Bench, Prices, Trial
 from .base import TrainState, known_epochs
-from .bench import Bench, Prices, Trial
 
 __all__ = ["Budget"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..cuts import Cut
 from ..watching.representations import centred_gram, linear_cka
-from .settling import Settling
+from .similarity import Settling
 
 __all__ = ["CKA"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..cuts import Cut
 from ..watching.representations import principal_directions, svcca
-from .settling import Settling
+from .similarity import Settling
 
 __all__ = ["SVCCA"]
 

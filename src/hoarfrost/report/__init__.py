@@ -1,9 +1,9 @@
 """From a run's records to one page of HTML, and numbers as people read them."""
 
-from hoarfrost.report.format import format_bytes, format_count, format_percent, format_seconds
-from hoarfrost.report.page import Chapter, Table, write_report
-from hoarfrost.report.records import Run, read_records
-from hoarfrost.report.sensitivity import sensitivity_tables, write_sensitivity
+from .format import format_bytes, format_count, format_percent, format_seconds
+from .page import Chapter, Table, write_report
+from .records import Run, read_records
+from .sensitivity import sensitivity_tables, write_sensitivity
 
 __all__ = [
     "Chapter",

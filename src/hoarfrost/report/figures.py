@@ -11,22 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
-from hoarfrost.report.format import format_bytes, format_percent
-from hoarfrost.report.records import Record, Run, codec_label, number, stored_channels
-from hoarfrost.report.style import (
-    CACHE,
-    IMAGES,
-    INK,
-    MUTED,
-    PAPER,
-    QUIET,
-    RECOMPUTE,
-    SERIES,
-    TextFormatter,
-    calm,
-    new_figure,
-    to_svg,
-)
+from .format import format_bytes, format_percent
+from .records import Record, Run, codec_label, number, stored_channels
+from .style import CACHE, IMAGES, INK, MUTED, PAPER, QUIET, RECOMPUTE, SERIES, TextFormatter, calm, new_figure, to_svg
 
 __all__ = ["accuracy_by_epoch", "accuracy_over_time", "bands", "rungs", "seconds_by_epoch", "sensitivities"]
 

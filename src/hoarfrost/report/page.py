@@ -12,11 +12,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hoarfrost.errors import ArgumentError
-from hoarfrost.report import figures
-from hoarfrost.report.format import format_bytes, format_count, format_percent, format_seconds
-from hoarfrost.report.records import Record, Run, number
-from hoarfrost.report.style import SERIES
+from ..errors import ArgumentError
+from . import figures
+from .format import format_bytes, format_count, format_percent, format_seconds
+from .records import Record, Run, number
+from .style import SERIES
 
 __all__ = ["Chapter", "Table", "write_page", "write_report"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hoarfrost.errors import ArgumentError
+from ..errors import ArgumentError
 
 __all__ = ["Record", "Run", "read_records"]
 

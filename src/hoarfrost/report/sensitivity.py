@@ -1,6 +1,6 @@
 """How sensitive the channels of each cut are, as two tables and as a page with pictures.
 
-What is shown is a plain mapping, as `hoarfrost.tables.ModelSensitivity.plain` gives it and `--json` prints it.
+What is shown is a plain mapping, as `hoarfrost.planning.tables.ModelSensitivity.plain` gives it and `--json` prints it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
-from hoarfrost.report.figures import DASHES, WIDE
-from hoarfrost.report.format import UNKNOWN, format_bytes, format_percent
-from hoarfrost.report.page import Chapter, Table, write_page
-from hoarfrost.report.style import INK, PAPER, QUIET, RAMP, SERIES, calm, new_figure, to_svg
+from .figures import DASHES, WIDE
+from .format import UNKNOWN, format_bytes, format_percent
+from .page import Chapter, Table, write_page
+from .style import INK, PAPER, QUIET, RAMP, SERIES, calm, new_figure, to_svg
 
 __all__ = ["sensitivity_tables", "write_sensitivity"]
 

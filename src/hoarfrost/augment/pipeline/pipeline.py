@@ -1,0 +1,278 @@
+"""A user's transform as a pure function of (sample, seed), with its geometry known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...errors import ArgumentError
+from ..geometry.placement import Placement, as_sizes
+from .batching import Batch, as_tensor, check_alike, kind_of, stack, unstack
+from .configuration import describe_object
+from .deterministic import batched_form
+from .pixel_grid import advance
+from .randomness import forked_random_states, generator_for, seed_random_states
+from .steps import Step, split
+
+__all__ = ["Draw", "Pipeline"]
+
+# Handled at once, so that the images stay in the processor's cache from step to step: 85 of 3x32x32, 1 of
+# 3x224x224.
+_VALUES_TOGETHER = 1 << 18
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """The random decisions of one rendition of every sample; row i belongs to sample i.
+
+    Attributes:
+        seed: what it was drawn from.
+        samples: number of rows.
+        decisions: for each step [samples, k]: a paired step's params, the seed of an image-only step (int64),
+            or None.
+    """
+
+    seed: int
+    samples: int
+    decisions: tuple[Tensor | None, ...]
+
+
+class Pipeline:
+    """A torchvision transform, split into steps whose random decisions are drawn beforehand.
+
+    ```
+    pipeline = Pipeline.from_transform(Compose([RandomCrop(32, padding=4), RandomHorizontalFlip(), ToTensor()]))
+    draw = pipeline.draw(50_000, seed=0)
+    images = pipeline.render([dataset[i][0] for i in ids], ids, draw)       # [B, 3, 32, 32]
+    ```
+
+    A rendition depends on the sample and the draw alone: not on its batch, the order, or any global random state.
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps = tuple(steps)
+
+    @classmethod
+    def from_transform(cls, transform: Any) -> Pipeline:
+        """Take over a transform (v1 or v2; Compose, nn.Sequential, a single one, or None) as it is.
+
+        Raises:
+            ArgumentError: something that cannot be called.
+        """
+        return transform if isinstance(transform, Pipeline) else cls(split(transform))
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two renditions of a sample can differ."""
+        return any(step.is_random for step in self.steps)
+
+    @property
+    def is_derivable(self) -> bool:
+        """Whether `placement` says all that differs between renditions: every random step is paired."""
+        return all(step.kind == "paired" for step in self.steps if step.is_random)
+
+    @property
+    def uses_global_random_states(self) -> bool:
+        """Whether rendering borrows the process's random states: then no other thread may draw meanwhile."""
+        return any(step.kind == "image-only" for step in self.steps)
+
+    def describe(self) -> list[str]:
+        """One line a step: its name, its kind and why."""
+        return [f"{step.name}: {step.kind}, {step.reason}" for step in self.steps]
+
+    def to_config(self) -> dict[str, Any]:
+        """JSON for a fingerprint: the steps' types, parameters and code, the same in every process."""
+        return {"steps": [{"kind": step.kind, "transform": describe_object(step.transform)} for step in self.steps]}
+
+    def draw(self, samples: int, seed: int) -> Draw:
+        """The random decisions for samples 0 to samples - 1: a function of samples, seed and steps.
+
+        Raises:
+            ArgumentError: a negative number of samples.
+        """
+        if samples < 0:
+            raise ArgumentError(f"Pipeline.draw: samples must be 0 or more, got {samples}")
+        decisions: list[Tensor | None] = []
+        for position, step in enumerate(self.steps):
+            generator = generator_for("draw", seed, position, step.kind)
+            if step.paired is not None:
+                decisions.append(step.paired.sample(samples, generator))
+            elif step.kind == "image-only":
+                decisions.append(torch.randint(0, 1 << 62, (samples, 1), generator=generator, dtype=torch.int64))
+            else:
+                decisions.append(None)
+        return Draw(int(seed), samples, tuple(decisions))
+
+    def still(self, samples: int) -> Draw:
+        """The rendition that changes least: no flips, crops from the middle; image-only steps are drawn
+        from seed 0.
+
+        Raises:
+            ArgumentError: a negative number of samples.
+        """
+        draw = self.draw(samples, 0)
+        steps = zip(self.steps, draw.decisions, strict=True)
+        return Draw(0, samples, tuple(s.paired.still(samples) if s.paired is not None else d for s, d in steps))
+
+    def render(self, items: Sequence[Any] | Tensor, ids: Sequence[int] | Tensor, draw: Draw) -> Tensor:
+        """The images of some samples under a draw.
+
+        The whole batch is handled at once where that gives the bits of the user's own transform; the rest one
+        by one, on the type of object that the user's own transform would have got. Images that are still PIL
+        or arrays behind the last step become floats as by ToTensor; tensors of any equal shape are stacked.
+
+        Args:
+            items: B raw images: PIL, tensors [C, H, W] or arrays [H, W, C]; or tensors of any equal shape.
+            ids: the B samples' numbers, rows of the draw.
+            draw: from this pipeline's `draw`.
+
+        Returns:
+            [B, C, H, W], contiguous.
+
+        Raises:
+            ImageShapeError: sizes that differ behind the last step.
+            DataError: a step gives something that is neither image nor tensor.
+            ArgumentError: ids that the draw does not have, or another number of them than items.
+        """
+        rows = self._rows(ids, draw)
+        if len(rows) != len(items):
+            raise ArgumentError(f"Pipeline.render: {len(items)} items, but {len(rows)} ids")
+        if len(rows) == 0:
+            raise ArgumentError("Pipeline.render: no items; a batch has at least one")
+        together = max(1, _VALUES_TOGETHER // _values(items[0]))
+        if len(items) <= together:
+            return as_tensor(self._run(list(items), rows, draw), rows.tolist()).contiguous()
+        images = torch.empty(0)
+        for i in range(0, len(items), together):
+            some = rows[i : i + together]
+            part = as_tensor(self._run(list(items[i : i + together]), some, draw), some.tolist())
+            if i == 0:
+                images = part.new_empty(len(items), *part.shape[1:])
+            check_alike([images[0], part[0]], [int(rows[0]), int(some[0])])
+            images[i : i + together] = part
+        return images
+
+    def _run(
+        self, held: Batch | list[Any], rows: Tensor, draw: Draw, first: int = 0, last: int | None = None
+    ) -> Batch | list[Any]:
+        """What the steps from first to before last make of what is held."""
+        for step, decisions in list(zip(self.steps, draw.decisions, strict=True))[first:last]:
+            held = _apply(step, held, decisions[rows] if decisions is not None else None)
+        return held
+
+    def blank(self, item: Any) -> Tensor | None:
+        """What the last step that fills does so with, as the model sees it: the fill behind all later steps.
+
+        Padded crops, rotations, affine maps and perspectives fill what they show beyond the image.
+
+        A prefix's features of it are what the unknown cells of `derive` show (its `border`).
+
+        Args:
+            item: any raw image of the data set; its type and size count, its pixels do not.
+
+        Returns:
+            [1, C, H, W], or None where no step fills with a constant.
+        """
+        filling = [i for i, step in enumerate(self.steps) if step.paired is not None and step.paired.fills]
+        if not filling:
+            return None
+        # Nothing later is to be erased or moved: the fill alone is to be seen.
+        draw, row, behind = self.still(1), torch.zeros(1, dtype=torch.int64), filling[-1] + 1
+        batch = _batch(self._run([item], row, draw, last=behind))
+        paired = self.steps[filling[-1]].paired
+        if batch is None or paired is None:
+            return None
+        filled = batch.with_tensor(paired.blank(batch.tensor))
+        return as_tensor(self._run(filled, row, draw, first=behind), [0])
+
+    def placement(self, draw: Draw, ids: Sequence[int] | Tensor, image_size: Sequence[int] | Tensor) -> Placement:
+        """Where the renditions' pixels lie in the raw images.
+
+        Only paired steps, CenterCrop, Pad and Resize are seen. Where an image-only step moves pixels too,
+        such as RandAugment, what is derived from placements is right for the paired part alone;
+        `sensitivity` measures the rest.
+
+        Args:
+            draw: from this pipeline's `draw`.
+            ids: the n samples' numbers.
+            image_size: (height, width) of the raw images in pixels, or [n, 2], one for each.
+
+        Raises:
+            ArgumentError: ids that the draw does not have, or sizes of another shape.
+            ImageShapeError: a crop is larger than an image.
+        """
+        rows = self._rows(ids, draw)
+        raw = as_sizes(image_size, len(rows))
+        placement, sizes = Placement.identity(len(rows)), raw
+        for step, decisions in zip(self.steps, draw.decisions, strict=True):
+            if step.paired is not None and decisions is not None:
+                if step.paired.fills:
+                    placement = placement.framed(sizes, raw)
+                move, sizes = step.paired.place(decisions[rows], sizes)
+                placement = placement.then(move)
+            else:
+                placement, sizes = advance(step.transform, placement, sizes)
+        return placement
+
+    def _rows(self, ids: Sequence[int] | Tensor, draw: Draw) -> Tensor:
+        if len(draw.decisions) != len(self.steps):
+            raise ArgumentError(
+                f"the draw has decisions for {len(draw.decisions)} steps, this pipeline has "
+                f"{len(self.steps)}: it was drawn from another one"
+            )
+        rows = torch.as_tensor(ids, dtype=torch.int64).reshape(-1)
+        outside = rows[(rows < 0) | (rows >= draw.samples)]
+        if len(outside):
+            raise ArgumentError(f"sample {int(outside[0])} is not in this draw of {draw.samples} samples")
+        return rows
+
+
+def _apply(step: Step, held: Batch | list[Any], decisions: Tensor | None) -> Batch | list[Any]:
+    if step.kind == "image-only" and decisions is not None:
+        with forked_random_states():
+            return [_seeded(step.transform, item, int(row)) for item, row in zip(_items(held), decisions, strict=True)]
+    kind = held.kind if isinstance(held, Batch) else kind_of(held[0])
+    if step.paired is not None and decisions is not None:
+        batch = _batch(held)
+        whole = kind in ("tensor", "image") or (kind == "pil" and step.paired.copies_pixels)
+        if batch is not None and whole and batch.tensor.ndim >= 3:
+            return batch.with_tensor(step.paired.on_images(batch.tensor, decisions))
+        return [_moved(step, item, row) for item, row in zip(_items(held), decisions, strict=True)]
+    form = batched_form(step.transform, kind)
+    batch = _batch(held) if form is not None else None
+    if form is not None and batch is not None:
+        return form(batch)
+    return [step.transform(item) for item in _items(held)]
+
+
+def _values(item: Any) -> int:
+    """How many values one raw image holds."""
+    if isinstance(item, Image.Image):
+        return max(1, item.width * item.height * len(item.getbands()))
+    return max(1, item.numel() if isinstance(item, Tensor) else int(getattr(item, "size", 1)))
+
+
+def _batch(held: Batch | list[Any]) -> Batch | None:
+    return held if isinstance(held, Batch) else stack(held)
+
+
+def _items(held: Batch | list[Any]) -> list[Any]:
+    return unstack(held)
+
+
+def _seeded(transform: Any, item: Any, seed: int) -> Any:
+    seed_random_states(seed)
+    return transform(item)
+
+
+def _moved(step: Step, item: Any, row: Tensor) -> Any:
+    if step.paired is None or kind_of(item) in ("numpy", "other"):
+        raise ArgumentError(
+            f"{step.name} cannot take a {type(item).__name__}; put ToTensor() or v2.ToImage() in front of it"
+        )
+    return step.paired.on_item(item, row)

@@ -1,0 +1,78 @@
+"""The part of a model between two cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import InvalidCutError
+from ..finding.find import cut_at
+from ..tracing.arguments import Example
+from ..tracing.nested import tensors_in
+from ..tracing.survey import survey
+from .plan import Plan
+from .prefix import Catch, Prefix, Reached, Shown
+from .suffix import Suffix
+
+__all__ = ["Between", "between"]
+
+
+class Between(Suffix):
+    """What a model does from one cut to a deeper one: the suffix of the first, stopped at the second.
+
+    Attributes:
+        until: the deeper cut.
+    """
+
+    def __init__(self, plan: Plan, deeper: Plan, model: nn.Module) -> None:
+        super().__init__(plan, model)
+        self._catch = Catch(deeper.ports)
+        self.until = deeper.cut
+        for name in dict.fromkeys(name for name, _, _ in deeper.ports):
+            Shown.at(self.get_submodule(name), name, self._catch)
+
+    def forward(self, features: Tensor | Sequence[Any]) -> Any:
+        """The features of the deeper cut, from those of the first; see `Suffix.forward`."""
+        self._catch.clear()
+        try:
+            super().forward(features)
+        except Reached:
+            deeper = self._catch.features()
+            return deeper if len(deeper) > 1 else deeper[0]
+        raise InvalidCutError(f"from '{self.cut.label}' on the model ended without reaching '{self.until.label}'")
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, up to '{self.until.label}'"
+
+
+def between(shallow: Prefix, deep: Prefix, example: Example) -> Between:
+    """What leads from the features of one frozen prefix to those of a deeper one, in eval.
+
+    `between(shallow, deep, x)(shallow(x))` equals `deep(x)` bit for bit, and is tried on the example.
+
+    Args:
+        shallow, deep: frozen prefixes of one model; each cut's tensors are outputs of modules.
+        example: as for `divide`; a tensor.
+
+    Raises:
+        InvalidCutError: the prefixes are not of one model, or what lies between cannot be run alone.
+    """
+    model, first, second = deep.whole, shallow.cut, deep.cut
+    where = f"between '{first.label}' and '{second.label}'"
+    if shallow.whole is not model:
+        raise InvalidCutError(f"{where}: the prefixes belong to two models")
+    if any(crossing.is_argument for crossing in second.tensors):
+        raise InvalidCutError(f"{where}: the model's own arguments cross the deeper cut, and they are not stored")
+    seen = survey(model, example)
+    plans = [Plan(seen, cut_at(seen, cut.label, 1 if cut.single else len(cut.tensors))) for cut in (first, second)]
+    part = Between(plans[0], plans[1], model)
+    part.eval()
+    with torch.no_grad():
+        expected, got = deep(example), part(shallow(example))
+    pairs = zip(tensors_in(expected), tensors_in(got), strict=True)
+    if not all(torch.equal(one, other) for one, other in pairs):
+        raise InvalidCutError(f"{where}: run alone, the layers give other features than inside the model")
+    return part

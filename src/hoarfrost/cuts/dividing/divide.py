@@ -1,0 +1,81 @@
+"""Dividing a model at a cut, and joining it again."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ...errors import ArgumentError, InvalidCutError
+from ..cut import Cut
+from ..finding.find import cut_at, why_not
+from ..tracing.arguments import Arguments, Example
+from ..tracing.survey import survey
+from .law import check_law
+from .plan import Plan
+from .prefix import Prefix
+from .suffix import Suffix
+
+__all__ = ["divide", "join"]
+
+
+def divide(model: nn.Module, cut: Cut, example: Example, *, verify: bool = True) -> tuple[Prefix, Suffix]:
+    """Two modules that together compute what the model computes.
+
+    `suffix(prefix(x))` equals `model(x)` bit for bit, in eval and, with the same random state, in train, where the
+    gradients of the suffix's parameters are equal too. Both hold the model's own parameters and buffers and know
+    them by the model's names. The model itself stays whole and unchanged.
+
+    Args:
+        model: the model.
+        cut: one of `find_cuts(model, ...)`.
+        example: as for `find_cuts`; the prefix is to be called in the same way, with positions or with keywords.
+        verify: try the law on the example; costs a few forward and backward passes.
+
+    Returns:
+        `(prefix, suffix)`.
+
+    Raises:
+        ArgumentError: an argument is of the wrong kind.
+        CutError: the model's own forward fails on the example.
+        InvalidCutError: the model cannot be divided there; the message gives the reason.
+
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> x = torch.ones(5, 4)
+    >>> prefix, suffix = divide(model, find_cut(find_cuts(model, x), "1"), x)
+    >>> torch.equal(suffix(prefix(x)), model(x))
+    True
+    """
+    if not isinstance(cut, Cut):
+        raise ArgumentError(f"divide: a Cut is needed (see find_cuts and find_cut), not {cut!r}")
+    seen = survey(model, example)
+    names = dict(model.named_modules())
+    if cut.name not in names:
+        raise InvalidCutError(f"cut '{cut.label}': {type(model).__name__} has no module '{cut.name}'")
+    crossing = 1 if cut.single else len(cut.tensors)
+    reason = why_not(seen, (cut.name, cut.call), crossing)
+    if reason is not None:
+        raise InvalidCutError(f"cut '{cut.label}': {reason}")
+    here = cut_at(seen, cut.label, crossing)
+    if here.shape != cut.shape:
+        raise InvalidCutError(
+            f"cut '{cut.label}': it was found with features of {list(cut.shape)} a sample, the example gives "
+            f"{list(here.shape)}; find the cuts with an example of the size that is trained on"
+        )
+    plan = Plan(seen, here)
+    rounding = check_law(plan, model, Arguments.of(example)) if verify else None
+    prefix = Prefix(plan, model)
+    prefix.rounding = rounding
+    return prefix, Suffix(plan, model)
+
+
+def join(prefix: Prefix, suffix: Suffix) -> nn.Module:
+    """The model that was divided, with whatever its parts have learned.
+
+    Raises:
+        ArgumentError: the two do not come from one division.
+    """
+    if prefix.whole is not suffix.whole or prefix.cut != suffix.cut:
+        raise ArgumentError(
+            f"join: the prefix ends at '{prefix.cut.label}' of {type(prefix.whole).__name__}, the suffix begins at "
+            f"'{suffix.cut.label}' of {'the same model' if prefix.whole is suffix.whole else 'another model'}"
+        )
+    return prefix.whole

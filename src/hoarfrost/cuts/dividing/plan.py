@@ -1,0 +1,181 @@
+"""What belongs to which side of a cut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+from ...errors import InvalidCutError
+from ..cut import Cut, place
+from ..tracing.arguments import Key
+from ..tracing.intact import storage_key
+from ..tracing.liveness import Origin, Port, Trace, Visit
+from ..tracing.nested import tensors_in
+from ..tracing.survey import Survey
+from .outline import Outline
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A surveyed model and a cut. All names are the model's, so a plan serves any model of the same make."""
+
+    seen: Survey
+    cut: Cut
+
+    @cached_property
+    def times(self) -> tuple[int, ...]:
+        """For each trace, when the cut is reached."""
+        return self.seen.ends(self.cut.name, self.cut.call)
+
+    @cached_property
+    def ports(self) -> tuple[Port, ...]:
+        """The tensors that modules give and that cross, the features first."""
+        return tuple(
+            (*place(c.source), c.number) for c in self.cut.tensors if isinstance(c.source, str) and not c.is_argument
+        )
+
+    @cached_property
+    def finished(self) -> frozenset[str]:
+        """Modules whose calls all end in front of the cut, in every trace."""
+        over: dict[str, bool] = {}
+        for ends, time in zip(self.seen.last_ends, self.times, strict=True):
+            for name, end in ends.items():
+                over[name] = over.get(name, True) and end <= time
+        return frozenset(name for name, is_over in over.items() if is_over)
+
+    @cached_property
+    def front_modules(self) -> tuple[str, ...]:
+        """Modules in use only in front of the cut: the finished ones, and what is never called but lies in them."""
+        first_names = {module: name for name, module in reversed(list(self.seen.model.named_modules()))}
+        called = {visit.name for trace in self.seen.traces for visit in trace.visits}
+        front = {"": False}
+        names = [name for name, _ in self.seen.model.named_modules() if name]
+        for name in names:
+            parent = first_names[self.seen.model.get_submodule(name.rpartition(".")[0])]
+            front[name] = name in self.finished if name in called else front[parent]
+        for name in reversed(names):
+            children = [first_names[child] for child in self.seen.model.get_submodule(name).children()]
+            if name not in called and children:
+                front[name] = all(front[child] for child in children)
+        return tuple(name for name in names if front[name])
+
+    @cached_property
+    def sides(self) -> dict[str, tuple[bool, bool]]:
+        """For each parameter and buffer, whether the prefix and whether the suffix has it.
+
+        One that never acts on the data goes with the module that owns it.
+        """
+        model = self.seen.model
+        front = {model.get_submodule(name) for name in self.front_modules}
+        sides = {}
+        for kind in (model.named_parameters, model.named_buffers):
+            for name, _ in kind(remove_duplicate=False):
+                owned = model.get_submodule(name.rpartition(".")[0]) in front
+                used = self.seen.used(name, self.times)
+                sides[name] = used if any(used) else (owned, not owned)
+        return sides
+
+    @cached_property
+    def replayed(self) -> dict[str, dict[bool, list[Outline]]]:
+        """For each finished module that gives tensors from the data alone, its outputs' outlines: mode -> calls.
+
+        What depends on parameters or arguments alone and is finished in front may be read behind: that is computed
+        again.
+        """
+        outlines: dict[str, dict[bool, list[Outline]]] = {}
+        sources = {name for name, _, _ in self.ports}
+        for name in self.finished | sources:
+            visits = [[v for v in trace.visits if v.name == name] for trace in self.seen.traces]
+            pairs = zip(self.seen.traces, visits, strict=True)
+            if name in sources or all(_from_data(trace, visit) for trace, vs in pairs for visit in vs):
+                try:
+                    outlines[name] = {False: self._outlines(*visits[:2]), True: self._outlines(*visits[2:])}
+                except InvalidCutError:
+                    # Not to be foretold; where it lies in a module that is, it is never called.
+                    if name in sources:
+                        raise
+        return outlines
+
+    def ended(self, name: str) -> dict[bool, frozenset[int]]:
+        """For each mode, which calls of a module that crosses are over at the cut, up to the last that crosses."""
+        last = max(call for port, call, _ in self.ports if port == name)
+        return {
+            trace.training: frozenset(
+                v.call for v in trace.visits if v.name == name and v.end <= time and v.call <= last
+            )
+            for trace, time in zip(self.seen.traces, self.times, strict=True)
+        }
+
+    @cached_property
+    def skipped(self) -> dict[bool, dict[tuple[str, int], Counter[str]]]:
+        """For each mode and each call of a replayed module, the calls of replayed modules inside it."""
+        found: dict[bool, dict[tuple[str, int], Counter[str]]] = {}
+        for trace in self.seen.traces:
+            visits = [visit for visit in trace.visits if visit.name in self.replayed]
+            found[trace.training] = {
+                (outer.name, outer.call): Counter(v.name for v in visits if outer.start < v.start and v.end < outer.end)
+                for outer in visits
+            }
+        return found
+
+    @cached_property
+    def reentrant_behind(self) -> bool:
+        """Whether a reentrant checkpoint begins behind the cut: it gives no gradients unless its input asks for one."""
+        pairs = zip(self.seen.traces, self.times, strict=True)
+        return any(region.reentrant and region.start > time for trace, time in pairs for region in trace.regions)
+
+    @cached_property
+    def rerun(self) -> frozenset[str]:
+        """Modules that give features and, beside them, what is worked out again from parameters or arguments.
+
+        They run in the suffix too, on tensors without values, and the features take their places in the output.
+        """
+
+        def gives_more(trace: Trace, visit: Visit) -> bool:
+            tensors = tensors_in(visit.output)
+            read = [t for t in tensors if trace.values[id(t)].reader_after(visit.end) is not None]
+            return any(trace.origin(tensor) < Origin.RANDOM for tensor in read)
+
+        sources = {name for name, _, _ in self.ports}
+        return frozenset(
+            visit.name
+            for trace in self.seen.traces
+            for visit in trace.visits
+            if visit.name in sources and gives_more(trace, visit)
+        )
+
+    def _outlines(self, small: list[Visit], large: list[Visit]) -> list[Outline]:
+        rows = (self.seen.traces[0].rows, self.seen.traces[1].rows)
+        try:
+            return [Outline.between(rows, a.output, b.output) for a, b in zip(small, large, strict=True)]
+        except ValueError as error:
+            name = small[0].name if small else large[0].name
+            raise InvalidCutError(
+                f"cut '{self.cut.label}': what '{name}' gives cannot be foretold for any batch size: {error}"
+            ) from error
+
+    @cached_property
+    def inputs(self) -> dict[Key, Outline]:
+        """The outlines of the model's own arguments."""
+        small, large = self.seen.traces[:2]
+        rows = (small.rows, large.rows)
+        return {key: Outline.between(rows, value, large.inputs[key]) for key, value in small.inputs.items()}
+
+    @cached_property
+    def draws_in_front(self) -> bool:
+        """Whether code that the suffix runs again draws random numbers in front of the cut."""
+        replaced = self.replayed.keys() - self.rerun
+        return any(
+            draw.time <= time and not any(name in replaced for name in draw.stack)
+            for trace, time in zip(self.seen.traces, self.times, strict=True)
+            for draw in trace.draws
+        )
+
+
+def _from_data(trace: Trace, visit: Visit) -> bool:
+    tensors = tensors_in(visit.output)
+    storages = [trace.storages[storage_key(tensor)] for tensor in tensors]
+    return bool(tensors) and all(s.origin is Origin.DATA and s.reached <= visit.end for s in storages)

@@ -1,0 +1,186 @@
+"""The front of a divided model."""
+
+from __future__ import annotations
+
+import types
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ArgumentError, InvalidCutError
+from ..tracing.arguments import Key
+from ..tracing.liveness import Port
+from ..tracing.nested import tensors_in
+from ..tracing.shadow import has_hooks, shadow
+from .part import Part
+from .plan import Plan
+
+__all__ = ["Prefix"]
+
+
+class Prefix(Part):
+    """Everything in front of a cut: the model's own forward, stopped there.
+
+    `prefix(x) -> features` takes what the model takes, [N, ...], for any N, and gives the features
+    [N, *cut.shape], in the memory format that the model gives them; where more than one tensor crosses the cut, a
+    tuple with one entry for each of `cut.tensors`. It holds the model's own parameters and
+    buffers under their own names; its training flags are independent of the model's. When it is `frozen` (see
+    `hoarfrost.freezing`) it stays in eval and records no gradients.
+
+    Attributes:
+        cut: where the model was divided.
+        whole: the model that was divided.
+        frozen: whether it is inert.
+        rounding: how far features that are made without gradients, as a frozen prefix makes them, are from those made
+            with: the largest difference as a share of the largest value. 0 but where torch chooses other kernels
+            (some attention and recurrent layers); None where the division was not verified.
+        parameter_names: parameters of the model that act only in front of the cut.
+        buffer_names: buffers, likewise.
+        module_names: modules, likewise.
+        shared_parameters: parameters that act on both sides.
+    """
+
+    frozen: bool
+    rounding: float | None
+    parameter_names: tuple[str, ...]
+    buffer_names: tuple[str, ...]
+    module_names: tuple[str, ...]
+    shared_parameters: tuple[str, ...]
+
+    def __init__(self, plan: Plan, model: nn.Module) -> None:
+        _, clones = shadow(model, lambda name: plan.sides[name][0])
+        super().__init__(plan.cut, model, clones)
+        self._catch = Catch(plan.ports)
+        for name in dict.fromkeys(name for name, _, _ in plan.ports):
+            Shown.at(clones[model.get_submodule(name)], name, self._catch)
+        only = [name for name, sides in plan.sides.items() if sides == (True, False)]
+        parameters = set(plan.seen.parameters)
+        self.frozen = False
+        self.rounding = None
+        self.parameter_names = tuple(name for name in only if name in parameters)
+        self.buffer_names = tuple(name for name in only if name not in parameters)
+        self.module_names = plan.front_modules
+        self.shared_parameters = plan.cut.shared_parameters
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
+        """The features of a batch.
+
+        Args:
+            inputs: what the model takes, [N, ...].
+            keywords: likewise.
+
+        Raises:
+            ArgumentError: an argument that the suffix needs is missing.
+            InvalidCutError: the model ended without reaching the cut.
+        """
+        self._body.training = self.training
+        self._catch.clear()
+        self._share()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            try:
+                self._body(*inputs, **keywords)
+            except Reached:
+                features = self._catch.features()
+            else:
+                raise InvalidCutError(f"cut '{self.cut.label}': the model ended without reaching it")
+        self._share()
+        if not self.cut.others:
+            return features[0]
+        return (*features, *(self._argument(c.source, inputs, keywords) for c in self.cut.others if c.is_argument))
+
+    def _argument(self, key: Key, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        try:
+            return inputs[key] if isinstance(key, int) else keywords[key]
+        except LookupError:
+            name = f"positional argument {key + 1}" if isinstance(key, int) else f"keyword argument '{key}'"
+            raise ArgumentError(
+                f"prefix: {name} is missing; the suffix behind '{self.cut.label}' needs it again, and the prefix is "
+                f"called as in the example that divided the model"
+            ) from None
+
+    def train(self, mode: bool = True) -> Prefix:
+        """As for any module, but a frozen prefix stays in eval."""
+        super().train(mode and not self.frozen)
+        return self
+
+    def extra_repr(self) -> str:
+        return f"up to '{self.cut.label}', features {self._features}"
+
+
+class Reached(BaseException):
+    """Leaves the model's forward at the cut; no `except Exception` on the way may hold it up."""
+
+
+class Catch:
+    """The tensors that one pass has given at the ports so far."""
+
+    def __init__(self, ports: tuple[Port, ...]) -> None:
+        self.ports = ports
+        self.calls: Counter[str] = Counter()
+        self.running: list[int] = []
+        self.caught: dict[Port, Tensor] = {}
+
+    def clear(self) -> None:
+        self.calls.clear()
+        self.running.clear()
+        self.caught.clear()
+
+    def begin(self, name: str) -> None:
+        """A module is called. It may call itself before it ends, so calls are counted from their beginnings."""
+        self.running.append(self.calls[name])
+        self.calls[name] += 1
+
+    def see(self, name: str, output: Any) -> None:
+        """A module has given `output`; at the cut the pass ends."""
+        call = self.running.pop()
+        for port in self.ports:
+            if port[:2] == (name, call):
+                self.caught[port] = tensors_in(output)[port[2]]
+        if self.ports[0][:2] == (name, call):
+            raise Reached
+
+    def features(self) -> tuple[Tensor, ...]:
+        """What was caught, the features first; kept no longer."""
+        features = tuple(self.caught[port] for port in self.ports)
+        self.clear()
+        return features
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"ports": self.ports, "calls": Counter(), "running": [], "caught": {}}
+
+
+class Shown:
+    """Shows a module's output to the catch: in place of its forward, or as its last hook where it has hooks.
+
+    Torch's fused transformer layers take another way, with other bits, as soon as a hook is in them.
+    """
+
+    def __init__(self, module: nn.Module, name: str, catch: Catch) -> None:
+        self.module = module
+        self.name = name
+        self.catch = catch
+        self.own_forward = module.__dict__.get("forward")
+
+    @classmethod
+    def at(cls, module: nn.Module, name: str, catch: Catch) -> None:
+        shown = cls(module, name, catch)
+        if has_hooks(module):
+            module.register_forward_pre_hook(shown.begin, prepend=True)
+            module.register_forward_hook(shown.hook)
+        else:
+            module.__dict__["forward"] = shown
+
+    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+        forward = self.own_forward or types.MethodType(type(self.module).forward, self.module)
+        self.catch.begin(self.name)
+        output = forward(*inputs, **keywords)
+        self.catch.see(self.name, output)
+        return output
+
+    def begin(self, module: nn.Module, inputs: Any) -> None:
+        self.catch.begin(self.name)
+
+    def hook(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self.catch.see(self.name, output)

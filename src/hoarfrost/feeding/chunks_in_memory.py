@@ -1,0 +1,67 @@
+"""Chunks that stay in memory between epochs, up to a number of bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable
+from dataclasses import replace
+
+from ..codecs import Packed
+from .loading import Block
+
+__all__ = ["Resident"]
+
+
+class Resident:
+    """What was read of a cache and is kept, so that the next epochs need not read it.
+
+    First come, first kept: every chunk is wanted once in an epoch, so to let one go for another would gain nothing.
+    Many threads may keep and find at once.
+
+    Args:
+        budget_bytes: that may be taken in memory; 0 keeps nothing.
+        floats: keep floats in place of quantised levels, which are faster to use and take four times the memory.
+    """
+
+    def __init__(self, budget_bytes: int, *, floats: bool = False) -> None:
+        self.budget_bytes, self.floats = budget_bytes, floats
+        self.nbytes = 0
+        """Bytes that are taken now."""
+        self._blocks: dict[Hashable, Block] = {}
+        self._written: tuple[int, ...] = ()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def current(self, written: tuple[int, ...]) -> None:
+        """Lets go of everything if the files were written to since: what is on disk is what counts."""
+        with self._lock:
+            if written != self._written:
+                self._blocks, self.nbytes, self._written = {}, 0, written
+
+    def find(self, key: Hashable) -> Block | None:
+        """The block that was kept under `key`."""
+        return self._blocks.get(key)
+
+    def keep(self, key: Hashable, block: Block) -> Block:
+        """The block as it is to be used, kept if there is room."""
+        if self.budget_bytes <= self.nbytes:
+            return block
+        if self.floats:
+            block = replace(block, features=_as_floats(block.features))
+        size = _nbytes(block)
+        with self._lock:
+            if key not in self._blocks and self.nbytes + size <= self.budget_bytes:
+                self._blocks[key] = block
+                self.nbytes += size
+        return block
+
+
+def _as_floats(packed: Packed) -> Packed:
+    return replace(packed, values=packed.dense(), scale=None, low=None)
+
+
+def _nbytes(block: Block) -> int:
+    tensors = (block.features.values, block.features.scale, block.features.low, block.targets)
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)

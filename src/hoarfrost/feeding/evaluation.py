@@ -1,0 +1,221 @@
+"""The data that a model is evaluated on, as stored features once its front is frozen."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..cache import Cache, CacheSpec, CacheWriter, Fingerprint, hash_tensors
+from ..codecs import Codec, Exact
+from ..errors import (
+    ArgumentError,
+    BudgetError,
+    CacheBusyError,
+    CacheDirectoryError,
+    CodecError,
+    CorruptChunkError,
+    NonFiniteError,
+)
+from ..samples.dataset import Samples
+from ..samples.renditions import dense
+from ..storing.calibration import feature_spec
+from ..storing.storage import Division
+from .loading import Order
+from .sources import PrefixSource
+
+__all__ = ["Evaluation"]
+
+
+class Evaluation:
+    """Batches for evaluation, as the freezer takes them now: images at first, features of the frozen prefix later.
+
+    ```python
+    evaluation = freezer.evaluation(test_set, transform)
+    for inputs, targets in evaluation:
+        logits = freezer(inputs)
+    ```
+
+    The first pass behind a freeze runs the prefix and stores what it gives; later ones read that. The order is the data
+    set's own, and each batch is run as a whole, so that with the exact codec the outputs have the model's own bits.
+
+    Args:
+        codec: of the stored features.
+        directory: where to store; None: never.
+        division: asks what is frozen now; None for nothing.
+        room: bytes that may be taken now; None: no limit.
+
+    Raises:
+        ArgumentError: the transform draws at random, or the batch size is no whole number of at least 1.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        transform: Callable[[Any], Any] | None,
+        *,
+        batch_size: int,
+        codec: Codec,
+        workers: int,
+        device: torch.device,
+        channels_last: bool,
+        directory: Path | None,
+        division: Callable[[], Division | None],
+        room: Callable[[], int | None],
+    ) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ArgumentError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+        self._samples = Samples(dataset, transform, workers)
+        if self._samples.pipeline.is_random:
+            self._samples.close()
+            raise ArgumentError(
+                "evaluation needs a transform that gives the same image each time, not "
+                f"{'; '.join(self._samples.pipeline.describe())}"
+            )
+        self._draw = self._samples.pipeline.draw(len(self._samples), 0)
+        self._order = Order(len(self._samples), 0, batch_size)
+        self._groups = list(torch.split(torch.arange(len(self._samples)), batch_size))
+        self._codec, self._device, self._channels_last = codec, device, channels_last
+        self._directory, self._division, self._room = directory, division, room
+        self._of: Division | None = None
+        self._caches: tuple[Cache, ...] = ()
+        self._stores = True
+
+    def __len__(self) -> int:
+        """How many batches there are."""
+        return len(self._groups)
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        return len(self._samples)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk."""
+        return sum(cache.nbytes for cache in self._caches if cache.path.is_dir())
+
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
+        """Inputs [B, ...], or tuples of all that crosses the cut, and targets [B, ...], on the device."""
+        division = self._division()
+        if division is not self._of:
+            self.drop()
+            self._of, self._stores = division, self._directory is not None
+        batches: Iterator[tuple[Any, Tensor]]
+        if division is None:
+            batches = ((images, targets) for _, images, targets in self._images())
+        elif self._caches and all(cache.path.is_dir() for cache in self._caches):
+            batches = self._read(division)
+        else:
+            self._caches = ()
+            batches = self._computed(division)
+        for inputs, targets in batches:
+            yield inputs, targets.to(self._device)
+
+    def drop(self) -> None:
+        """Remove what is stored."""
+        for cache in self._caches:
+            if cache.path.is_dir():
+                cache.drop()
+        self._caches = ()
+
+    def close(self) -> None:
+        """Remove what is stored, and give the data set its transform back."""
+        self.drop()
+        self._samples.close()
+
+    def _images(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        source = self._source(None)
+        for number, (images, targets) in enumerate(self._samples.stream(self._groups, self._draw)):
+            yield number, source.placed(images), targets
+
+    def _source(self, division: Division | None) -> PrefixSource:
+        return PrefixSource(
+            prefix=torch.nn.Identity() if division is None else division.prefix,
+            samples=self._samples,
+            order=self._order,
+            spec=None,
+            draw_for=lambda chunk, epoch: self._draw,
+            device=self._device,
+            channels_last=self._channels_last,
+        )
+
+    def _computed(self, division: Division) -> Iterator[tuple[Any, Tensor]]:
+        """Features by the prefix, stored as they are given where there is room."""
+        source, writers, whole = self._source(division), [], False
+        try:
+            for number, images, targets in self._images():
+                tensors: Sequence[Tensor] = source.run(images)
+                try:
+                    if number == 0 and self._stores and self._directory is not None:
+                        writers = self._writers(self._directory, division, tensors)
+                    for place, writer in enumerate(writers):
+                        if (number, 0) not in writer.done:
+                            writer.append(number, 0, self._groups[number], targets, tensors[place])
+                    if writers:
+                        # What later passes will read.
+                        tensors = [dense(writer.packed(number, 0), writer.spec) for writer in writers]
+                except (BudgetError, CacheDirectoryError, CacheBusyError, CodecError, NonFiniteError) as error:
+                    self._give_up(writers, error)
+                    writers = []
+                yield self._together(tensors), targets
+            self._caches = tuple(writer.commit() for writer in writers)
+            whole = True
+        finally:
+            if not whole:
+                for writer in writers:
+                    writer.abort()
+
+    def _read(self, division: Division) -> Iterator[tuple[Any, Tensor]]:
+        source = self._source(division)
+        for number, ids in enumerate(self._groups):
+            try:
+                records = [cache.read(number, 0) for cache in self._caches]
+            except (CorruptChunkError, CacheDirectoryError):
+                images, targets = self._samples.images(ids, self._draw)
+                yield self._together(source.run(images)), targets
+                continue
+            pairs = zip(records, self._caches, strict=True)
+            yield self._together([dense(r.packed, cache.spec) for r, cache in pairs]), records[0].targets
+
+    def _together(self, tensors: Sequence[Tensor]) -> Any:
+        placed = tuple(tensor.to(self._device) for tensor in tensors)
+        return placed if len(placed) > 1 else placed[0]
+
+    def _writers(self, directory: Path, division: Division, tensors: Sequence[Tensor]) -> list[CacheWriter]:
+        crossings, room = division.cut.tensors, self._room()
+        if room is not None and room < len(crossings):
+            raise BudgetError("the disk budget is used up by the features that are trained on")
+        share = None if room is None else room // len(crossings)
+        writers = []
+        for number, (crossing, tensor) in enumerate(zip(crossings, tensors, strict=True)):
+            spec = feature_spec(crossing, tensor, self._order, self._codec if tensor.is_floating_point() else Exact())
+            fingerprint = self._fingerprint(division, spec, number)
+            writers.append(Cache.create(directory, fingerprint, spec, budget_bytes=share))
+        return writers
+
+    def _fingerprint(self, division: Division, spec: CacheSpec, tensor: int) -> Fingerprint:
+        return Fingerprint(
+            {
+                "purpose": "evaluation",
+                "prefix": hash_tensors(division.prefix.state_dict()),
+                "cut": division.cut.label,
+                "tensor": tensor,
+                "samples": len(self._samples),
+                "data": self._samples.identity,
+                "transform": self._samples.pipeline.to_config(),
+                "batch_size": self._order.chunk_size,
+                "codec": spec.codec.to_config(),
+            }
+        )
+
+    def _give_up(self, writers: Sequence[CacheWriter], error: Exception) -> None:
+        self._stores = False
+        for writer in writers:
+            writer.abort()
+        warnings.warn(f"hoarfrost evaluates without stored features until the next freeze: {error}", stacklevel=4)

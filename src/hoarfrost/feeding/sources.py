@@ -1,0 +1,258 @@
+"""The two sources of a chunk's features: the prefix itself, and the cache that stands for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..augment import Draw
+from ..cache import Cache, CacheSpec
+from ..codecs import Packed
+from ..errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError
+from ..samples.dataset import Samples
+from ..samples.renditions import Deriver, Renditions, assembled, dense, to_store
+from ..settings import Views
+from .chunks_in_memory import Resident
+from .loading import Block, Order
+
+__all__ = ["CacheSource", "PrefixSource", "Together"]
+
+
+class Together:
+    """What one pass of the prefix gave for a chunk, kept until the sources of all its tensors have taken their own."""
+
+    def __init__(self, tensors: int) -> None:
+        self._tensors = tensors
+        self._held: dict[tuple[int, int], tuple[tuple[Tensor, ...], Tensor, set[int]]] = {}
+
+    def take(
+        self, chunk: int, epoch: int, tensor: int, compute: Callable[[], tuple[tuple[Tensor, ...], Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        key = chunk, epoch
+        if key not in self._held:
+            self._held[key] = (*compute(), set(range(self._tensors)))
+        features, targets, waiting = self._held[key]
+        waiting.discard(tensor)
+        if not waiting:
+            del self._held[key]
+        return features[tensor], targets
+
+
+@dataclass
+class PrefixSource:
+    """Runs the frozen prefix on freshly rendered images, a chunk at a time.
+
+    Where several tensors cross the cut, each has a source; `tensor` says which one this gives.
+    """
+
+    prefix: nn.Module
+    samples: Samples
+    order: Order
+    spec: CacheSpec | None
+    draw_for: Callable[[int, int], Draw]
+    """(chunk, epoch) -> the renditions to run."""
+    device: torch.device
+    channels_last: bool = False
+    tensor: int = 0
+    together: Together | None = None
+
+    def ahead(self, chunk: int, epoch: int) -> bool:
+        return False
+
+    def load(self, chunk: int, epoch: int) -> Block:
+        if self.spec is None:
+            raise RuntimeError("PrefixSource.load needs the features' layout")
+        draw = self.draw_for(chunk, epoch)
+        if self.together is None:
+            features, targets = self.features(chunk, draw)
+        else:
+            features, targets = self.together.take(chunk, epoch, self.tensor, lambda: self.tensors(chunk, draw))
+        return Block(dense_block(features, self.spec), targets)
+
+    def recover(self, chunk: int, epoch: int, reason: Exception) -> Block:
+        raise reason
+
+    def features(self, chunk: int, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Features [n, ...] of a chunk's samples under a draw, and targets [n, ...]."""
+        tensors, targets = self.tensors(chunk, draw)
+        return tensors[self.tensor], targets
+
+    def tensors(self, chunk: int, draw: Draw) -> tuple[tuple[Tensor, ...], Tensor]:
+        """All that crosses the cut for a chunk's samples, and targets [n, ...]."""
+        images, targets = self.samples.images(self.order.members(chunk), draw)
+        return self.run(images), targets
+
+    def blank(self) -> Tensor | None:
+        """Features [...] of what the transform shows beyond an image's borders; None where it shows nothing there."""
+        image = self.samples.blank()
+        return None if image is None else self.run(image)[self.tensor][0]
+
+    def run(self, images: Tensor) -> tuple[Tensor, ...]:
+        """All that crosses, each [n, ...], of images [n, C, H, W]: on the CPU, in the prefix's own memory format."""
+        with torch.no_grad():
+            features = self.prefix(self.placed(images))
+            tensors = (features,) if isinstance(features, Tensor) else features
+            return tuple(tensor.to("cpu") for tensor in tensors)
+
+    def placed(self, images: Tensor) -> Tensor:
+        """On the device, in the memory format that the prefix is run with."""
+        images = images.to(self.device)
+        if self.channels_last and images.dim() == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
+
+
+def dense_block(features: Tensor, spec: CacheSpec) -> Packed:
+    """Float features as a block of the window: physical order, nothing to dequantise."""
+    return Packed(spec.physical(features), None, None, features.dtype, spec.codec_axis)
+
+
+@dataclass
+class CacheSource:
+    """Reads stored views; what is not stored of a view is derived, what is missing, outdated or damaged is computed.
+
+    Attributes:
+        event: the epoch before which the views were first drawn.
+        healer: the prefix, for what has to be computed.
+        on_heal: called with (chunk, view, reason) for each damaged record.
+        deriver: makes what is not stored of a view from view 0; None where nothing can be derived.
+        budget_bytes: that the cache may take; a record that has no room is computed in every epoch.
+        resident: keeps chunks in memory that are shown as they are stored.
+    """
+
+    cache: Cache
+    order: Order
+    views: Views
+    event: int
+    renditions: Renditions
+    deriver: Deriver | None
+    healer: PrefixSource
+    on_heal: Callable[[int, int, str], None]
+    budget_bytes: int | None = None
+    resident: Resident = field(default_factory=lambda: Resident(0))
+
+    def begin(self) -> None:
+        """An epoch begins: what was kept in memory counts only if the files are still the same."""
+        self.resident.current(self.cache.written())
+
+    def ahead(self, chunk: int, epoch: int) -> bool:
+        if self._resident(chunk, epoch) is not None:
+            # Finding it takes less than handing it over to a thread.
+            return False
+        edition = self.views.edition(chunk, epoch, self.event)
+        return not any(self._due(chunk, view, edition) for view in self._needed(chunk, epoch))
+
+    def load(self, chunk: int, epoch: int) -> Block:
+        kept = self._resident(chunk, epoch)
+        if kept is not None:
+            return kept
+        computed = False
+
+        def read(view: int, edition: int, derived: Tensor | None = None) -> tuple[Packed, Tensor]:
+            nonlocal computed
+            if self._due(chunk, view, edition):
+                computed = True
+                return self._computed(chunk, view, edition, derived)
+            return self._stored(chunk, view, edition)
+
+        block, place = self._shown(chunk, epoch, read), self._as_stored(chunk, epoch)
+        return block if computed or place is None else self.resident.keep(place, block)
+
+    def _resident(self, chunk: int, epoch: int) -> Block | None:
+        place = self._as_stored(chunk, epoch)
+        return None if place is None else self.resident.find(place)
+
+    def _as_stored(self, chunk: int, epoch: int) -> tuple[int, int, int] | None:
+        """(chunk, view, edition) of the record that is all that the epoch shows of a chunk; None where it is moved or
+        derived."""
+        view = self.views.shown(chunk, epoch, self.cache.spec.views)
+        if self.views.moved(chunk, epoch) or not self.cache.spec.stored[view].alone:
+            return None
+        return chunk, view, self.views.edition(chunk, epoch, self.event)
+
+    def recover(self, chunk: int, epoch: int, reason: Exception) -> Block:
+        """Compute a damaged chunk again, store it where that is still possible, and go on with it."""
+        healed: dict[int, str] = {}
+
+        def read(view: int, edition: int, derived: Tensor | None = None) -> tuple[Packed, Tensor]:
+            try:
+                return self._stored(chunk, view, edition)
+            except (CorruptChunkError, CacheDirectoryError) as error:
+                healed[view] = str(error)
+                return self._computed(chunk, view, edition, derived)
+
+        block = self._shown(chunk, epoch, read)
+        for view, found in healed.items() or {self._needed(chunk, epoch)[-1]: str(reason)}.items():
+            self.on_heal(chunk, view, found)
+        return block
+
+    def _needed(self, chunk: int, epoch: int) -> tuple[int, ...]:
+        """The views that an epoch reads of a chunk: the one shown, and in front of it what it is derived from."""
+        view = self.views.shown(chunk, epoch, self.cache.spec.views)
+        if self.cache.spec.stored[view].alone:
+            return (view,)
+        # What is moved as a whole comes from a whole view.
+        return (0,) if self.views.moved(chunk, epoch) else (0, view)
+
+    def _due(self, chunk: int, view: int, edition: int) -> bool:
+        """Whether a record has to be computed as a matter of course: drawn anew, or not recorded yet."""
+        found = self.cache.edition(chunk, view)
+        return not self.cache.whole if found is None else found != edition
+
+    def _shown(self, chunk: int, epoch: int, read: Callable[..., tuple[Packed, Tensor]]) -> Block:
+        """What the epoch sees of a chunk, from the records that `read(view, edition, derived)` gives."""
+        edition, spec = self.views.edition(chunk, epoch, self.event), self.cache.spec
+        first, *further = self._needed(chunk, epoch)
+        packed, targets = read(first, edition)
+        source = self._draw(first, edition)
+        if further:
+            (view,) = further
+            derived = self._derived(chunk, packed, source, self._draw(view, edition))
+            record = dense(read(view, edition, derived)[0], spec)
+            return Block(dense_block(assembled(spec.stored[view], spec.channel_axis, record, derived), spec), targets)
+        if self.views.moved(chunk, epoch):
+            return Block(dense_block(self._derived(chunk, packed, source, self.renditions.live(epoch)), spec), targets)
+        return Block(packed, targets)
+
+    def _draw(self, view: int, edition: int) -> Draw:
+        return self.renditions.view(self.event, view, edition, self.views.base)
+
+    def _stored(self, chunk: int, view: int, edition: int) -> tuple[Packed, Tensor]:
+        record = self.cache.read(chunk, view)
+        if record.edition != edition:
+            raise CorruptChunkError(
+                f"chunk {chunk}, view {view} in {self.cache.path} shows rendition {record.edition} "
+                f"in place of {edition}: another run has drawn it anew"
+            )
+        return record.packed, record.targets
+
+    def _computed(self, chunk: int, view: int, edition: int, derived: Tensor | None) -> tuple[Packed, Tensor]:
+        """A record computed by the prefix, and stored if the cache takes it.
+
+        It has the bits that the cache holds, but where that was built from a shallower cut's features: there it is
+        nearer to the exact ones than the record that it replaces.
+        """
+        features, targets = self.healer.features(chunk, self._draw(view, edition))
+        spec, ids = self.cache.spec, self.order.members(chunk)
+        features = to_store(spec.stored[view], spec.channel_axis, features, derived)
+        # The training goes on without the record: the next epoch finds it missing and computes it again.
+        with suppress(CacheDirectoryError, CacheBusyError, BudgetError):
+            if self.cache.edition(chunk, view) == edition:
+                record = self.cache.heal(chunk, view, features, targets=targets, sample_ids=ids)
+            else:
+                record = self.cache.renew(
+                    chunk, view, edition, features, targets=targets, sample_ids=ids, budget_bytes=self.budget_bytes
+                )
+            return record.packed, targets
+        codec, shape = spec.codec_of(view), spec.physical_shape(chunk, view)
+        payload = codec.encode(spec.physical(features), spec.codec_axis)
+        return codec.unpack(payload, shape, spec.dtype, spec.codec_axis), targets
+
+    def _derived(self, chunk: int, shown: Packed, source: Draw, target: Draw) -> Tensor:
+        if self.deriver is None:
+            raise RuntimeError("features are derived only where images have a size")
+        return self.deriver.derive(dense(shown, self.cache.spec), chunk, source, target)

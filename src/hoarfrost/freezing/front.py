@@ -1,0 +1,137 @@
+"""The front of a model as it freezes: how deep it goes, the surgery, and what is done to it before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..cuts import Cut, divide
+from ..errors import ArgumentError
+from ..storing.storage import Division
+from ..watching import candidate_cuts
+from .statistics import Averages, estimate_statistics, standing_norms
+from .surgery import Frozen, freeze, thaw
+
+__all__ = ["Front"]
+
+ESTIMATED = 1024
+"""Images that batch norms' statistics are estimated from."""
+
+
+class Front:
+    """What of a model is frozen; called, it runs the rest on what crosses the cut.
+
+    Args:
+        example: a few images, as cuts were found on.
+        optimizer: gives up what freezes, and has it back behind a thaw; or None.
+        settle: one of `settling.SETTLE`.
+    """
+
+    def __init__(
+        self, model: nn.Module, cuts: Sequence[Cut], example: Tensor, optimizer: Any = None, settle: str = "statistics"
+    ) -> None:
+        self._model, self._cuts, self._example, self._optimizer = model, tuple(cuts), example, optimizer
+        self.depth = 0
+        """How much is frozen: everything in front of `cuts[depth - 1]`; 0 is nothing."""
+        self.division: Division | None = None
+        """The model as it is divided now; None: all of it trains."""
+        self._frozen: list[Frozen] = []
+        self._settle = settle
+        self._averages = Averages(self._reachable()) if settle == "average" else None
+        self._standing: frozenset[str] | None = None
+
+    @property
+    def cut(self) -> Cut | None:
+        """Where the model is divided now, or None."""
+        return self._cuts[self.depth - 1] if self.depth else None
+
+    def __call__(self, inputs: Any) -> Any:
+        """The output for images, or for features of the cut.
+
+        Raises:
+            ArgumentError: images where features are needed.
+        """
+        division = self.division
+        if self._model.training and torch.is_grad_enabled():
+            self._note_step()
+        if division is None:
+            return self._model(inputs)
+        if isinstance(inputs, Tensor) and (division.cut.others or inputs.shape[1:] != division.cut.shape):
+            raise ArgumentError(
+                f"the freezer is at cut {division.cut.label!r} and takes features [B, "
+                f"{', '.join(map(str, division.cut.shape))}] from batches(), not {list(inputs.shape)}; "
+                "to evaluate on images call the model itself"
+            )
+        # The loop sets train and eval on the model; the suffix follows, module by module.
+        for mine, theirs in division.twins:
+            mine.training = theirs.training
+        return division.suffix(inputs)
+
+    def freeze(self, depth: int, event: int, images: Iterator[Tensor] | None) -> Division:
+        """Divide, settle, make the prefix inert.
+
+        Args:
+            event: the epoch that begins frozen.
+            images: batches [B, ...] to settle on; None: the weights are those of an earlier freeze.
+        """
+        cut = self._cuts[depth - 1]
+        prefix, suffix = divide(self._model, cut, self._example)
+        if images is not None and self._settle != "last":
+            if self._averages is not None:
+                self._averages.put((*prefix.parameter_names, *prefix.shared_parameters))
+            standing = standing_norms(self._model) if self._model.training else self._standing or frozenset()
+            known = standing.union(self._frozen[-1].prefix.module_names if self._frozen else ())
+            estimate_statistics(prefix, _as_many(images, ESTIMATED), known)
+        self._frozen.append(freeze(self._model, prefix, self._optimizer))
+        originals = dict(self._model.named_modules(remove_duplicate=False))
+        twins = [(twin, originals[name]) for name, twin in suffix.named_modules() if name in originals]
+        self.depth, self.division = depth, Division(cut, prefix, suffix, event, tuple(twins))
+        return self.division
+
+    def thaw(self) -> None:
+        """Everything trains again."""
+        while self._frozen:
+            thaw(self._frozen.pop())
+        self.depth, self.division = 0, None
+
+    def end_epoch(self) -> None:
+        """What is known of the epoch's steps belongs to the past."""
+        self._standing = None
+        if self._averages is not None:
+            self._averages.restart()
+
+    def _note_step(self) -> None:
+        """What a freeze will want to know of the steps in front of it."""
+        if self._standing is None:
+            self._standing = standing_norms(self._model)
+        if self._averages is not None:
+            self._averages.add()
+
+    def _reachable(self) -> dict[str, nn.Parameter]:
+        """Parameters that a freeze may reach, by name."""
+        if not self._cuts:
+            return {}
+        prefix, _ = divide(self._model, candidate_cuts(self._cuts)[-1], self._example, verify=False)
+        named = dict(self._model.named_parameters(remove_duplicate=False))
+        return {name: named[name] for name in (*prefix.parameter_names, *prefix.shared_parameters)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is known of the epoch's steps so far. Depth and division are not in it: `freeze` makes them anew."""
+        return {"averages": None if self._averages is None else self._averages.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self._averages is not None and state["averages"] is not None:
+            self._averages.load_state_dict(state["averages"])
+
+
+def _as_many(batches: Iterator[Tensor], images: int) -> Iterator[Tensor]:
+    """Whole batches, until there are so many images."""
+    total = 0
+    for batch in batches:
+        yield batch
+        total += len(batch)
+        if total >= images:
+            return

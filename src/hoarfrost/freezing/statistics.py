@@ -1,0 +1,103 @@
+"""What may be done to a front before it freezes: its weights averaged, its batch norms' statistics estimated anew."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..cuts import Prefix
+
+__all__ = ["SETTLE", "Averages", "estimate_statistics", "standing_norms"]
+
+SETTLE = ("last", "statistics", "average")
+"""As it is; with statistics of its last weights; the mean of its last epoch's weights, with statistics of these."""
+
+
+class Averages:
+    """The mean of parameters over the steps since `restart`: of the weights that each was taken with.
+
+    Takes as much memory as the parameters. (Izmailov et al. 2018, arXiv 1803.05407, average over epochs.)
+
+    Args:
+        parameters: by name; those that need no gradient are left out.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        self._parameters = dict(parameters)
+        self._means: dict[str, Tensor] = {}
+        self._steps = 0
+
+    @torch.no_grad()
+    def add(self) -> None:
+        """Count the weights as they are now."""
+        training = {name: p.detach() for name, p in self._parameters.items() if p.requires_grad}
+        self._steps += 1
+        if self._means.keys() != training.keys():
+            # The first step, or the first behind a freeze.
+            self._means = {name: self._means.get(name, p).clone() for name, p in training.items()}
+        if training:
+            torch._foreach_lerp_(list(self._means.values()), list(training.values()), 1 / self._steps)
+
+    @torch.no_grad()
+    def put(self, names: Iterable[str]) -> None:
+        """Give these parameters their means, where there are any."""
+        for name in names:
+            if name in self._means:
+                self._parameters[name].copy_(self._means[name])
+
+    def restart(self) -> None:
+        """Begin anew."""
+        self._means, self._steps = {}, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self._steps, "means": {name: mean.clone() for name, mean in self._means.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._steps = int(state["steps"])
+        self._means = {name: mean.to(self._parameters[name].device, copy=True) for name, mean in state["means"].items()}
+
+
+def standing_norms(model: nn.Module) -> frozenset[str]:
+    """Names of the batch norms that are in eval: somebody wants their statistics to stay."""
+    return frozenset(name for name, m in model.named_modules() if isinstance(m, _BatchNorm) and not m.training)
+
+
+@torch.no_grad()
+def estimate_statistics(prefix: Prefix, batches: Iterable[Tensor], known: Collection[str] = ()) -> int:
+    """Running statistics of a prefix's batch norms as the mean over these batches, at the weights as they are.
+
+    As `torch.optim.swa_utils.update_bn` does for a whole model (Izmailov et al. 2018, arXiv 1803.05407): all of them at
+    once, each fed with what those in front of it normalise by the batch. Dropout draws nothing.
+
+    Args:
+        batches: images [B, ...]; not asked for where there is nothing to estimate.
+        known: names of modules whose statistics stand already.
+
+    Returns:
+        The number of batches that were run.
+    """
+    modules, mine = dict(prefix.named_modules()), set(prefix.module_names) - set(known)
+    norms = [m for name, m in modules.items() if name in mine and isinstance(m, _BatchNorm) and m.track_running_stats]
+    if not norms:
+        return 0
+    modes = [(module, module.training) for module in prefix.modules()]
+    momenta = [norm.momentum for norm in norms]
+    prefix.eval()
+    count = 0
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum, norm.training = None, True
+        for images in batches:
+            prefix(images)
+            count += 1
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, mode in modes:
+            module.training = mode
+    return count

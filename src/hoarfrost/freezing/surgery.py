@@ -1,0 +1,171 @@
+"""What makes a prefix inert, and what makes it trainable again.
+
+A frozen layer whose batch-norm statistics still move, whose dropout still draws, or whose weights an optimizer's
+decay still shrinks would no longer give the features that were stored. So a freeze acts on all three, on the model
+itself, and a thaw undoes each.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+from torch import nn
+
+from ..cuts import Prefix
+from ..errors import ArgumentError
+
+__all__ = ["Frozen", "freeze", "thaw"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """What a freeze changed, so that it can be undone.
+
+    Attributes:
+        prefix: the prefix that was frozen; `prefix.whole` is the model.
+        optimizer: whose groups were edited, or None.
+        parameter_names: parameters that this freeze made inert (not those that needed no gradient before).
+        shared_parameters: those of the prefix that the suffix reads too. They are frozen with the rest: were they
+            trained, the stored features would go stale.
+        module_names: modules of the model that stay in eval from this freeze on.
+        modes: `training` of each of these modules before.
+        prefix_modes: `training` of the prefix's own modules before.
+        prefix_was_frozen: whether the prefix itself was frozen before.
+        places: for each parameter taken out of the optimizer: its group, its position there, and itself.
+    """
+
+    prefix: Prefix
+    optimizer: Any
+    parameter_names: tuple[str, ...]
+    shared_parameters: tuple[str, ...]
+    module_names: tuple[str, ...]
+    modes: tuple[bool, ...]
+    prefix_modes: tuple[bool, ...]
+    prefix_was_frozen: bool
+    places: tuple[tuple[int, int, nn.Parameter], ...]
+
+
+# The freezes in force on each model, oldest first: they are undone in reverse, like any nested change.
+_in_force: WeakKeyDictionary[nn.Module, list[ref[Frozen]]] = WeakKeyDictionary()
+
+
+def freeze(model: nn.Module, prefix: Prefix, optimizer: Any = None) -> Frozen:
+    """Make the front of a model inert: eval for ever, no gradients, out of the optimizer.
+
+    The prefix's modules inside the model stay in eval whatever `model.train()` is called later, so that batch-norm
+    statistics stand still and dropout draws nothing. Their parameters lose `requires_grad` and `grad`, leave the
+    optimizer's groups, and the optimizer's state for them is freed; the state of the others and the number and
+    order of the groups stay. The prefix records no gradients from now on. A deeper prefix can be frozen on top of
+    a shallower one.
+
+    Args:
+        model: the model that was divided.
+        prefix: its front, from `divide`.
+        optimizer: anything with `param_groups` and `state`, or None.
+
+    Returns:
+        What `thaw` needs.
+
+    Raises:
+        ArgumentError: the prefix is not of this model, or the optimizer has no groups or no state.
+    """
+    if not isinstance(prefix, Prefix):
+        raise ArgumentError(f"freeze: a Prefix from hoarfrost.divide is needed, not {type(prefix).__name__}")
+    if prefix.whole is not model:
+        raise ArgumentError(
+            f"freeze: this prefix was divided from another {type(prefix.whole).__name__}, not from the model given"
+        )
+    _check_optimizer(optimizer)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    mine = [*prefix.parameter_names, *prefix.shared_parameters]
+    awake = tuple(name for name in mine if parameters[name].requires_grad)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    asleep = tuple(name for name in prefix.module_names if "train" not in modules[name].__dict__)
+    frozen = Frozen(
+        prefix=prefix,
+        optimizer=optimizer,
+        parameter_names=awake,
+        shared_parameters=prefix.shared_parameters,
+        module_names=asleep,
+        modes=tuple(modules[name].training for name in asleep),
+        prefix_modes=tuple(module.training for module in prefix.modules()),
+        prefix_was_frozen=prefix.frozen,
+        places=_take_out(optimizer, {id(parameters[name]) for name in mine}),
+    )
+    for name in mine:
+        parameters[name].requires_grad_(False)
+        parameters[name].grad = None
+    for name in asleep:
+        module = modules[name]
+        module.training = False
+        module.__dict__["train"] = functools.partial(_stay_in_eval, module)
+    prefix.frozen = True
+    prefix.eval()
+    _in_force.setdefault(model, []).append(ref(frozen))
+    return frozen
+
+
+def thaw(frozen: Frozen) -> None:
+    """Undo a freeze: gradients, training flags and places in the optimizer's groups are as they were before it.
+
+    The optimizer's state of the thawed parameters starts anew.
+
+    Raises:
+        ArgumentError: it was thawed already, or another freeze on top of it is still in force.
+    """
+    model = frozen.prefix.whole
+    stack = [known for known in _in_force.get(model, []) if known() is not None]
+    if not any(known() is frozen for known in stack):
+        raise ArgumentError("thaw: this freeze is no longer in force")
+    if stack[-1]() is not frozen:
+        later = stack[-1]()
+        label = later.prefix.cut.label if later is not None else ""
+        raise ArgumentError(f"thaw: the freeze up to '{label}' lies on top of this one; thaw that first")
+    _in_force[model] = stack[:-1]
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name in frozen.parameter_names:
+        parameters[name].requires_grad_(True)
+    for index, position, parameter in frozen.places:
+        frozen.optimizer.param_groups[index]["params"].insert(position, parameter)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name, mode in zip(frozen.module_names, frozen.modes, strict=True):
+        modules[name].__dict__.pop("train", None)
+        modules[name].training = mode
+    frozen.prefix.frozen = frozen.prefix_was_frozen
+    for module, mode in zip(frozen.prefix.modules(), frozen.prefix_modes, strict=True):
+        module.training = mode
+
+
+def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
+    """Stands in for `module.train`."""
+    type(module).train(module, False)
+    return module
+
+
+def _take_out(optimizer: Any, identities: set[int]) -> tuple[tuple[int, int, nn.Parameter], ...]:
+    if optimizer is None:
+        return ()
+    places = []
+    for index, group in enumerate(optimizer.param_groups):
+        taken = [(index, n, p) for n, p in enumerate(group["params"]) if id(p) in identities]
+        # In place: wrappers and schedulers may hold this very list.
+        group["params"][:] = [p for p in group["params"] if id(p) not in identities]
+        for _, _, parameter in taken:
+            optimizer.state.pop(parameter, None)
+        places += taken
+    return tuple(places)
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if optimizer is None:
+        return
+    groups, state = getattr(optimizer, "param_groups", None), getattr(optimizer, "state", None)
+    well_formed = isinstance(groups, list) and all(isinstance(g, dict) and "params" in g for g in groups)
+    if not well_formed or not isinstance(state, MutableMapping):
+        raise ArgumentError(
+            f"freeze: an optimizer with param_groups and state is needed, not {type(optimizer).__name__}"
+        )

@@ -1,0 +1,360 @@
+"""What a cache would hold at each cut, before anything is frozen: channels' sensitivity, codec, bytes."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ..augment import Draw
+from ..cache import CacheSpec, StoredView
+from ..codecs import Codec, Exact, Ladder, RungMeasure
+from ..cuts import Cut, divide, find_cut, require_cuts
+from ..errors import ArgumentError
+from ..feeding.loading import Order
+from ..feeding.sources import PrefixSource
+from ..freezer import EXAMPLES, device_of, storable
+from ..samples.dataset import Frame, Samples
+from ..samples.renditions import Renditions
+from ..settings import Views
+from ..storing.calibration import Calibration, calibrate, derivable, pick
+from ..storing.channels import choose_stored
+from ..storing.sensitivity import Selection
+
+__all__ = ["SHARES", "CutSensitivity", "StoredShare", "examine_sensitivity"]
+
+SHARES = (0.0, 0.1, 0.25, 0.5, 1.0)
+"""Of the channels of a further view, as they are looked at by default."""
+
+PART = 64
+"""Images measured together: as many as a chunk holds, so that the codec's ranges and the bytes are a chunk's."""
+
+
+@dataclass(frozen=True)
+class StoredShare:
+    """What a further view stores when it is to store the most sensitive share of the channels.
+
+    Attributes:
+        share: as it was asked for, from 0 to 1.
+        channels: those stored, ascending. One at least, the most sensitive; all of them where deriving the rest would
+            save too little, or is not possible.
+        bytes_per_sample: of these channels, encoded; the mean over the images.
+    """
+
+    share: float
+    channels: tuple[int, ...]
+    bytes_per_sample: float
+
+
+@dataclass(frozen=True, eq=False)
+class CutSensitivity:
+    """What was measured at one cut.
+
+    Attributes:
+        cut: where.
+        sensitivity: [C] float32: how far each channel of a further view is from what would be derived for it; None
+            where nothing can be derived.
+        reason: why it is None.
+        steps: for each random step of the transform the same [C], where two renditions differ in that step alone
+            and no other moves the image.
+        border: what derived features show where the base view has none; None where nothing can be derived.
+        rung: the ladder's rung that a freeze would take: codec, harm, bytes of a sample.
+        further: what a further view stores, for each share.
+    """
+
+    cut: Cut
+    sensitivity: Tensor | None
+    reason: str | None
+    steps: Mapping[str, Tensor]
+    border: str | None
+    rung: RungMeasure
+    further: tuple[StoredShare, ...]
+
+    @property
+    def base_bytes(self) -> float:
+        """Bytes of a sample in the base view, which stores all channels."""
+        return self.rung.bytes_per_sample
+
+    def plain(self) -> dict[str, Any]:
+        """For programs: as JSON takes it."""
+        return {
+            "cut": self.cut.label,
+            "index": self.cut.index,
+            "features": list(self.cut.shape),
+            "layout": self.cut.layout,
+            "codec": str(self.rung.codec),
+            "harm": self.rung.harm,
+            "dense_bytes_per_sample": 4 * prod(self.cut.shape),
+            "base_bytes_per_sample": self.base_bytes,
+            "border": self.border,
+            "reason": self.reason,
+            "sensitivity": None if self.sensitivity is None else self.sensitivity.tolist(),
+            "steps": {name: values.tolist() for name, values in self.steps.items()},
+            "further": [
+                {
+                    "share": stored.share,
+                    "channels": list(stored.channels),
+                    "bytes_per_sample": stored.bytes_per_sample,
+                }
+                for stored in self.further
+            ],
+        }
+
+
+def examine_sensitivity(
+    model: nn.Module,
+    dataset: Dataset[Any],
+    *,
+    transform: Callable[[Any], Any] | None = None,
+    cuts: Sequence[str | int] | None = None,
+    metric: str = "cosine",
+    samples: int = 256,
+    shares: Sequence[float] = SHARES,
+    ladder: str | int | Codec | Ladder | Sequence[int | Codec] = "auto",
+    tolerance: float = 1e-3,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    channels_last: bool = False,
+    on_cut: Callable[[int, int], None] | None = None,
+) -> list[CutSensitivity]:
+    """How sensitive each channel is at each cut, and what views would store of them.
+
+    Nothing is frozen, trained or stored; model and data set are left as they are. The numbers are those that a
+    freeze goes by (`hoarfrost.storing.calibration.calibrate`), means over parts of 64 images.
+
+    Args:
+        model, dataset, transform: as for `Freezer`.
+        cuts: labels or indices; None: the recommended ones.
+        metric: "cosine", "relative", "energy" or "harm", see `hoarfrost.sensitivity`.
+        samples: images that are looked at, drawn from the data set.
+        shares: of the channels, from 0 to 1: for each it is said what a further view stores.
+        ladder, tolerance, device, channels_last: as for `Freezer`.
+        seed: of the images that are looked at and of their renditions.
+        on_cut: called with how many cuts are done and how many there are.
+
+    Returns:
+        One for each cut, from the front to the back.
+
+    Raises:
+        ArgumentError: the transform draws nothing at random; an unknown metric or ladder; a share out of range.
+        NoCutError, UnknownCutError: the model has no cut, or none of that name.
+        DatasetError, UnstableDataError, ImageShapeError, NonFiniteError: the data cannot be trained on as they are.
+    """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
+        raise ArgumentError(f"samples must be a whole number of at least 2, not {samples!r}")
+    views, rungs = Views(2, metric=metric), Ladder.of(ladder)
+    selections = [Selection(share=share) for share in shares]
+    where = torch.device(device) if device is not None else device_of(model)
+    with closing(Samples(dataset, transform)) as data:
+        if not data.pipeline.is_random:
+            steps = ", ".join(step.name for step in data.pipeline.steps) or "no step at all"
+            raise ArgumentError(
+                f"the transform draws nothing at random ({steps}), so that all renditions of an image are alike and "
+                "there is no sensitivity to measure; hand over the transform that you train with"
+            )
+        images = _Images(data, min(samples, len(data)), seed, where, channels_last)
+        found = storable(require_cuts(model, images.example))
+        wanted = [find_cut(found, name) for name in cuts] if cuts is not None else _recommended(found)
+        wanted = sorted(set(wanted), key=lambda cut: cut.index)
+        examined = []
+        for number, cut in enumerate(wanted):
+            if on_cut is not None:
+                on_cut(number, len(wanted))
+            examined.append(_examine(model, cut, images, views, rungs, tolerance, selections))
+        return examined
+
+
+def _recommended(cuts: Sequence[Cut]) -> list[Cut]:
+    return [cut for cut in cuts if cut.recommended] or list(cuts)
+
+
+class _Images:
+    """The images that are looked at, in parts, and their renditions."""
+
+    def __init__(self, data: Samples, count: int, seed: int, device: torch.device, channels_last: bool) -> None:
+        self.data, self.seed, self.device, self.channels_last = data, seed, device, channels_last
+        self.renditions = Renditions(data, seed)
+        ids = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:count]
+        # Parts of nearly one size: their plain mean is the mean over the images.
+        self.parts = [_Part(part) for part in ids.tensor_split(-(-count // PART))]
+        example, _ = data.images(ids[:EXAMPLES], self.renditions.view(0, 0))
+        self.frame: Frame | None = data.frame(example)
+        example = example.to(device)
+        is_map = channels_last and example.dim() == 4
+        self.example = example.contiguous(memory_format=torch.channels_last) if is_map else example
+
+    @property
+    def random_steps(self) -> Iterator[tuple[str, int]]:
+        """Name and position of each step that two renditions may differ in; a name that comes again has a number."""
+        seen: Counter[str] = Counter()
+        for position, step in enumerate(self.data.pipeline.steps):
+            if step.is_random:
+                seen[step.name] += 1
+                yield (step.name if seen[step.name] == 1 else f"{step.name}#{seen[step.name]}"), position
+
+    def alone(self, step: int) -> _Alone:
+        """Renditions that differ in that step alone."""
+        return _Alone(self.data, self.seed, step)
+
+    def source(self, prefix: nn.Module, part: _Part) -> PrefixSource:
+        return PrefixSource(
+            prefix=prefix,
+            samples=self.data,
+            order=part,
+            spec=None,
+            draw_for=lambda chunk, epoch: self.renditions.live(epoch),
+            device=self.device,
+            channels_last=self.channels_last,
+        )
+
+
+class _Part(Order):
+    """Given samples, as an order's only chunk."""
+
+    def __init__(self, ids: Tensor) -> None:
+        super().__init__(samples=len(ids), seed=0, chunk_size=len(ids))
+        object.__setattr__(self, "_ids", ids)
+
+    def members(self, chunk: int) -> Tensor:
+        ids: Tensor = self._ids  # type: ignore[attr-defined]
+        return ids
+
+
+class _Alone(Renditions):
+    """Renditions that differ in one step of the transform alone; the others change nothing, or always the same.
+
+    A crop is held in the middle, where a flip is nothing but a flip: beside it the flip would move the image too.
+    """
+
+    def __init__(self, samples: Samples, seed: int, step: int) -> None:
+        super().__init__(samples, seed)
+        self._still = samples.pipeline.still(len(samples))
+        self._step = step
+
+    def view(self, event: int, view: int, edition: int = 0, base: str = "random") -> Draw:
+        drawn = super().view(event, view, edition, base)
+        decisions = list(self._still.decisions)
+        decisions[self._step] = drawn.decisions[self._step]
+        return replace(drawn, decisions=tuple(decisions))
+
+
+def _examine(
+    model: nn.Module,
+    cut: Cut,
+    images: _Images,
+    views: Views,
+    ladder: Ladder,
+    tolerance: float,
+    selections: Sequence[Selection],
+) -> CutSensitivity:
+    prefix, suffix = divide(model, cut, images.example)
+    prefix.eval()
+    sources = [images.source(prefix, part) for part in images.parts]
+
+    def measure(renditions: Renditions, ladder: Ladder) -> list[Calibration]:
+        found: list[Calibration] = []
+        for source in sources:
+            # What the first part did not try has no mean.
+            rungs = Ladder([rung.codec for rung in found[0].rungs]) if found else ladder
+            found.append(
+                calibrate(
+                    source=source,
+                    suffix=suffix,
+                    cut=cut,
+                    samples=images.data,
+                    order=source.order,
+                    renditions=renditions,
+                    event=0,
+                    views=views,
+                    ladder=rungs,
+                    floor=0,
+                    tolerance=tolerance,
+                    epochs_left=None,
+                    mode="cache",
+                    frame=images.frame,
+                )
+            )
+        return found
+
+    measured = measure(images.renditions, ladder)
+    rung = pick(_mean_rungs([found.rungs for found in measured], tolerance), tolerance, 0)
+    sensitivity = _mean([found.sensitivity for found in measured])
+    steps = list(images.random_steps) if sensitivity is not None else []
+    alone = {
+        # The only random step is alone already; for the others no rung is chosen, so one that does nothing will do.
+        name: sensitivity
+        if len(steps) == 1
+        else _mean([found.sensitivity for found in measure(images.alone(position), Ladder.of(Exact()))])
+        for name, position in steps
+    }
+    spec = replace(measured[0].spec, codec=rung.codec, stored=(StoredView(),))
+    base = [source.features(0, images.renditions.view(0, 0))[0] for source in sources]
+    return CutSensitivity(
+        cut=cut,
+        sensitivity=sensitivity,
+        reason=_why_nothing_is_derived(cut, images),
+        steps={name: values for name, values in alone.items() if values is not None},
+        border=None if sensitivity is None else statistics.mode(found.way.border for found in measured),
+        rung=rung,
+        further=tuple(_stored(selection, sensitivity, base, spec, rung) for selection in selections),
+    )
+
+
+def _mean(measured: Sequence[Tensor | None]) -> Tensor | None:
+    known = [values for values in measured if values is not None]
+    return torch.stack(known).mean(0) if known else None
+
+
+def _mean_rungs(measured: Sequence[Sequence[RungMeasure]], tolerance: float) -> list[RungMeasure]:
+    """Each rung with its mean harm and bytes over the parts; refused by one part, it is refused."""
+    means = []
+    for rungs in zip(*measured, strict=True):
+        harm = statistics.fmean(rung.harm for rung in rungs)
+        means.append(
+            replace(
+                rungs[0],
+                harm=harm,
+                bytes_per_sample=statistics.fmean(rung.bytes_per_sample for rung in rungs),
+                ratio=statistics.harmonic_mean([rung.ratio for rung in rungs]),
+                within_tolerance=harm <= tolerance,
+                refused=next((rung.refused for rung in rungs if rung.refused is not None), None),
+            )
+        )
+    return means
+
+
+def _stored(
+    selection: Selection, sensitivity: Tensor | None, base: Sequence[Tensor], spec: CacheSpec, rung: RungMeasure
+) -> StoredShare:
+    """What a freeze would store of a further view, measured on the base view, a rendition like any other.
+
+    Args:
+        base: [n, ...], its features, part by part.
+    """
+    every, share = tuple(range(spec.channels)), float(selection.share or 0)
+    if sensitivity is None:
+        return StoredShare(share, every, rung.bytes_per_sample)
+    views = Views(2, selection)
+    # Neither derived features nor harm count where channels are stored as they are, by their share.
+    choices = [choose_stored(part, part, spec, sensitivity, views, len(part), lambda shown: 0.0) for part in base]
+    channels = choices[0].stored.channels
+    nbytes = statistics.fmean(choice.bytes_per_sample for choice in choices)
+    return StoredShare(share, every if channels is None else channels, nbytes)
+
+
+def _why_nothing_is_derived(cut: Cut, images: _Images) -> str | None:
+    if all(step.kind != "paired" for step in images.data.pipeline.steps):
+        return "no step of the transform has a form on features, as flips and padded crops have"
+    if not derivable(cut, images.data):
+        return f"only features on a grid of the image can be moved, and there they are {cut.layout!r}"
+    return "the images differ in size, so that places in them cannot be compared" if images.frame is None else None

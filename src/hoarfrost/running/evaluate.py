@@ -1,0 +1,101 @@
+"""How well a model does on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ..samples.dataset import Samples
+
+__all__ = ["Examination", "scores"]
+
+KEPT_BYTES = 256 * 2**20
+"""Rendered test images are kept in memory up to this size."""
+
+
+class Examination:
+    """Loss and accuracy of a model on a data set, always on the same renditions.
+
+    Args:
+        transform: a random one gives one fixed rendition of each sample, drawn from `seed`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        transform: Callable[[Any], Any] | None,
+        *,
+        seed: int = 99,
+        batch_size: int = 256,
+        channels_last: bool = False,
+        workers: int = 0,
+    ) -> None:
+        self._samples = Samples(dataset, transform, workers)
+        self._draw = self._samples.pipeline.draw(len(self._samples), seed)
+        self._groups = list(torch.split(torch.arange(len(self._samples)), batch_size))
+        self._channels_last = channels_last
+        self._kept: list[tuple[Tensor, Tensor]] | None = None
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        """{"loss", "accuracy"}: mean cross-entropy in nats, and the share of right answers from 0 to 1.
+
+        The model is in eval meanwhile; its modules' flags are put back.
+        """
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+
+        def placed() -> Iterator[tuple[Tensor, Tensor]]:
+            for images, targets in self._batches():
+                images = images.to(device)
+                if self._channels_last:
+                    images = images.contiguous(memory_format=torch.channels_last)
+                yield images, targets.to(device)
+
+        return scores(model, model, placed())
+
+    def close(self) -> None:
+        """Give the data set its transform back."""
+        self._samples.close()
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept, size = [], 0
+        for images, targets in self._samples.stream(self._groups, self._draw):
+            size += images.nbytes
+            if size <= KEPT_BYTES:
+                kept.append((images, targets))
+            yield images, targets
+        if size <= KEPT_BYTES:
+            self._kept = kept
+
+
+@torch.no_grad()
+def scores(
+    model: nn.Module, answer: Callable[[Any], Tensor], batches: Iterable[tuple[Any, Tensor]]
+) -> dict[str, float]:
+    """{"loss", "accuracy"} of what `answer` says to batches of (inputs, targets [B]).
+
+    Mean cross-entropy in nats, and the share of right answers from 0 to 1.
+
+    Args:
+        model: is in eval meanwhile; its modules' flags are put back.
+    """
+    flags = {module: module.training for module in model.modules()}
+    model.eval()
+    loss, right, seen = 0.0, 0, 0
+    try:
+        for inputs, targets in batches:
+            logits = answer(inputs)
+            loss += float(F.cross_entropy(logits, targets, reduction="sum"))
+            right += int((logits.argmax(1) == targets).sum())
+            seen += len(targets)
+    finally:
+        for module, flag in flags.items():
+            module.training = flag
+    return {"loss": loss / seen, "accuracy": right / seen}

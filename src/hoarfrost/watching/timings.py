@@ -1,0 +1,127 @@
+"""Where the time of a training step goes: one pass with a stamp at each cut tells what is spent on either side."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..costs.costs import sum_of
+from ..cuts import Cut
+from .probing import tensors_of
+
+__all__ = ["StepTimes", "step_times", "unfrozen_copy"]
+
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Wall seconds of one batch.
+
+    Attributes:
+        full: forward and backward of the whole model in train mode.
+        suffixes: likewise behind each cut.
+        prefixes: forward in front of each cut, in eval, without gradients.
+        features: of that forward pass, at the first cut.
+    """
+
+    full: float
+    suffixes: tuple[float, ...]
+    prefixes: tuple[float, ...]
+    features: Tensor
+
+
+def step_times(model: nn.Module, cuts: Sequence[Cut], images: Tensor) -> StepTimes:
+    """Medians over three passes, after one that is not counted.
+
+    All is done with a copy of the model: its parameters, buffers, gradients and the random state stay as they are.
+    """
+    duplicate = unfrozen_copy(model)
+    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+        duplicate.train()
+        training = [_stamped(duplicate, cuts, images, backward=True) for _ in range(REPEATS + 1)][1:]
+        duplicate.eval()
+        with torch.no_grad():
+            passes = [_stamped(duplicate, cuts, images, backward=False) for _ in range(REPEATS)]
+    return StepTimes(
+        full=statistics.median(stamps.end - stamps.begin for stamps in training),
+        suffixes=tuple(statistics.median(stamps.behind(n) for stamps in training) for n in range(len(cuts))),
+        prefixes=tuple(
+            statistics.median(stamps.forward[n] - stamps.begin for stamps in passes) for n in range(len(cuts))
+        ),
+        features=passes[-1].features[0],
+    )
+
+
+def unfrozen_copy(model: nn.Module) -> nn.Module:
+    """A copy that trains where parameters may, without the stand-ins that keep frozen modules in eval."""
+    duplicate = copy.deepcopy(model)
+    for module in duplicate.modules():
+        module.__dict__.pop("train", None)
+    return duplicate
+
+
+@dataclass
+class _Stamps:
+    """Times of one pass: of its begin, at each cut on the way there and back, and of its end."""
+
+    begin: float = 0.0
+    end: float = 0.0
+    forward: dict[int, float] = field(default_factory=dict)
+    backward: dict[int, float] = field(default_factory=dict)
+    features: dict[int, Tensor] = field(default_factory=dict)
+
+    def behind(self, number: int) -> float:
+        """Seconds between the cut on the way there and on the way back; to the end, where no gradient reaches it."""
+        return self.backward.get(number, self.end) - self.forward[number]
+
+
+def _stamped(model: nn.Module, cuts: Sequence[Cut], images: Tensor, *, backward: bool) -> _Stamps:
+    stamps = _Stamps()
+    modules = dict(model.named_modules(remove_duplicate=False))
+    with ExitStack() as undo:
+        for number, cut in enumerate(cuts):
+            undo.callback(modules[cut.name].register_forward_hook(_Stamp(cut, number, stamps)).remove)
+        stamps.begin = _now(images)
+        output = model(images)
+        if backward:
+            torch.autograd.backward(sum_of(output))
+        stamps.end = _now(images)
+    for parameter in model.parameters():
+        parameter.grad = None
+    return stamps
+
+
+class _Stamp:
+    """A forward hook that notes when the features of one cut are there, and when their gradient is."""
+
+    def __init__(self, cut: Cut, number: int, stamps: _Stamps) -> None:
+        self._cut, self._number, self._stamps, self._calls = cut, number, stamps, 0
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._calls += 1
+        if self._calls - 1 != self._cut.call:
+            return
+        features = tensors_of(output)[self._cut.number]
+        self._stamps.forward[self._number] = _now(features)
+        if features.requires_grad:
+            features.register_hook(self._noted)  # type: ignore[no-untyped-call]
+        elif self._number == 0:
+            self._stamps.features[0] = features.clone()
+
+    def _noted(self, gradient: Tensor) -> None:
+        self._stamps.backward[self._number] = _now(gradient)
+
+
+def _now(tensor: Tensor) -> float:
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)
+    return time.perf_counter()

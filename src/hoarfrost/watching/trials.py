@@ -1,0 +1,101 @@
+"""Whether a freeze hurts, before it is done: the next steps on copies of the model, frozen and not."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..cuts import Cut, divide
+from ..freezing.statistics import estimate_statistics
+from ..freezing.surgery import freeze
+from .bench import Trial
+from .probing import in_eval
+
+__all__ = ["trial"]
+
+Batch = tuple[Tensor, Tensor]
+
+
+def trial(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    cut: Cut,
+    example: Tensor,
+    batches: Sequence[Batch],
+    held: Sequence[Batch],
+) -> Trial:
+    """Train two copies of model and optimizer on `batches`, one of them frozen up to `cut`, and compare them on `held`.
+
+    The loss is the cross entropy. The front's batch norms have their statistics estimated on the same batches, before
+    the steps, and where it is not frozen behind them too.
+    Neither the model nor its optimizer nor the random state is touched.
+
+    Args:
+        example: a few images, as cuts are found on.
+        batches: images and targets of the steps.
+        held: images and targets that the steps do not show.
+    """
+    devices = [example.device] if example.is_cuda else []
+    found = []
+    with torch.random.fork_rng(devices=devices):
+        for frozen in (False, True):
+            with torch.random.fork_rng(devices=devices):
+                found.append(_before_and_behind(model, optimizer, cut, frozen, example, batches, held))
+    (before, free), (_, stiff) = found
+    error = (stiff - free).std() if len(free) > 1 else torch.tensor(0.0)
+    return Trial(
+        steps=len(batches),
+        before=before.mean().item(),
+        free=free.mean().item(),
+        frozen=stiff.mean().item(),
+        error=error.item() / len(free) ** 0.5,
+    )
+
+
+def _before_and_behind(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    cut: Cut,
+    frozen: bool,
+    example: Tensor,
+    batches: Sequence[Batch],
+    held: Sequence[Batch],
+) -> tuple[Tensor, Tensor]:
+    """The losses of `held` before these steps and behind them, [N] each."""
+    # Together: the copied optimizer then holds the copied parameters, and their state.
+    duplicate, steps = copy.deepcopy((model, optimizer))
+    steps.__dict__.pop("step", None)  # a scheduler's counting stand-in is bound to the original
+    asleep = [module for module in duplicate.modules() if module.__dict__.pop("train", None) is not None]
+    duplicate.train()
+    for module in asleep:
+        module.training = False
+    prefix, _ = divide(duplicate, cut, example, verify=False)
+    sleeping = {id(module) for module in asleep}
+    known = [name for name, module in duplicate.named_modules() if id(module) in sleeping]
+
+    def estimate() -> None:
+        estimate_statistics(prefix, (images for images, _ in batches), known)
+
+    estimate()
+    before = _losses(duplicate, held)
+    if frozen:
+        freeze(duplicate, prefix, steps)
+    with torch.enable_grad():
+        for images, targets in batches:
+            steps.zero_grad()
+            torch.autograd.backward(F.cross_entropy(duplicate(images), targets))
+            steps.step()
+    if not frozen:
+        estimate()
+    return before, _losses(duplicate, held)
+
+
+def _losses(model: nn.Module, held: Sequence[Batch]) -> Tensor:
+    """Of each image, [N]."""
+    with torch.no_grad(), in_eval(model):
+        losses = [F.cross_entropy(model(images), targets, reduction="none").double().cpu() for images, targets in held]
+    return torch.cat(losses)
