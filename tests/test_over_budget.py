@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hoarfrost.errors import ArgumentError
-from hoarfrost.storing.budget import WAYS, OverBudget
+from hoarfrost.settings import WAYS, OverBudget
 
 
 def test_names_with_commas_are_an_order() -> None:

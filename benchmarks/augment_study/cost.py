@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from hoarfrost import Pipeline, divide, find_cut, find_cuts
 from hoarfrost.augment import Mixing, derive
 from hoarfrost.models import cifar_resnet, efficientnet_lite0
-from hoarfrost.samples.renditions import grid_of
+from hoarfrost.samples.derivation import grid_of
 
 __all__ = ["costs"]
 

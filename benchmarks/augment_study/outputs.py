@@ -17,9 +17,10 @@ from hoarfrost.augment import derive
 from hoarfrost.cache import CacheSpec, StoredView
 from hoarfrost.codecs import divergence
 from hoarfrost.models import efficientnet_lite0
-from hoarfrost.samples.renditions import WAYS, grid_of
+from hoarfrost.samples.derivation import WAYS, grid_of
+from hoarfrost.settings import Selection
 from hoarfrost.storing.channels import stored_and_back
-from hoarfrost.storing.sensitivity import Selection, channel_distance, channel_harm
+from hoarfrost.storing.sensitivity import channel_distance, channel_harm
 
 from .subjects import PHOTOS
 

@@ -15,7 +15,9 @@ from torchvision.transforms import v2
 from hoarfrost.cache import CacheSpec
 from hoarfrost.codecs import Linear, Packed
 from hoarfrost.data import open_data
-from hoarfrost.feeding.loading import Block, Order, feature_batches
+from hoarfrost.feeding.loading import feature_batches
+from hoarfrost.samples.order import Order
+from hoarfrost.samples.prefix_source import Block
 
 __all__ = ["shuffle"]
 

@@ -11,8 +11,8 @@ from .planning.forecast import Plan
 from .planning.plan import plan
 from .planning.sensitivity import CutSensitivity, examine_sensitivity
 from .policies import Policy, Schedule, TrainState
-from .settings import Views
-from .storing.sensitivity import Selection, sensitivity
+from .settings import Selection, Views
+from .storing.sensitivity import sensitivity
 
 __all__ = [
     "BFloat16",

@@ -17,21 +17,22 @@ from torch.utils.data import Dataset
 from .augment import Mixing
 from .cache import Cache
 from .codecs import Codec, Ladder
-from .costs.costs import Clock, training_flops
+from .costs.clock import Clock
+from .costs.flops import training_flops
 from .cuts import Cut, find_cuts
 from .errors import ArgumentError, CheckpointError, NoCutError
 from .feeding.evaluation import Evaluation
 from .feeding.feeder import Feeder
-from .feeding.loading import Order, batch_bounds, usable_batch_size
+from .freezing.division import Division
 from .freezing.front import Front
 from .freezing.statistics import SETTLE
 from .policies import Never, Policy, TrainState, resolve_policy
 from .policies.base import announced_change, checked_depth, describe, interval, may_thaw, observer_for, prepared
 from .samples.dataset import Samples
-from .samples.renditions import Way, grid_of
-from .settings import Views
-from .storing.budget import OverBudget
-from .storing.storage import Division, prepare_directory
+from .samples.derivation import Way, grid_of
+from .samples.order import Order, batch_bounds, usable_batch_size
+from .settings import OverBudget, Views
+from .storing.storage import prepare_directory
 from .watching import PROBE
 from .watching.pricing import Workbench
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
+
+import torch
+from torch import Tensor
 
 from .errors import ArgumentError
 from .seeds import mix
-from .storing.sensitivity import Selection
 
-__all__ = ["Views"]
+__all__ = ["WAYS", "OverBudget", "Selection", "Views"]
 
 METRICS = ("cosine", "relative", "energy", "harm")
 RECORDING = ("ahead", "shown")
@@ -109,3 +114,130 @@ class Views:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which channels to store exactly, by their sensitivity; exactly one of the three is given.
+
+    Attributes:
+        share: the most sensitive share of the channels, from 0 to 1; rounded up to whole channels.
+        threshold: the channels with a sensitivity above it.
+        budget_bytes: those that fit, in the order of their sensitivity per byte.
+
+    Raises:
+        ArgumentError: none or several are given, or one is out of range.
+    """
+
+    share: float | None = None
+    threshold: float | None = None
+    budget_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        given = {
+            name: value for name in ("share", "threshold", "budget_bytes") if (value := getattr(self, name)) is not None
+        }
+        if len(given) != 1:
+            raise ArgumentError(
+                f"Selection: give exactly one of share, threshold and budget_bytes, got {given or 'none of them'}"
+            )
+        if self.share is not None and not 0 <= self.share <= 1:
+            raise ArgumentError(f"Selection: share must be from 0 to 1, got {self.share!r}")
+        if self.threshold is not None and math.isnan(self.threshold):
+            raise ArgumentError("Selection: threshold must be a number, got nan")
+        if self.budget_bytes is not None and self.budget_bytes < 0:
+            raise ArgumentError(f"Selection: budget_bytes must be 0 or more, got {self.budget_bytes!r}")
+
+    def choose(self, sensitivity: Tensor, bytes_per_channel: float | Sequence[float] | Tensor | None = None) -> Tensor:
+        """The channels to store: sorted int64 indices.
+
+        Args:
+            sensitivity: [C], from `sensitivity`.
+            bytes_per_channel: one number for all channels or [C], in bytes; for budget_bytes alone.
+
+        Raises:
+            ArgumentError: a budget without bytes_per_channel, or another number of them than channels.
+        """
+        if sensitivity.ndim != 1 or bool(sensitivity.isnan().any()):
+            raise ArgumentError(f"Selection.choose: sensitivity must be [C] without NaN, got {sensitivity}")
+        order = sensitivity.argsort(descending=True, stable=True)
+        if self.threshold is not None:
+            return (sensitivity > self.threshold).nonzero()[:, 0]
+        if self.share is not None:
+            count = math.ceil(self.share * len(order) - 1e-9)
+        else:
+            return self._fitting(sensitivity, bytes_per_channel)
+        return order[:count].sort().values
+
+    def _fitting(self, sensitivity: Tensor, bytes_per_channel: float | Sequence[float] | Tensor | None) -> Tensor:
+        if bytes_per_channel is None:
+            raise ArgumentError("Selection.choose: budget_bytes needs bytes_per_channel to know what fits")
+        sizes = torch.as_tensor(bytes_per_channel, dtype=torch.float64)
+        if sizes.ndim and sizes.shape != sensitivity.shape:
+            raise ArgumentError(
+                f"Selection.choose: bytes_per_channel must be one number or {len(sensitivity)}, got {list(sizes.shape)}"
+            )
+        sizes = sizes.expand(len(sensitivity))
+        chosen, left = [], float(self.budget_bytes or 0)
+        for channel in (sensitivity.double() / sizes.clamp(min=1e-9)).argsort(descending=True, stable=True).tolist():
+            if float(sizes[channel]) <= left and float(sensitivity[channel]) > 0:
+                chosen.append(channel)
+                left -= float(sizes[channel])
+        return torch.tensor(sorted(chosen), dtype=torch.int64)
+
+
+WAYS = ("views", "rung", "cut", "recompute")
+
+
+@dataclass(frozen=True)
+class OverBudget:
+    """The ways to do with less room, in the order in which they are tried.
+
+    `"views"`: fewer stored views. `"rung"`: a stronger rung of the ladder, beyond the tolerance. `"cut"`: a deeper
+    recommended cut with smaller features. `"recompute"`: no cache; it always fits, and is also what is left at the end.
+    """
+
+    ways: tuple[str, ...] = ("views", "recompute")
+
+    @classmethod
+    def of(cls, value: str | Sequence[str]) -> OverBudget:
+        """From a sequence of ways, or from their names with commas between them.
+
+        Raises:
+            ArgumentError: an unknown way, one that is named twice, or one behind "recompute".
+        """
+        ways = tuple(way.strip() for way in value.split(",")) if isinstance(value, str) else tuple(value)
+        known = ", ".join(map(repr, WAYS))
+        for way in ways:
+            if way not in WAYS:
+                raise ArgumentError(f"over_budget is an order of {known}; there is no {way!r}")
+        if len(set(ways)) < len(ways):
+            raise ArgumentError(f"over_budget names a way twice: {', '.join(ways)}")
+        if "recompute" in ways[:-1]:
+            raise ArgumentError(
+                f"over_budget {', '.join(ways)}: recomputing always fits, so nothing that stands behind it is tried"
+            )
+        return cls(ways)
+
+    @property
+    def deepens(self) -> bool:
+        return "cut" in self.ways
+
+    @property
+    def before_deepening(self) -> OverBudget:
+        """What is tried before a deeper cut is looked for."""
+        return OverBudget(self.ways[: self.ways.index("cut")]) if self.deepens else self
+
+    def offers(self, views: int, rungs: int) -> Iterator[tuple[int, int]]:
+        """How many views to store, and by how many rungs to go up: from nothing given up to all of it.
+
+        A way is used up before the one behind it is touched.
+
+        >>> list(OverBudget(("views", "rung")).offers(views=2, rungs=2))
+        [(2, 0), (1, 0), (2, 1), (1, 1)]
+        """
+        choices = {"views": range(views, 0, -1), "rung": range(rungs)}
+        named = [way for way in self.ways if way in choices]
+        for chosen in product(*(choices[way] for way in reversed(named))):
+            given = dict(zip(reversed(named), chosen, strict=True))
+            yield given.get("views", views), given.get("rung", 0)

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from hoarfrost.costs.costs import Clock, Decision, decide, seconds_of, training_flops
+from hoarfrost.costs.clock import Clock, seconds_of
+from hoarfrost.costs.decision import Decision, decide
+from hoarfrost.costs.flops import training_flops
 from training_runs import in_place
 
 seconds = st.floats(0.001, 1e4)

@@ -4,7 +4,7 @@ import torch
 
 from hoarfrost.codecs import Packed
 from hoarfrost.feeding.chunks_in_memory import Resident
-from hoarfrost.feeding.loading import Block
+from hoarfrost.samples.prefix_source import Block
 
 LEVELS = torch.arange(24, dtype=torch.uint8).view(2, 3, 4)
 

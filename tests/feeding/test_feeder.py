@@ -17,10 +17,10 @@ from torchvision.transforms import v2
 from hoarfrost import Cache, Freezer, Linear, Selection, Views
 from hoarfrost.cache import CacheWriter, Fingerprint
 from hoarfrost.cache.locking import CacheLock
-from hoarfrost.costs.costs import Decision
+from hoarfrost.costs.decision import Decision
 from hoarfrost.errors import BudgetError, CacheDirectoryError, NonFiniteError
-from hoarfrost.feeding.loading import Order
-from hoarfrost.feeding.sources import CacheSource
+from hoarfrost.feeding.cache_source import CacheSource
+from hoarfrost.samples.order import Order
 from hoarfrost.storing.calibration import Calibration
 from hoarfrost.storing.storage import Storage
 from training_runs import (

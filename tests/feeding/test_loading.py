@@ -17,7 +17,9 @@ from torch import Tensor
 from hoarfrost.cache import CacheSpec
 from hoarfrost.codecs import Codec, Exact, Half, Linear, Packed
 from hoarfrost.errors import ArgumentError, CorruptChunkError
-from hoarfrost.feeding.loading import Batch, Block, Order, batch_bounds, feature_batches, sent_ahead
+from hoarfrost.feeding.loading import Batch, feature_batches, sent_ahead
+from hoarfrost.samples.order import Order, batch_bounds
+from hoarfrost.samples.prefix_source import Block
 
 
 def spec_of(order: Order, codec: Codec | None = None, channels_last: bool = False) -> CacheSpec:

@@ -14,11 +14,14 @@ from hoarfrost.augment import Grid, derive
 from hoarfrost.cache import CacheSpec, Fingerprint
 from hoarfrost.codecs import Codec
 from hoarfrost.errors import CorruptChunkError
+from hoarfrost.feeding.cache_source import CacheSource
 from hoarfrost.feeding.chunks_in_memory import Resident
-from hoarfrost.feeding.loading import Batch, Order, feature_batches
-from hoarfrost.feeding.sources import CacheSource, PrefixSource
+from hoarfrost.feeding.loading import Batch, feature_batches
 from hoarfrost.samples.dataset import Samples
-from hoarfrost.samples.renditions import Deriver, Renditions
+from hoarfrost.samples.derivation import Deriver
+from hoarfrost.samples.order import Order
+from hoarfrost.samples.prefix_source import PrefixSource
+from hoarfrost.samples.renditions import Renditions
 from training_runs import PLAIN, RANDOM, images
 
 N, CHUNK, KEPT = 40, 16, (0, 2)

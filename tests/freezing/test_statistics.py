@@ -14,7 +14,8 @@ from hoarfrost import Freezer, find_cut, find_cuts
 from hoarfrost.cuts import Prefix
 from hoarfrost.cuts import divide as divide_at
 from hoarfrost.errors import ArgumentError
-from hoarfrost.freezing.statistics import Averages, estimate_statistics
+from hoarfrost.freezing.averages import Averages
+from hoarfrost.freezing.statistics import estimate_statistics
 from training_runs import (
     PLAIN,
     RANDOM,

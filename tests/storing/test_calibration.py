@@ -11,10 +11,11 @@ from torchvision.transforms import v2
 from hoarfrost import Exact, Half, Ladder, Linear, Selection, Views, divide, find_cut, find_cuts
 from hoarfrost.codecs import RungMeasure, divergence
 from hoarfrost.errors import CodecError, NonFiniteError
-from hoarfrost.feeding.loading import Order
-from hoarfrost.feeding.sources import PrefixSource, Renditions
+from hoarfrost.feeding.cache_source import Renditions
 from hoarfrost.samples.dataset import Samples
-from hoarfrost.samples.renditions import WAYS, Way
+from hoarfrost.samples.derivation import WAYS, Way
+from hoarfrost.samples.order import Order
+from hoarfrost.samples.prefix_source import PrefixSource
 from hoarfrost.storing.calibration import Calibration, calibrate, feature_spec, pick, suffix_in_eval
 from training_runs import NORMALISE, PLAIN, RANDOM, images, resnet, vit
 

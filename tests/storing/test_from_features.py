@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hoarfrost import Freezer, Linear, Selection, Views
-from hoarfrost.costs.costs import Decision
+from hoarfrost.costs.decision import Decision
 from hoarfrost.cuts import find_cut
 from hoarfrost.errors import ArgumentError
 from hoarfrost.policies import TrainState

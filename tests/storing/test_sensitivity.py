@@ -12,7 +12,8 @@ from torchvision import transforms as v1
 
 from hoarfrost.augment import Grid, HorizontalFlip, PaddedCrop, Pipeline, VerticalFlip
 from hoarfrost.errors import ArgumentError, NonFiniteError
-from hoarfrost.storing.sensitivity import Selection, channel_distance, channel_harm, sensitivity
+from hoarfrost.settings import Selection
+from hoarfrost.storing.sensitivity import channel_distance, channel_harm, sensitivity
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from hoarfrost import divide, find_cuts
-from hoarfrost.watching import candidate_cuts, candidate_depths, segments_of
+from hoarfrost.cuts import candidate_cuts, candidate_depths
+from hoarfrost.watching import segments_of
 from hoarfrost.watching.gradients import GradientSums
 from hoarfrost.watching.probing import features_at, quantised
 from training_runs import in_place, resnet, vit

@@ -6,7 +6,8 @@ from .hashing import hash_samples, hash_tensors
 from .memory import MemoryCache, MemoryWriter
 from .reader import Cache
 from .record import Chunk, Damage
-from .spec import CacheSpec, StoredView
+from .spec import CacheSpec
+from .stored_view import StoredView
 from .writer import CacheWriter
 
 __all__ = [

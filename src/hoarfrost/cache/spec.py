@@ -4,7 +4,7 @@ codec.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, prod
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..codecs import Codec, Exact, codec_from_config
+from ..codecs import Codec, Exact, Packed, codec_from_config
 from ..errors import ArgumentError
+from .stored_view import StoredView
 
-__all__ = ["CacheSpec", "StoredView", "dtype_named", "name_of"]
+__all__ = ["CacheSpec", "dense", "dtype_named", "name_of"]
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -29,53 +30,6 @@ def dtype_named(name: str) -> torch.dtype:
     if not isinstance(dtype, torch.dtype):
         raise ArgumentError(f"{name!r} is no dtype of torch")
     return dtype
-
-
-@dataclass(frozen=True)
-class StoredView:
-    """What is stored of one view; what is not stored is derived from view 0.
-
-    Attributes:
-        channels: those stored; None is all of them.
-        codec: of this view; None is the cache's.
-        gains: for each stored channel the part of the derived features that was subtracted before encoding, so that
-            only the difference is stored; None: the features themselves are.
-    """
-
-    channels: tuple[int, ...] | None = None
-    codec: Codec | None = None
-    gains: tuple[float, ...] | None = None
-
-    @property
-    def alone(self) -> bool:
-        """Whether the record is the whole view: nothing of it has to be derived."""
-        return self.channels is None and self.gains is None
-
-    def codec_beside(self, base: Codec) -> Codec:
-        """The codec of this view's records, where the cache's is `base`."""
-        return (self.codec or base).among(self.channels)
-
-    def to_config(self) -> dict[str, Any]:
-        return {
-            "channels": None if self.channels is None else list(self.channels),
-            "codec": None if self.codec is None else self.codec.to_config(),
-            "gains": None if self.gains is None else list(self.gains),
-        }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> StoredView:
-        """The inverse of `to_config`; raises `CodecError` for an unknown codec."""
-        channels, codec, gains = config["channels"], config["codec"], config["gains"]
-        return cls(
-            None if channels is None else tuple(int(c) for c in channels),
-            None if codec is None else codec_from_config(codec),
-            None if gains is None else tuple(float(g) for g in gains),
-        )
-
-    @classmethod
-    def of(cls, value: StoredView | Sequence[int] | None) -> StoredView:
-        """From the channels alone, or as it is."""
-        return value if isinstance(value, StoredView) else cls(None if value is None else tuple(int(c) for c in value))
 
 
 @dataclass(frozen=True)
@@ -235,3 +189,8 @@ class CacheSpec:
             return cls(**fields)
         except (KeyError, TypeError) as error:
             raise ArgumentError(f"not a cache's spec ({error}): {config!r}") from error
+
+
+def dense(packed: Packed, spec: CacheSpec) -> Tensor:
+    """A record's values as floats, in logical order."""
+    return spec.logical(packed.dense())

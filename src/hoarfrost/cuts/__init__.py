@@ -5,6 +5,7 @@ from .dividing.between import Between, between
 from .dividing.divide import divide, join
 from .dividing.prefix import Prefix
 from .dividing.suffix import Suffix
+from .finding.candidates import candidate_cuts, candidate_depths
 from .finding.find import find_cuts, require_cuts
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "Prefix",
     "Suffix",
     "between",
+    "candidate_cuts",
+    "candidate_depths",
     "divide",
     "find_cut",
     "find_cuts",

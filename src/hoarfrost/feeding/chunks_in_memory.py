@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import replace
 
 from ..codecs import Packed
-from .loading import Block
+from ..samples.prefix_source import Block
 
 __all__ = ["Resident"]
 

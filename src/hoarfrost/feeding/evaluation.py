@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..cache import Cache, CacheSpec, CacheWriter, Fingerprint, hash_tensors
+from ..cache.spec import dense
 from ..codecs import Codec, Exact
 from ..errors import (
     ArgumentError,
@@ -22,12 +23,11 @@ from ..errors import (
     CorruptChunkError,
     NonFiniteError,
 )
+from ..freezing.division import Division
 from ..samples.dataset import Samples
-from ..samples.renditions import dense
+from ..samples.order import Order
+from ..samples.prefix_source import PrefixSource
 from ..storing.calibration import feature_spec
-from ..storing.storage import Division
-from .loading import Order
-from .sources import PrefixSource
 
 __all__ = ["Evaluation"]
 

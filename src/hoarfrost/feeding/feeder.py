@@ -16,16 +16,19 @@ from ..cache import Cache, CacheSpec
 from ..codecs import Ladder
 from ..cuts import Cut
 from ..errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError
+from ..freezing.division import Division
 from ..samples.dataset import Frame, Samples
-from ..samples.renditions import Renditions, Way
-from ..settings import Views
-from ..storing.budget import OverBudget
+from ..samples.derivation import Way
+from ..samples.order import Order
+from ..samples.prefix_source import PrefixSource, Together
+from ..samples.renditions import Renditions
+from ..settings import OverBudget, Views
 from ..storing.calibration import Calibration, calibrate, derivable
 from ..storing.from_features import Earlier, Onward, onward, origin_of
-from ..storing.storage import Division, Storage, way_of
+from ..storing.storage import Storage, way_of
+from .cache_source import CacheSource
 from .chunks_in_memory import Resident
-from .loading import Order, feature_batches
-from .sources import CacheSource, PrefixSource, Together
+from .loading import feature_batches
 
 __all__ = ["Feeder"]
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Cut, divide
+from ..cuts import Cut, candidate_cuts, divide
 from ..errors import ArgumentError
-from ..storing.storage import Division
-from ..watching import candidate_cuts
-from .statistics import Averages, estimate_statistics, standing_norms
+from .averages import Averages
+from .division import Division
+from .statistics import estimate_statistics, standing_norms
 from .surgery import Frozen, freeze, thaw
 
 __all__ = ["Front"]

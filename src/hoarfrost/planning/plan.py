@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from ..codecs import Codec, Ladder
-from ..costs.costs import sum_of
+from ..costs.flops import sum_of
 from ..cuts import Cut, find_cut
 from ..errors import ArgumentError, UnwatchedError
 from ..freezer import Freezer

@@ -19,15 +19,14 @@ from ..cache import CacheSpec, StoredView
 from ..codecs import Codec, Exact, Ladder, RungMeasure
 from ..cuts import Cut, divide, find_cut, require_cuts
 from ..errors import ArgumentError
-from ..feeding.loading import Order
-from ..feeding.sources import PrefixSource
 from ..freezer import EXAMPLES, device_of, storable
 from ..samples.dataset import Frame, Samples
+from ..samples.order import Order
+from ..samples.prefix_source import PrefixSource
 from ..samples.renditions import Renditions
-from ..settings import Views
+from ..settings import Selection, Views
 from ..storing.calibration import Calibration, calibrate, derivable, pick
 from ..storing.channels import choose_stored
-from ..storing.sensitivity import Selection
 
 __all__ = ["SHARES", "CutSensitivity", "StoredShare", "examine_sensitivity"]
 

@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..cuts import Cut
+from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from ..watching import candidate_depths
 from .base import Policy, TrainState, announced_change, describe, known_epochs, may_thaw, prepared
 from .schedule import Schedule
 

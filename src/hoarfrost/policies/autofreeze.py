@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from ..cuts import Cut
+from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from ..watching import candidate_depths
 from .base import TrainState, is_due, known_epochs
 
 __all__ = ["AutoFreeze", "first_active"]

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cuts import Cut
+from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from ..watching import candidate_depths
 from ..watching.bench import Bench, Prices, Trial
 from .base import TrainState, known_epochs
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..cuts import Cut
+from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from ..watching import candidate_depths, similarity_loss
+from ..watching import similarity_loss
 from ..watching.representations import row_normalised_gram
 from .base import TrainState, is_due
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..cuts import Cut
+from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from ..watching import candidate_depths
 from .base import TrainState, known_change, known_epochs
 
 __all__ = ["FreezeOut"]

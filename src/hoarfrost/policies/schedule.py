@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..cuts import Cut, find_cut
+from ..cuts import Cut, candidate_cuts, find_cut
 from ..errors import NoCutError, PolicyError
-from ..watching import candidate_cuts
 from .base import TrainState
 
 __all__ = ["Schedule"]

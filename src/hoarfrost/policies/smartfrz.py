@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cuts import Cut
+from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from ..watching import candidate_depths
 from .base import TrainState, is_due, known_epochs
 from .predictor import HISTORY, trained_predictor
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from ..errors import ArgumentError
-from ..storing.budget import OverBudget
+from ..settings import OverBudget
 from .files import RunFiles
 
 __all__ = ["RunConfig", "parse_bytes"]

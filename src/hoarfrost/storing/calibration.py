@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from ..cache import CacheSpec, StoredView
 from ..codecs import Codec, Exact, Ladder, RungMeasure, choose, divergence, measure_rungs
 from ..codecs.features import find_non_finite
-from ..costs.costs import Decision, decide, seconds_a_chunk, seconds_of
+from ..costs.clock import seconds_a_chunk, seconds_of
+from ..costs.decision import Decision, decide
 from ..cuts import Crossing, Cut
 from ..errors import CodecError, NonFiniteError
-from ..feeding.loading import Order
-from ..feeding.sources import PrefixSource
 from ..samples.dataset import Frame, Samples
-from ..samples.renditions import WAYS, Deriver, Renditions, Way, grid_of
+from ..samples.derivation import WAYS, Deriver, Way, grid_of
+from ..samples.order import Order
+from ..samples.prefix_source import PrefixSource
+from ..samples.renditions import Renditions
 from ..settings import Views
 from .channel_weights import channel_weights
 from .channels import Choice, choose_stored, coarser_codec, is_coarser, stored_and_back

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..cache import CacheSpec, StoredView
+from ..cache.stored_view import assembled, to_store
 from ..codecs import Codec, Linear, Shared
-from ..samples.renditions import assembled, to_store
 from ..settings import Views
 
 __all__ = ["Choice", "at_bits", "choose_stored", "coarser_codec", "is_coarser", "stored_and_back"]

@@ -12,13 +12,16 @@ import torch
 from torch import Tensor
 
 from ..cache import Cache, CacheSpec, StoredView
+from ..cache.spec import dense
+from ..cache.stored_view import assembled
 from ..codecs import RungMeasure, divergence
-from ..costs.costs import seconds_a_chunk
+from ..costs.clock import seconds_a_chunk
 from ..cuts import Cut, Prefix, Suffix, between
 from ..errors import CutError
-from ..feeding.loading import Order
-from ..feeding.sources import PrefixSource
-from ..samples.renditions import Deriver, Renditions, assembled, dense
+from ..samples.derivation import Deriver
+from ..samples.order import Order
+from ..samples.prefix_source import PrefixSource
+from ..samples.renditions import Renditions
 from .channels import stored_and_back
 
 __all__ = ["Earlier", "Onward", "Origin", "origin_of"]

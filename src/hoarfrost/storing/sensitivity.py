@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -18,7 +17,7 @@ from torch import Generator, Tensor, nn
 from ..augment import Border, Draw, Grid, Paired, Pipeline, Placement, derive, image_size
 from ..errors import ArgumentError, NonFiniteError
 
-__all__ = ["Metric", "Selection", "channel_distance", "channel_harm", "sensitivity"]
+__all__ = ["Metric", "channel_distance", "channel_harm", "sensitivity"]
 
 Metric = Literal["cosine", "relative", "energy", "harm"]
 _DISTANCES = ("cosine", "relative", "energy")
@@ -181,76 +180,6 @@ def channel_harm(
                 change = _total(gradient.float() * (d - e).float(), axes) if axes else gradient.double() * (d - e)
                 harm += change.square().sum(0).cpu()
     return (harm / (rounds * len(exact))).float()
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which channels to store exactly, by their sensitivity; exactly one of the three is given.
-
-    Attributes:
-        share: the most sensitive share of the channels, from 0 to 1; rounded up to whole channels.
-        threshold: the channels with a sensitivity above it.
-        budget_bytes: those that fit, in the order of their sensitivity per byte.
-
-    Raises:
-        ArgumentError: none or several are given, or one is out of range.
-    """
-
-    share: float | None = None
-    threshold: float | None = None
-    budget_bytes: int | None = None
-
-    def __post_init__(self) -> None:
-        given = {
-            name: value for name in ("share", "threshold", "budget_bytes") if (value := getattr(self, name)) is not None
-        }
-        if len(given) != 1:
-            raise ArgumentError(
-                f"Selection: give exactly one of share, threshold and budget_bytes, got {given or 'none of them'}"
-            )
-        if self.share is not None and not 0 <= self.share <= 1:
-            raise ArgumentError(f"Selection: share must be from 0 to 1, got {self.share!r}")
-        if self.threshold is not None and math.isnan(self.threshold):
-            raise ArgumentError("Selection: threshold must be a number, got nan")
-        if self.budget_bytes is not None and self.budget_bytes < 0:
-            raise ArgumentError(f"Selection: budget_bytes must be 0 or more, got {self.budget_bytes!r}")
-
-    def choose(self, sensitivity: Tensor, bytes_per_channel: float | Sequence[float] | Tensor | None = None) -> Tensor:
-        """The channels to store: sorted int64 indices.
-
-        Args:
-            sensitivity: [C], from `sensitivity`.
-            bytes_per_channel: one number for all channels or [C], in bytes; for budget_bytes alone.
-
-        Raises:
-            ArgumentError: a budget without bytes_per_channel, or another number of them than channels.
-        """
-        if sensitivity.ndim != 1 or bool(sensitivity.isnan().any()):
-            raise ArgumentError(f"Selection.choose: sensitivity must be [C] without NaN, got {sensitivity}")
-        order = sensitivity.argsort(descending=True, stable=True)
-        if self.threshold is not None:
-            return (sensitivity > self.threshold).nonzero()[:, 0]
-        if self.share is not None:
-            count = math.ceil(self.share * len(order) - 1e-9)
-        else:
-            return self._fitting(sensitivity, bytes_per_channel)
-        return order[:count].sort().values
-
-    def _fitting(self, sensitivity: Tensor, bytes_per_channel: float | Sequence[float] | Tensor | None) -> Tensor:
-        if bytes_per_channel is None:
-            raise ArgumentError("Selection.choose: budget_bytes needs bytes_per_channel to know what fits")
-        sizes = torch.as_tensor(bytes_per_channel, dtype=torch.float64)
-        if sizes.ndim and sizes.shape != sensitivity.shape:
-            raise ArgumentError(
-                f"Selection.choose: bytes_per_channel must be one number or {len(sensitivity)}, got {list(sizes.shape)}"
-            )
-        sizes = sizes.expand(len(sensitivity))
-        chosen, left = [], float(self.budget_bytes or 0)
-        for channel in (sensitivity.double() / sizes.clamp(min=1e-9)).argsort(descending=True, stable=True).tolist():
-            if float(sizes[channel]) <= left and float(sensitivity[channel]) > 0:
-                chosen.append(channel)
-                left -= float(sizes[channel])
-        return torch.tensor(sorted(chosen), dtype=torch.int64)
 
 
 def _both(

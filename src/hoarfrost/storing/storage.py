@@ -11,40 +11,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from ..cache import Cache, CacheSpec, CacheWriter, Fingerprint, hash_tensors
-from ..cuts import Cut, Prefix, Suffix
+from ..cache.spec import dense
+from ..cache.stored_view import to_store
+from ..cuts import Cut
 from ..errors import BudgetError, CacheDirectoryError, CorruptChunkError, StaleCacheError
-from ..feeding.loading import Order
-from ..feeding.sources import PrefixSource
+from ..freezing.division import Division
 from ..samples.dataset import Frame, Samples
-from ..samples.renditions import Deriver, Renditions, Way, dense, to_store
-from ..settings import Views
-from .budget import OverBudget
+from ..samples.derivation import Deriver, Way
+from ..samples.order import Order
+from ..samples.prefix_source import PrefixSource
+from ..samples.renditions import Renditions
+from ..settings import OverBudget, Views
 from .calibration import Calibration
 from .from_features import Onward, Origin, origin_of
 
-__all__ = ["Division", "Storage", "Stored", "prepare_directory", "way_of"]
+__all__ = ["Storage", "Stored", "prepare_directory", "way_of"]
 
 WRITES_AHEAD = 4
 """Chunks that may wait to be encoded while the prefix computes the next; bounds the memory of a build."""
-
-
-@dataclass(frozen=True)
-class Division:
-    """A model divided at a frozen cut.
-
-    Attributes:
-        event: the epoch before which it was frozen; the stored views' random decisions belong to it.
-        twins: modules of the suffix, each with the module of the model that it stands for.
-    """
-
-    cut: Cut
-    prefix: Prefix
-    suffix: Suffix
-    event: int
-    twins: tuple[tuple[nn.Module, nn.Module], ...]
 
 
 @dataclass(frozen=True)

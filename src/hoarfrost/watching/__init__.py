@@ -2,14 +2,12 @@
 
 from .observer import PROBE, Observer
 from .representations import linear_cka, similarity_loss, svcca
-from .segments import Segment, candidate_cuts, candidate_depths, segments_of
+from .segments import Segment, segments_of
 
 __all__ = [
     "PROBE",
     "Observer",
     "Segment",
-    "candidate_cuts",
-    "candidate_depths",
     "linear_cka",
     "segments_of",
     "similarity_loss",

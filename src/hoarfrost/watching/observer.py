@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Cut
+from ..cuts import Cut, candidate_cuts
 from ..errors import PolicyError
 from .gradients import GradientSums
 from .probing import Summary, features_at, quantised
 from .rates import Rate, SegmentRates
-from .segments import Segment, candidate_cuts, segments_of
+from .segments import Segment, segments_of
 
 __all__ = ["PROBE", "Observer"]
 

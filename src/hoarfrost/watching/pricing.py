@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..codecs import Shared
-from ..costs.costs import Clock, seconds_of
-from ..cuts import Cut
-from . import candidate_cuts
+from ..costs.clock import Clock, seconds_of
+from ..cuts import Cut, candidate_cuts
 from .bench import DepthPrice, EpochTime, Prices, Trial
 from .timings import step_times
 from .trials import trial

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from ..cuts import Cut, divide
+from ..cuts import Cut, candidate_cuts, divide
 
-__all__ = ["Segment", "candidate_cuts", "candidate_depths", "segments_of"]
+__all__ = ["Segment", "segments_of"]
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,6 @@ class Segment:
     depth: int | None
     names: tuple[str, ...]
     parameters: int
-
-
-def candidate_cuts(cuts: Sequence[Cut]) -> tuple[Cut, ...]:
-    """The cuts that criteria choose among: the recommended ones, or all where none is."""
-    return tuple(cut for cut in cuts if cut.recommended) or tuple(cuts)
-
-
-def candidate_depths(cuts: Sequence[Cut]) -> tuple[int, ...]:
-    """The depth for each number of frozen segments, from 0 on."""
-    return 0, *(cut.index + 1 for cut in candidate_cuts(cuts))
 
 
 def segments_of(model: nn.Module, cuts: Sequence[Cut], example: Any) -> tuple[Segment, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..costs.costs import sum_of
+from ..costs.flops import sum_of
 from ..cuts import Cut
 from .probing import tensors_of
 

@@ -1,0 +1,98 @@
+"""Which sample stands in which chunk, and the order in which an epoch visits them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..seeds import mix
+
+__all__ = ["Order", "batch_bounds", "usable_batch_size"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which samples stand in which chunk, and the order in which an epoch visits them.
+
+    Args:
+        samples: number of samples, N.
+        seed: of the partition into chunks and of every epoch's order.
+        chunk_size: samples in a chunk; the last one may be shorter.
+        window: chunks whose samples are mixed; at least the number of chunks gives a full shuffle.
+        rank, world_size: this process's share: every `world_size`-th chunk of the epoch's permutation.
+    """
+
+    samples: int
+    seed: int
+    chunk_size: int = 64
+    window: int = 16
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.samples // self.chunk_size)
+
+    def members(self, chunk: int) -> Tensor:
+        """Sample ids of a chunk, int64 [n]: a random part of the data set, the same in every epoch.
+
+        Random, because a folder of images is sorted by class, and a chunk of one class would never be mixed well.
+        """
+        return self._partition[chunk * self.chunk_size : (chunk + 1) * self.chunk_size]
+
+    def shuffled(self, epoch: int) -> Tensor:
+        """All of this rank's sample ids in a full shuffle, int64 [N / world_size]."""
+        return torch.randperm(self.samples, generator=self._generator(epoch, 1))[self.rank :: self.world_size]
+
+    def windows(self, epoch: int) -> Iterator[tuple[list[int], Tensor]]:
+        """The epoch as windows: the chunks of each, and the order [rows] in which its samples leave.
+
+        Row r of a window is the sample at r in the concatenation of its chunks.
+        """
+        permutation = torch.randperm(self.chunks, generator=self._generator(epoch, 2)).tolist()
+        mine = permutation[self.rank :: self.world_size]
+        mixing = self._generator(epoch, 3 + self.rank)
+        for start in range(0, len(mine), self.window):
+            chunks = mine[start : start + self.window]
+            rows = sum(self.size(chunk) for chunk in chunks)
+            yield chunks, torch.randperm(rows, generator=mixing)
+
+    def size(self, chunk: int) -> int:
+        """Number of samples in a chunk."""
+        return min(self.chunk_size, self.samples - chunk * self.chunk_size)
+
+    @cached_property
+    def _partition(self) -> Tensor:
+        return torch.randperm(self.samples, generator=self._generator(0, 0))
+
+    def _generator(self, epoch: int, purpose: int) -> torch.Generator:
+        return torch.Generator().manual_seed(mix(self.seed, epoch, purpose))
+
+
+def batch_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:
+    """Where batches begin and end; a single left-over sample joins the last batch.
+
+    Batch normalisation refuses a batch of one, and to drop the sample would leave it untrained.
+    """
+    starts = list(range(0, rows, batch_size))
+    if batch_size > 1 and len(starts) > 1 and rows - starts[-1] == 1:
+        starts.pop()
+    ends = [*starts[1:], rows]
+    return list(zip(starts, ends[: len(starts)], strict=True))
+
+
+def usable_batch_size(batch_size: int, samples: int) -> int:
+    """The batch size, or all samples where it is larger than the data set."""
+    if batch_size <= samples:
+        return batch_size
+    warnings.warn(
+        f"hoarfrost: batch_size {batch_size} is larger than the data set; each epoch is one batch of its "
+        f"{samples} samples",
+        stacklevel=3,
+    )
+    return samples

@@ -1,0 +1,114 @@
+"""Features of a chunk as the frozen prefix computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..augment import Draw
+from ..cache import CacheSpec
+from ..codecs import Packed
+from .dataset import Samples
+from .order import Order
+
+__all__ = ["Block", "PrefixSource", "Together", "dense_block"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The features of one chunk as the window holds them, and the targets beside them [n, ...]."""
+
+    features: Packed
+    targets: Tensor
+
+
+class Together:
+    """What one pass of the prefix gave for a chunk, kept until the sources of all its tensors have taken their own."""
+
+    def __init__(self, tensors: int) -> None:
+        self._tensors = tensors
+        self._held: dict[tuple[int, int], tuple[tuple[Tensor, ...], Tensor, set[int]]] = {}
+
+    def take(
+        self, chunk: int, epoch: int, tensor: int, compute: Callable[[], tuple[tuple[Tensor, ...], Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        key = chunk, epoch
+        if key not in self._held:
+            self._held[key] = (*compute(), set(range(self._tensors)))
+        features, targets, waiting = self._held[key]
+        waiting.discard(tensor)
+        if not waiting:
+            del self._held[key]
+        return features[tensor], targets
+
+
+@dataclass
+class PrefixSource:
+    """Runs the frozen prefix on freshly rendered images, a chunk at a time.
+
+    Where several tensors cross the cut, each has a source; `tensor` says which one this gives.
+    """
+
+    prefix: nn.Module
+    samples: Samples
+    order: Order
+    spec: CacheSpec | None
+    draw_for: Callable[[int, int], Draw]
+    """(chunk, epoch) -> the renditions to run."""
+    device: torch.device
+    channels_last: bool = False
+    tensor: int = 0
+    together: Together | None = None
+
+    def ahead(self, chunk: int, epoch: int) -> bool:
+        return False
+
+    def load(self, chunk: int, epoch: int) -> Block:
+        if self.spec is None:
+            raise RuntimeError("PrefixSource.load needs the features' layout")
+        draw = self.draw_for(chunk, epoch)
+        if self.together is None:
+            features, targets = self.features(chunk, draw)
+        else:
+            features, targets = self.together.take(chunk, epoch, self.tensor, lambda: self.tensors(chunk, draw))
+        return Block(dense_block(features, self.spec), targets)
+
+    def recover(self, chunk: int, epoch: int, reason: Exception) -> Block:
+        raise reason
+
+    def features(self, chunk: int, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Features [n, ...] of a chunk's samples under a draw, and targets [n, ...]."""
+        tensors, targets = self.tensors(chunk, draw)
+        return tensors[self.tensor], targets
+
+    def tensors(self, chunk: int, draw: Draw) -> tuple[tuple[Tensor, ...], Tensor]:
+        """All that crosses the cut for a chunk's samples, and targets [n, ...]."""
+        images, targets = self.samples.images(self.order.members(chunk), draw)
+        return self.run(images), targets
+
+    def blank(self) -> Tensor | None:
+        """Features [...] of what the transform shows beyond an image's borders; None where it shows nothing there."""
+        image = self.samples.blank()
+        return None if image is None else self.run(image)[self.tensor][0]
+
+    def run(self, images: Tensor) -> tuple[Tensor, ...]:
+        """All that crosses, each [n, ...], of images [n, C, H, W]: on the CPU, in the prefix's own memory format."""
+        with torch.no_grad():
+            features = self.prefix(self.placed(images))
+            tensors = (features,) if isinstance(features, Tensor) else features
+            return tuple(tensor.to("cpu") for tensor in tensors)
+
+    def placed(self, images: Tensor) -> Tensor:
+        """On the device, in the memory format that the prefix is run with."""
+        images = images.to(self.device)
+        if self.channels_last and images.dim() == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
+
+
+def dense_block(features: Tensor, spec: CacheSpec) -> Packed:
+    """Float features as a block of the window: physical order, nothing to dequantise."""
+    return Packed(spec.physical(features), None, None, features.dtype, spec.codec_axis)
