@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hoarfrost.errors import ArgumentError
-from hoarfrost.settings import WAYS, OverBudget
+from hoarfrost.settings import OverBudget
+from hoarfrost.settings.over_budget import WAYS
 
 
 def test_names_with_commas_are_an_order() -> None:

@@ -1,0 +1,30 @@
+"""What users say, as values that check themselves and go through JSON.
+
+In come keywords, options and YAML; out go the settings that every other wing takes. Nothing here imports torch before a
+ladder is asked for: the command's help is made from these fields.
+"""
+
+from .checks import parse_bytes
+from .flat import fields_of, from_flat, group, option, to_flat
+from .keywords import Freezing, Reading, Rendering, Settings, Storing
+from .over_budget import OverBudget
+from .selection import Selection
+from .views import METRICS, Views
+
+__all__ = [
+    "METRICS",
+    "Freezing",
+    "OverBudget",
+    "Reading",
+    "Rendering",
+    "Selection",
+    "Settings",
+    "Storing",
+    "Views",
+    "fields_of",
+    "from_flat",
+    "group",
+    "option",
+    "parse_bytes",
+    "to_flat",
+]

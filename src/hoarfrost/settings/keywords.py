@@ -1,0 +1,145 @@
+"""What a Freezer is told, each kind of it in a setting that checks itself.
+
+`Freezer` takes all of it as plain keywords, the command as options and in YAML, under the names of these fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ArgumentError
+from .checks import check_bytes, check_count, check_word, parse_bytes
+from .flat import group, option
+from .over_budget import OverBudget
+from .views import Views
+
+if TYPE_CHECKING:
+    from ..codecs import Ladder
+
+__all__ = ["Freezing", "Reading", "Rendering", "Settings", "Storing"]
+
+MODES = ("auto", "cache", "recompute")
+BUILDS = ("images", "features")
+SETTLE = ("last", "statistics", "average")
+"""As it is; with statistics of its last weights; the mean of its last epoch's weights, with statistics of these."""
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """When to freeze, where, and what is done to a front before."""
+
+    policy: Any = option(
+        "schedule",
+        "NAME",
+        "annealed, autofreeze, boosted, budget, cka, egeria, freezeout, geometric, linear, none, periodic, schedule, "
+        "single-shot, single-shot-then-resume, smartfrz, svcca, with settings as in budget:2x or egeria:thaw_at=none",
+        typed=str,
+    )
+    epochs: int | None = option(None, "N", "How often every image is seen", typed=int, panel="Training", min=1)
+    settle: str = option(
+        "statistics",
+        "NAME",
+        "What a front freezes as: with statistics of batch norms estimated anew, with its last ones, or the average of "
+        "its last epoch's weights",
+    )
+    max_tensors: int = 1
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None:
+            check_count("epochs", self.epochs, "a whole number of at least 1, or None")
+        check_word("settle", self.settle, SETTLE)
+        if isinstance(self.policy, Mapping):
+            # JSON knows no whole numbers as keys.
+            points = {int(key) if isinstance(key, str) and key.isdigit() else key: v for key, v in self.policy.items()}
+            object.__setattr__(self, "policy", points)
+
+
+@dataclass(frozen=True)
+class Storing:
+    """What is stored, where, and what it may do and take."""
+
+    views: Views = option(2, "N", "Stored random renditions of each image", typed=int, min=1)
+    ladder: Any = option("auto", "NAME|BITS", "auto, exact, half, or a number of bits", typed=str)
+    mode: str = option("auto", "NAME", "auto (the cheaper), cache or recompute")
+    tolerance: float = option(1e-3, "X", "Harm that compression may do, KL in nats")
+    cache_dir: Path | None = option(None, "DIR", "Where features are stored and kept; default: in --out", typed=Path)
+    disk_budget: int | None = option(None, "SIZE", "Most that they may take: 500MB, 2GiB", typed=str)
+    over_budget: OverBudget = option(
+        "views,recompute", "WAY,...", "What to give up for it: views, rung, cut, recompute", typed=str
+    )
+    build_from: str = option("images", "NAME", "A deeper cut's cache from images, or the earlier features")
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        check_word("mode", self.mode, MODES)
+        check_word("build_from", self.build_from, BUILDS)
+        if isinstance(self.disk_budget, str):
+            put(self, "disk_budget", parse_bytes(self.disk_budget))
+        check_bytes("disk_budget", self.disk_budget)
+        put(self, "views", Views.of(self.views))
+        put(self, "over_budget", OverBudget.of(self.over_budget))
+        put(self, "cache_dir", None if self.cache_dir is None else Path(self.cache_dir))
+        put(self, "ladder", _known_codecs(self.ladder))
+        if self.ladder != "auto":
+            self.rungs  # noqa: B018 (what is no ladder is refused now)
+
+    @property
+    def rungs(self) -> Ladder:
+        """The ladder as it was told."""
+        from ..codecs import Ladder
+
+        return Ladder.of(self.ladder)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How samples become batches."""
+
+    batch_size: int = option(MISSING, "N", "Images a step", panel="Training", min=1)
+    window: int = option(16, "N", "Chunks of 64 images that the shuffle mixes")
+    memory_budget: int = 256 << 20
+
+    def __post_init__(self) -> None:
+        check_count("batch_size", self.batch_size, "a whole number of at least 1")
+        if self.window < 1:
+            raise ArgumentError(f"window must be at least 1 chunk, not {self.window!r}")
+        check_bytes("memory_budget", self.memory_budget)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How images are made, and where they go."""
+
+    seed: int = option(0, "N", "Of weights, orders and renditions", panel="Run")
+    device: str | None = option(None, "NAME", "cpu, cuda, ...; default: a GPU if there is one", panel="Run", typed=str)
+    workers: int = option(0, "N", "Processes that read images", panel="Run", min=0)
+    channels_last: bool = option(
+        False, None, "Memory format of images", flag="--channels-last/--channels-first", panel="Run"
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise ArgumentError(f"seed must be a whole number, not {self.seed!r}")
+        object.__setattr__(self, "device", None if self.device is None else str(self.device))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a `Freezer` is told beside its model, data, optimizer and transforms."""
+
+    freezing: Freezing = group(Freezing)
+    storing: Storing = group(Storing)
+    reading: Reading = group(Reading)
+    rendering: Rendering = group(Rendering)
+
+
+def _known_codecs(told: Any) -> Any:
+    """A ladder as it was told, codecs that went through JSON made anew."""
+    if isinstance(told, Mapping):
+        from ..codecs import codec_from_config
+
+        return codec_from_config(told)
+    return [_known_codecs(rung) for rung in told] if isinstance(told, list | tuple) else told
