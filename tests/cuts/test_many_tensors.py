@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hoarfrost.cuts import Cut, divide, find_cut, find_cuts, require_cuts
-from hoarfrost.cuts.tracing.arguments import Arguments
+from hoarfrost.cuts.sandbox.arguments import Arguments
 from hoarfrost.errors import ArgumentError, InvalidCutError, NoCutError
 
 

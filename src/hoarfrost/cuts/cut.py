@@ -10,7 +10,7 @@ from math import prod
 import torch
 
 from ..errors import ArgumentError, UnknownCutError
-from .tracing.arguments import Key
+from .sandbox.arguments import Key
 from .tracing.geometry import Geometry
 
 __all__ = ["Crossing", "Cut", "find_cut"]

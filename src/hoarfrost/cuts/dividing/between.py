@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ...errors import InvalidCutError
 from ..finding.find import cut_at
-from ..tracing.arguments import Example
-from ..tracing.nested import tensors_in
+from ..sandbox.arguments import Example
+from ..sandbox.pytrees import tensors_in
 from ..tracing.survey import survey
-from .plan import Plan
+from .partition import Plan
 from .prefix import Catch, Prefix, Reached, Shown
 from .suffix import Suffix
 

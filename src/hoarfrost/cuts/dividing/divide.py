@@ -7,12 +7,12 @@ from torch import nn
 from ...errors import ArgumentError, InvalidCutError
 from ..cut import Cut
 from ..finding.find import cut_at, why_not
-from ..tracing.arguments import Arguments, Example
+from ..sandbox.arguments import Arguments, Example
 from ..tracing.survey import survey
-from .law import check_law
-from .plan import Plan
+from .partition import Plan
 from .prefix import Prefix
 from .suffix import Suffix
+from .verification import check_law
 
 __all__ = ["divide", "join"]
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ArgumentError, InvalidCutError
-from ..tracing.arguments import Key
-from ..tracing.liveness import Port
-from ..tracing.nested import tensors_in
-from ..tracing.shadow import has_hooks, shadow
+from ..sandbox.arguments import Key
+from ..sandbox.clone import has_hooks, shadow
+from ..sandbox.pytrees import tensors_in
+from ..tracing.recorder import Port
 from .part import Part
-from .plan import Plan
+from .partition import Plan
 
 __all__ = ["Prefix"]
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from ...errors import ArgumentError, InvalidCutError
 from ..cut import Crossing
-from ..tracing.arguments import Key
-from ..tracing.nested import map_leaves, tensors_in
-from ..tracing.shadow import shadow
-from .ghosts import Gate, Ghost
-from .outline import Outline
+from ..sandbox.arguments import Key
+from ..sandbox.clone import shadow
+from ..sandbox.pytrees import map_leaves, tensors_in
+from .fake_tensors import Gate, Ghost
 from .part import Part
-from .plan import Plan
+from .partition import Plan
+from .symbolic_shapes import Outline
 
 __all__ = ["Suffix"]
 

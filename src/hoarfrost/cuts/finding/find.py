@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from ...errors import ArgumentError, NoCutError
 from ..cut import Crossing, Cut, label, place
-from ..tracing.arguments import Example, Key
+from ..sandbox.arguments import Example, Key
+from ..sandbox.pytrees import tensors_in
 from ..tracing.geometry import geometry_of, layout_of
-from ..tracing.liveness import Port
-from ..tracing.nested import tensors_in
+from ..tracing.recorder import Port
 from ..tracing.survey import Survey, survey
 from .rules import Seen, Verdict, judge, takes_room
 from .stages import recommended

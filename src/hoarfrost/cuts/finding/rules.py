@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from ..cut import label
-from ..tracing.arguments import Key
-from ..tracing.intact import storage_key
-from ..tracing.liveness import Origin, Port, Storage, Trace, Value, Visit
-from ..tracing.nested import tensors_in
+from ..sandbox.arguments import Key
+from ..sandbox.pytrees import tensors_in
+from ..sandbox.restore import storage_key
+from ..tracing.recorder import Origin, Port, Storage, Trace, Value, Visit
 from ..tracing.survey import Survey
 
 __all__ = ["Seen", "Verdict", "judge", "takes_room"]

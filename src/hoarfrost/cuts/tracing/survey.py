@@ -14,12 +14,12 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from ...errors import ArgumentError, CutError, NoCutError
-from .arguments import Arguments, Example
+from ..sandbox.arguments import Arguments, Example
+from ..sandbox.clone import StrayError, confined, shadow
+from ..sandbox.pytrees import tensors_in
+from ..sandbox.restore import Originals, storage_key
 from .geometry import Tracker
-from .intact import Originals, storage_key
-from .liveness import Trace, trace
-from .nested import tensors_in
-from .shadow import StrayError, confined, shadow
+from .recorder import Trace, trace
 
 __all__ = ["Survey", "survey"]
 

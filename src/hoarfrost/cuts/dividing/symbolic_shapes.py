@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..tracing.nested import map_leaves, opened
+from ..sandbox.pytrees import map_leaves, opened
 
 __all__ = ["Outline"]
 

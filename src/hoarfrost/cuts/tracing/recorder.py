@@ -28,11 +28,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import CheckpointFunction, checkpoint
 from torch.utils.flop_counter import flop_registry
 
-from .arguments import Arguments, Key
+from ..sandbox.arguments import Arguments, Key
+from ..sandbox.clone import has_hooks, own_forward
+from ..sandbox.pytrees import map_leaves, tensors_in
+from ..sandbox.restore import Originals, storage_key
 from .geometry import Tracker
-from .intact import Originals, storage_key
-from .nested import map_leaves, tensors_in
-from .shadow import has_hooks, own_forward
 
 __all__ = ["NEVER_ENDS", "SHAPE_ONLY", "Origin", "Port", "Trace", "Value", "Visit", "preserved_randomness", "trace"]
 

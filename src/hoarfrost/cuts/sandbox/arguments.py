@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ArgumentError
-from .nested import map_leaves, tensors_in
+from .pytrees import map_leaves, tensors_in
 
 __all__ = ["Arguments", "Example", "Key"]
 

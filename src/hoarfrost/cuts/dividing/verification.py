@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import HoarfrostError, InvalidCutError
-from ..tracing.arguments import Arguments
-from ..tracing.intact import Originals, borrowed
-from ..tracing.liveness import preserved_randomness
-from ..tracing.nested import leaves, map_leaves, tensors_in
-from ..tracing.shadow import shadow
-from .plan import Plan
+from ..sandbox.arguments import Arguments
+from ..sandbox.clone import shadow
+from ..sandbox.pytrees import leaves, map_leaves, tensors_in
+from ..sandbox.restore import Originals, borrowed
+from ..tracing.recorder import preserved_randomness
+from .partition import Plan
 from .prefix import Prefix
 from .suffix import Suffix
 

@@ -8,12 +8,12 @@ from functools import cached_property
 
 from ...errors import InvalidCutError
 from ..cut import Cut, place
-from ..tracing.arguments import Key
-from ..tracing.intact import storage_key
-from ..tracing.liveness import Origin, Port, Trace, Visit
-from ..tracing.nested import tensors_in
+from ..sandbox.arguments import Key
+from ..sandbox.pytrees import tensors_in
+from ..sandbox.restore import storage_key
+from ..tracing.recorder import Origin, Port, Trace, Visit
 from ..tracing.survey import Survey
-from .outline import Outline
+from .symbolic_shapes import Outline
 
 __all__ = ["Plan"]
 
