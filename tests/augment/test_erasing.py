@@ -15,7 +15,7 @@ from torchvision import transforms as v1
 from torchvision.transforms import v2
 
 from hoarfrost.augment import Erasing, Grid, HorizontalFlip, PaddedCrop, Pipeline, Placement, Rotation, derive
-from hoarfrost.augment.pipeline.adoption import adopt
+from hoarfrost.augment.pipeline.from_torchvision import adopt
 from hoarfrost.errors import ArgumentError
 
 N, SIZE = 20, (17, 24)

@@ -15,7 +15,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
 from hoarfrost.augment import Affine, Grid, Paired, Perspective, Pipeline, ResizedCrop, Rotation, derive
-from hoarfrost.augment.pipeline.adoption import adopt
+from hoarfrost.augment.pipeline.from_torchvision import adopt
 from hoarfrost.errors import ArgumentError
 
 N, SIZE = 16, (23, 30)

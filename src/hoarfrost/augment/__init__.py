@@ -5,13 +5,13 @@ from .geometry.grid import Grid
 from .geometry.placement import Placement
 from .pipeline.batching import image_size
 from .pipeline.deterministic import deterministic
-from .pipeline.mixing import Mix, Mixing
 from .pipeline.pipeline import Draw, Pipeline
 from .pipeline.steps import Step
 from .transforms.affine import Affine
 from .transforms.crops import PaddedCrop
 from .transforms.erasing import Erasing
 from .transforms.flips import HorizontalFlip, VerticalFlip
+from .transforms.mixing import Mix, Mixing
 from .transforms.paired import Paired
 from .transforms.perspectives import Perspective
 from .transforms.resized_crops import ResizedCrop

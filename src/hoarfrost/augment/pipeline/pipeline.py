@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ...errors import ArgumentError
 from ..geometry.placement import Placement, as_sizes
+from ..transforms.description import describe_object
+from ..transforms.randomness import forked_random_states, generator_for, seed_random_states
 from .batching import Batch, as_tensor, check_alike, kind_of, stack, unstack
-from .configuration import describe_object
 from .deterministic import batched_form
-from .pixel_grid import advance
-from .randomness import forked_random_states, generator_for, seed_random_states
+from .step_placement import advance
 from .steps import Step, split
 
 __all__ = ["Draw", "Pipeline"]

@@ -11,10 +11,10 @@ import torchvision.transforms as v1
 import torchvision.transforms.v2 as v2
 
 from ...errors import ArgumentError
+from ..transforms.mixing import is_mixing
 from ..transforms.paired import Paired
-from .adoption import adopt
 from .deterministic import is_deterministic
-from .mixing import is_mixing
+from .from_torchvision import adopt
 
 __all__ = ["Step", "split"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from ...errors import ArgumentError
-from .kernels import kernels, size_of
+from .functional import kernels, size_of
 from .warps import Warp, middle, turned, uniform
 
 __all__ = ["Affine"]

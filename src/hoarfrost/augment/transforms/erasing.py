@@ -13,7 +13,7 @@ from ...errors import ArgumentError
 from ..geometry.placement import Placement, as_sizes
 from .filling import filling
 from .paired import Paired, check_images
-from .windows import NUMBERS, check_ranges, draw_numbers, windows
+from .rectangles import NUMBERS, check_ranges, draw_numbers, windows
 
 __all__ = ["Erasing"]
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torchvision.transforms import InterpolationMode
 
 from ...errors import ArgumentError
-from .kernels import kernels, size_of
+from .functional import kernels, size_of
 from .warps import Warp
 
 __all__ = ["Perspective"]

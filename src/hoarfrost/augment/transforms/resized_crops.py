@@ -12,9 +12,9 @@ from torchvision.transforms import InterpolationMode
 
 from ...errors import ArgumentError
 from ..geometry.placement import Placement, as_sizes
-from .kernels import Version, kernels, size_of
+from .functional import Version, kernels, size_of
 from .paired import Paired
-from .windows import NUMBERS, check_ranges, draw_numbers, windows
+from .rectangles import NUMBERS, check_ranges, draw_numbers, windows
 
 __all__ = ["ResizedCrop"]
 

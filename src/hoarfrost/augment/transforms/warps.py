@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional
 
 from ..geometry.placement import Placement
 from .filling import filling
-from .kernels import Version
+from .functional import Version
 from .paired import Paired
 
 __all__ = ["Warp", "middle", "turned", "uniform"]

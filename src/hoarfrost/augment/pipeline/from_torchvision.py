@@ -12,7 +12,7 @@ from ..transforms.affine import Affine
 from ..transforms.crops import PaddedCrop
 from ..transforms.erasing import Erasing
 from ..transforms.flips import HorizontalFlip, VerticalFlip
-from ..transforms.kernels import Version
+from ..transforms.functional import Version
 from ..transforms.paired import Paired
 from ..transforms.perspectives import Perspective
 from ..transforms.resized_crops import ResizedCrop

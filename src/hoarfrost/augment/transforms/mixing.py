@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...errors import ArgumentError
 from ..geometry.derivation import Grid
-from .configuration import describe_object
+from .description import describe_object
 from .randomness import generator_for
 
 __all__ = ["Mix", "Mixing", "is_mixing"]
