@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ...errors import InvalidCutError
-from ..tracing.recorder import DECISIONS, SHAPE_ONLY
+from ..tracing.operators import DECISIONS, SHAPE_ONLY
 
 __all__ = ["Gate", "Ghost"]
 

@@ -11,8 +11,8 @@ from ..cut import Cut, place
 from ..sandbox.arguments import Key
 from ..sandbox.pytrees import tensors_in
 from ..sandbox.restore import storage_key
-from ..tracing.recorder import Origin, Port, Trace, Visit
 from ..tracing.survey import Survey
+from ..tracing.trace import Origin, Port, Trace, Visit
 from .symbolic_shapes import Outline
 
 __all__ = ["Plan"]

@@ -13,7 +13,7 @@ from ...errors import ArgumentError, InvalidCutError
 from ..sandbox.arguments import Key
 from ..sandbox.clone import has_hooks, shadow
 from ..sandbox.pytrees import tensors_in
-from ..tracing.recorder import Port
+from ..tracing.trace import Port
 from .part import Part
 from .partition import Plan
 

@@ -14,8 +14,7 @@ from ...errors import HoarfrostError, InvalidCutError
 from ..sandbox.arguments import Arguments
 from ..sandbox.clone import shadow
 from ..sandbox.pytrees import leaves, map_leaves, tensors_in
-from ..sandbox.restore import Originals, borrowed
-from ..tracing.recorder import preserved_randomness
+from ..sandbox.restore import Originals, borrowed, preserved_randomness
 from .partition import Plan
 from .prefix import Prefix
 from .suffix import Suffix

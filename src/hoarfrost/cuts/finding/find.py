@@ -12,8 +12,8 @@ from ..cut import Crossing, Cut, label, place
 from ..sandbox.arguments import Example, Key
 from ..sandbox.pytrees import tensors_in
 from ..tracing.geometry import geometry_of, layout_of
-from ..tracing.recorder import Port
 from ..tracing.survey import Survey, survey
+from ..tracing.trace import Port
 from .rules import Seen, Verdict, judge, takes_room
 from .stages import recommended
 

@@ -13,8 +13,8 @@ from ..cut import label
 from ..sandbox.arguments import Key
 from ..sandbox.pytrees import tensors_in
 from ..sandbox.restore import storage_key
-from ..tracing.recorder import Origin, Port, Storage, Trace, Value, Visit
 from ..tracing.survey import Survey
+from ..tracing.trace import Origin, Port, Storage, Trace, Value, Visit
 
 __all__ = ["Seen", "Verdict", "judge", "takes_room"]
 

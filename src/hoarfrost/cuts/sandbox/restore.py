@@ -1,16 +1,20 @@
-"""Leaving the user's model as it was, whatever its own code does while it is watched or tried out."""
+"""Leaving the user's model and the random states as they were, whatever its own code does while it runs."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Originals", "borrowed", "storage_key"]
+from .pytrees import tensors_in
+
+__all__ = ["Originals", "borrowed", "preserved_randomness", "storage_key"]
 
 
 def storage_key(tensor: Tensor) -> int:
@@ -87,3 +91,16 @@ def borrowed(model: nn.Module, written: Iterable[Tensor]) -> Iterator[nn.Module]
 def _refill(container: Any, contents: Any) -> None:
     container.clear()
     container.extend(contents) if isinstance(container, list) else container.update(contents)
+
+
+@contextmanager
+def preserved_randomness(inputs: Any) -> Iterator[None]:
+    """Leave the random states of torch (CPU and the inputs' devices), Python and NumPy as they were."""
+    devices = {t.device for t in tensors_in(inputs) if t.device.type == "cuda"}
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[d.index or 0 for d in devices]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

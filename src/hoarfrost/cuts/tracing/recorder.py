@@ -1,168 +1,25 @@
-"""One forward pass, watched: when each value is made, read and written, and which modules are running.
-
-Every storage belongs to a class: constant, derived from parameters alone, derived from the model's arguments alone,
-drawn at random, or features, in which arguments have met parameters or chance.
-A value is one tensor object, so that two names for the same memory are told apart: what a module returns is handed
-on as a fresh alias, and whoever reads the older object afterwards is seen to do so.
-"""
+"""Writes each operator of a forward pass into a trace, as it is dispatched."""
 
 from __future__ import annotations
 
-import inspect
-import random
-import sys
-import types
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import IntEnum
-from functools import reduce, wraps
+from functools import reduce
 from itertools import count
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.checkpoint import CheckpointFunction, checkpoint
 from torch.utils.flop_counter import flop_registry
 
-from ..sandbox.arguments import Arguments, Key
-from ..sandbox.clone import has_hooks, own_forward
-from ..sandbox.pytrees import map_leaves, tensors_in
+from ..sandbox.arguments import Key
+from ..sandbox.pytrees import map_leaves
 from ..sandbox.restore import Originals, storage_key
-from .geometry import Tracker
+from .operators import DECISIONS, SHAPE_ONLY, SHAPES_FROM_VALUES, tensors_among, written
+from .trace import Decision, Origin, Storage, Trace, Value
 
-__all__ = ["NEVER_ENDS", "SHAPE_ONLY", "Origin", "Port", "Trace", "Value", "Visit", "preserved_randomness", "trace"]
+__all__ = ["Recorder"]
 
-NEVER_ENDS = 1 << 60
-
-# One tensor that a module gives: the module's path, which call of it, and the tensor's number in the output.
-Port = tuple[str, int, int]
-
-# These take a tensor for its shape, dtype and device alone.
-SHAPE_ONLY = frozenset(
-    f"{stem}{kind}" for stem in ("zeros", "ones", "empty", "full", "rand", "randn") for kind in ("_like",)
-) | {"new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided"}
-WRITERS: dict[Any, bool] = {}  # whether an operator may write into an argument
 NOTHING: frozenset[Key] = frozenset()
-SHAPES_FROM_VALUES = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
-DECISIONS = frozenset({"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "unique_dim", "_unique2"})
-
-
-class Origin(IntEnum):
-    """What a storage's contents come from, from the weakest to the strongest."""
-
-    CONSTANT = 0
-    PARAMETERS = 1
-    ARGUMENTS = 2
-    RANDOM = 3
-    DATA = 4
-
-    def met(self, other: Origin) -> Origin:
-        """What comes of the two."""
-        if Origin.ARGUMENTS in (self, other) and {Origin.PARAMETERS, Origin.RANDOM} & {self, other}:
-            return Origin.DATA
-        return max(self, other)
-
-
-@dataclass
-class Value:
-    """One tensor object: when it was made and by which module, when and by which modules it was read.
-
-    `port` tells which tensor of which call's output it is, where it was handed on by a module.
-    """
-
-    made: int
-    maker: str
-    shape: tuple[int, ...]
-    storage: int
-    reads: list[tuple[int, str]] = field(default_factory=list)
-    port: Port | None = None
-
-    def reader_after(self, time: int) -> str | None:
-        """The module that reads it first after `time`, if one does."""
-        return next((reader for t, reader in self.reads if t > time), None)
-
-
-@dataclass
-class Storage:
-    """A piece of memory: its origin, and when it was made, first reached by arguments or chance, and written.
-
-    `roots` are the parameters, and `arguments` the model's arguments, that it was derived from, as long as it was
-    derived from these alone.
-    """
-
-    made: int
-    origin: Origin = Origin.CONSTANT
-    reached: int = NEVER_ENDS
-    roots: frozenset[int] = frozenset()
-    arguments: frozenset[Key] = frozenset()
-    writes: list[int] = field(default_factory=list)
-    given: bool = False
-
-
-@dataclass(frozen=True)
-class Visit:
-    """One call of one module, with what it gave, and the numbers of the checkpointed regions around it."""
-
-    name: str
-    call: int
-    start: int
-    end: int
-    operators: int
-    flops: int
-    output: Any
-    parents: tuple[str, ...]
-    regions: tuple[int, ...]
-
-
-@dataclass
-class Region:
-    """One call of `torch.utils.checkpoint`: whether it is reentrant, when it began, and operators when last seen.
-
-    Of its modules the last one to end tells where it ends; what it computes behind that is not seen.
-    """
-
-    reentrant: bool
-    start: int
-    operators: int = 0
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A Python value taken from a tensor, or random numbers drawn: when, of which origin, in which modules."""
-
-    time: int
-    origin: Origin
-    stack: tuple[str, ...]
-    arguments: frozenset[Key] = frozenset()
-
-
-@dataclass
-class Trace:
-    """All that was seen in one forward pass of `rows` samples."""
-
-    rows: int
-    training: bool
-    inputs: Arguments
-    visits: list[Visit] = field(default_factory=list)
-    values: dict[int, Value] = field(default_factory=dict)
-    storages: dict[int, Storage] = field(default_factory=dict)
-    uses: dict[str, tuple[int, int]] = field(default_factory=dict)
-    decisions: list[Decision] = field(default_factory=list)
-    draws: list[Decision] = field(default_factory=list)
-    regions: list[Region] = field(default_factory=list)
-    replaced: dict[str, int] = field(default_factory=dict)  # buffers that are another tensor now: made when
-    flops: int = 0
-    output: Any = None
-    tracker: Tracker | None = None
-
-    def origin(self, tensor: Tensor) -> Origin:
-        """What the tensor's contents come from."""
-        storage = self.storages.get(storage_key(tensor))
-        return storage.origin if storage else Origin.CONSTANT
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -183,7 +40,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        for tensor in _written(func, args, kwargs):
+        for tensor in written(func, args, kwargs):
             self.originals.keep(tensor)
         out = func(*args, **kwargs)
         if not self.paused:
@@ -196,10 +53,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         packet = func._overloadpacket
         if packet in flop_registry:
             self.record.flops += flop_registry[packet](*args, **kwargs, out_val=out)
-        outputs = _among((out,))
+        outputs = tensors_among((out,))
         name = packet.__name__
         is_random = torch.Tag.nondeterministic_seeded in func.tags
-        inputs = _among((*args, *kwargs.values())) if kwargs else _among(args)
+        inputs = tensors_among((*args, *kwargs.values())) if kwargs else tensors_among(args)
         storages = [] if name in SHAPE_ONLY else [self.read(tensor) for tensor in inputs]
         origin = reduce(Origin.met, (s.origin for s in storages), Origin.CONSTANT)
         arguments = frozenset().union(*(s.arguments for s in storages)) if origin is Origin.ARGUMENTS else NOTHING
@@ -211,7 +68,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         roots: frozenset[int] = frozenset().union(*(s.roots for s in storages))
         if origin >= Origin.RANDOM:
             self.use(roots)
-        for tensor in _written(func, args, kwargs):
+        for tensor in written(func, args, kwargs):
             storage = self.storage(tensor)
             storage.writes.append(self.time)
             self._fill(storage, origin, roots, arguments)
@@ -291,163 +148,3 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         fresh = map_leaves(alias, output)
         self.paused = False
         return fresh
-
-
-class Checkpoints:
-    """Tells from the calling frames which checkpoints are running: without gradients nothing else does."""
-
-    REENTRANT = CheckpointFunction.forward.__code__
-    PLAIN = inspect.unwrap(checkpoint).__code__  # the frame around a reentrant one too
-
-    def __init__(self, regions: list[Region]) -> None:
-        self.regions = regions
-        self.numbers: dict[types.FrameType, int] = {}  # holds the frames, so that none is taken for another
-
-    def around(self, time: int) -> tuple[int, ...]:
-        """The numbers of the regions around the caller, the innermost first."""
-        found: list[int] = []
-        frame: types.FrameType | None = sys._getframe(1)
-        reentrant = False
-        while frame is not None:
-            if frame.f_code is self.REENTRANT or (frame.f_code is self.PLAIN and not reentrant):
-                reentrant = frame.f_code is self.REENTRANT
-                if frame not in self.numbers:
-                    self.numbers[frame] = len(self.regions)
-                    self.regions.append(Region(reentrant, time))
-                found.append(self.numbers[frame])
-            elif frame.f_code is self.PLAIN:
-                reentrant = False
-            frame = frame.f_back
-        return tuple(found)
-
-
-def trace(
-    body: nn.Module,
-    names: dict[nn.Module, str],
-    inputs: Arguments,
-    rows: int,
-    originals: Originals,
-    *,
-    training: bool,
-    tracker: Tracker | None = None,
-) -> Trace:
-    """Run `body` once without gradients and record it.
-
-    Args:
-        body: a shadow of the model with copied buffers; of no use afterwards.
-        names: the path of each of its modules.
-        inputs: arguments with `rows` samples.
-        originals: the tensors of the model itself.
-        tracker: follows where the features lie on the image.
-    """
-    record = Trace(rows, training, inputs, tracker=tracker)
-    roots: dict[int, list[str]] = {}
-    tensors = [*body.named_parameters(remove_duplicate=False), *body.named_buffers(remove_duplicate=False)]
-    for name, tensor in tensors:
-        roots.setdefault(storage_key(tensor), []).append(name)
-    recorder = Recorder(record, roots, originals)
-    given = dict(tensors)
-    for tensor in given.values():
-        recorder.parameter(tensor)
-    for key, argument in inputs.items():
-        for tensor in tensors_in(argument):
-            recorder.argument(tensor, key)
-    calls: Counter[str] = Counter()
-    starts: list[tuple[int, int, tuple[int, ...]]] = []
-    checkpoints = Checkpoints(record.regions)
-
-    def enter(module: nn.Module, _: Any) -> None:
-        name = names[module]
-        recorder.time += 1
-        starts.append((recorder.time, calls[name], checkpoints.around(recorder.time)))
-        calls[name] += 1
-        recorder.stack.append(name)
-
-    def leave(module: nn.Module, _: Any, output: Any) -> Any:
-        start, call, regions = starts.pop()
-        recorder.time += 1
-        name = recorder.stack[-1]
-        fresh = recorder.handed_on(output, name, call)
-        recorder.stack.pop()
-        for number in regions:
-            record.regions[number].operators = recorder.operators
-        where = (tuple(recorder.stack), regions)
-        record.visits.append(Visit(name, call, start, recorder.time, recorder.operators, record.flops, fresh, *where))
-        return fresh
-
-    for module in names:
-        if module is not body:
-            _watch(module, enter, leave)
-    body.train(training)
-    with originals, torch.no_grad(), preserved_randomness(inputs), recorder:
-        record.output = inputs.call(body)
-    for name, buffer in body.named_buffers(remove_duplicate=False):
-        if buffer is not given.get(name):
-            record.replaced[name] = recorder.value(buffer).made
-    for tensor in tensors_in(record.output):
-        recorder.value(tensor).reads.append((NEVER_ENDS, ""))
-        recorder.time = NEVER_ENDS
-        recorder.use(recorder.storage(tensor).roots if record.origin(tensor) < Origin.RANDOM else frozenset())
-    return record
-
-
-def _watch(module: nn.Module, enter: Callable[..., None], leave: Callable[..., Any]) -> None:
-    """Call `enter` and `leave` around a module's forward.
-
-    Not by hooks where the module has none: torch's fused transformer layers take another way, with other bits, as soon
-    as a hook is in them.
-    """
-    if has_hooks(module):
-        module.register_forward_pre_hook(enter, prepend=True)
-        module.register_forward_hook(leave)
-        return
-    forward = own_forward(module)
-
-    @wraps(forward)
-    def watched(*args: Any, **keywords: Any) -> Any:
-        enter(module, args)
-        return leave(module, args, forward(*args, **keywords))
-
-    module.__dict__["forward"] = watched
-
-
-def _among(values: Iterable[Any]) -> list[Tensor]:
-    """The tensors among an operator's arguments or results, which nest at most once."""
-    found = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
-            found += [item for item in value if isinstance(item, Tensor)]
-    return found
-
-
-def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
-    if func not in WRITERS:
-        WRITERS[func] = any(
-            (argument.alias_info is not None and argument.alias_info.is_write) or argument.name == "running_mean"
-            for argument in func._schema.arguments
-        )
-    if not WRITERS[func]:
-        return
-    schema = func._schema.arguments
-    given = {a.name: args[n] if n < len(args) else kwargs.get(a.name) for n, a in enumerate(schema)}
-    # Batch norms write their running statistics without declaring it.
-    trains = given.get("training") or given.get("train")
-    for argument in schema:
-        declared = argument.alias_info is not None and argument.alias_info.is_write
-        if declared or (trains and argument.name in ("running_mean", "running_var")):
-            yield from _among((given[argument.name],))
-
-
-@contextmanager
-def preserved_randomness(inputs: Any) -> Iterator[None]:
-    """Leave the random states of torch (CPU and the inputs' devices), Python and NumPy as they were."""
-    devices = {t.device for t in tensors_in(inputs) if t.device.type == "cuda"}
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[d.index or 0 for d in devices]):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)

@@ -18,8 +18,9 @@ from ..sandbox.arguments import Arguments, Example
 from ..sandbox.clone import StrayError, confined, shadow
 from ..sandbox.pytrees import tensors_in
 from ..sandbox.restore import Originals, storage_key
+from .forward_pass import trace
 from .geometry import Tracker
-from .recorder import Trace, trace
+from .trace import Trace
 
 __all__ = ["Survey", "survey"]
 
