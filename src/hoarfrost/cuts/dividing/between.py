@@ -13,8 +13,9 @@ from ..finding.find import cut_at
 from ..sandbox.arguments import Example
 from ..sandbox.pytrees import tensors_in
 from ..tracing.survey import survey
+from .capture import Catch, Reached, Shown
 from .partition import Plan
-from .prefix import Catch, Prefix, Reached, Shown
+from .prefix import Prefix
 from .suffix import Suffix
 
 __all__ = ["Between", "between"]

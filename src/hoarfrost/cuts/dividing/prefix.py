@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import types
-from collections import Counter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...errors import ArgumentError, InvalidCutError
 from ..sandbox.arguments import Key
-from ..sandbox.clone import has_hooks, shadow
-from ..sandbox.pytrees import tensors_in
-from ..tracing.trace import Port
+from ..sandbox.clone import shadow
+from .capture import Catch, Reached, Shown
 from .part import Part
 from .partition import Plan
 
@@ -107,80 +104,3 @@ class Prefix(Part):
 
     def extra_repr(self) -> str:
         return f"up to '{self.cut.label}', features {self._features}"
-
-
-class Reached(BaseException):
-    """Leaves the model's forward at the cut; no `except Exception` on the way may hold it up."""
-
-
-class Catch:
-    """The tensors that one pass has given at the ports so far."""
-
-    def __init__(self, ports: tuple[Port, ...]) -> None:
-        self.ports = ports
-        self.calls: Counter[str] = Counter()
-        self.running: list[int] = []
-        self.caught: dict[Port, Tensor] = {}
-
-    def clear(self) -> None:
-        self.calls.clear()
-        self.running.clear()
-        self.caught.clear()
-
-    def begin(self, name: str) -> None:
-        """A module is called. It may call itself before it ends, so calls are counted from their beginnings."""
-        self.running.append(self.calls[name])
-        self.calls[name] += 1
-
-    def see(self, name: str, output: Any) -> None:
-        """A module has given `output`; at the cut the pass ends."""
-        call = self.running.pop()
-        for port in self.ports:
-            if port[:2] == (name, call):
-                self.caught[port] = tensors_in(output)[port[2]]
-        if self.ports[0][:2] == (name, call):
-            raise Reached
-
-    def features(self) -> tuple[Tensor, ...]:
-        """What was caught, the features first; kept no longer."""
-        features = tuple(self.caught[port] for port in self.ports)
-        self.clear()
-        return features
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"ports": self.ports, "calls": Counter(), "running": [], "caught": {}}
-
-
-class Shown:
-    """Shows a module's output to the catch: in place of its forward, or as its last hook where it has hooks.
-
-    Torch's fused transformer layers take another way, with other bits, as soon as a hook is in them.
-    """
-
-    def __init__(self, module: nn.Module, name: str, catch: Catch) -> None:
-        self.module = module
-        self.name = name
-        self.catch = catch
-        self.own_forward = module.__dict__.get("forward")
-
-    @classmethod
-    def at(cls, module: nn.Module, name: str, catch: Catch) -> None:
-        shown = cls(module, name, catch)
-        if has_hooks(module):
-            module.register_forward_pre_hook(shown.begin, prepend=True)
-            module.register_forward_hook(shown.hook)
-        else:
-            module.__dict__["forward"] = shown
-
-    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
-        forward = self.own_forward or types.MethodType(type(self.module).forward, self.module)
-        self.catch.begin(self.name)
-        output = forward(*inputs, **keywords)
-        self.catch.see(self.name, output)
-        return output
-
-    def begin(self, module: nn.Module, inputs: Any) -> None:
-        self.catch.begin(self.name)
-
-    def hook(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self.catch.see(self.name, output)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import count
 from typing import Any
 
 import torch
@@ -13,10 +12,11 @@ from ...errors import ArgumentError, InvalidCutError
 from ..cut import Crossing
 from ..sandbox.arguments import Key
 from ..sandbox.clone import shadow
-from ..sandbox.pytrees import map_leaves, tensors_in
-from .fake_tensors import Gate, Ghost
+from ..sandbox.pytrees import tensors_in
+from .fake_tensors import Ghost
 from .part import Part
 from .partition import Plan
+from .replay import Replay, Resumption
 from .symbolic_shapes import Outline
 
 __all__ = ["Suffix"]
@@ -104,154 +104,3 @@ def _asking(given: Any) -> Any:
     if not isinstance(given, Tensor) or given.requires_grad or not given.is_floating_point():
         return given
     return given.detach().requires_grad_()
-
-
-class Resumption(Gate):
-    """One suffix's call in progress: what was handed over, and which calls were replayed."""
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan.cut.label)
-        crossings = plan.cut.tensors
-        self.mutated = tuple(crossing.mutated for crossing in crossings)
-        self.entry = plan.ports[0][:2]
-        self.given_at: dict[tuple[str, int], dict[int, int]] = {}
-        for place, (name, call, number) in enumerate(plan.ports):
-            self.given_at.setdefault((name, call), {})[number] = place
-        self.given_as: dict[Key, int] = {c.source: n for n, c in enumerate(crossings) if c.is_argument}
-        self.restores_chance = plan.draws_in_front
-        self.skipped = plan.skipped
-        self.training = False
-        self.features: tuple[Any, ...] | None = None
-        self.calls: dict[str, int] = {}
-        self.chance: list[Tensor] = []
-        self.known: dict[Any, Any] = {}
-
-    def of(self, features: tuple[Any, ...], training: bool) -> Resumption:
-        self.features, self.training = features, training
-        return self
-
-    def __enter__(self) -> None:
-        self.passed = False
-        self.calls.clear()
-        if self.restores_chance:
-            self.chance = [torch.get_rng_state()]
-            if self._first.is_cuda:
-                self.chance.append(torch.cuda.get_rng_state(self._first.device))
-
-    def __exit__(self, *_: object) -> None:
-        self.features = None
-        self.passed = False
-
-    def argument(self, key: Key, outline: Outline) -> Any:
-        """One of the model's arguments: ghosts, unless it was handed over."""
-        place = self.given_as.get(key)
-        return self.ghosts(outline, "the model's input", key) if place is None else self._own(place)
-
-    def ghosts(self, outline: Outline, source: str, key: Any) -> Any:
-        """The structure of an outline for this batch, with ghosts as tensors."""
-        first = self._first
-        samples, device = first.shape[0], first.device
-        if torch.compiler.is_compiling():
-            # Plain tensors in a graph: what nothing reads is no part of it.
-            return outline.fill(samples, lambda meta: torch.empty_like(meta, device=device))
-        key = (key, samples, device)
-        if key not in self.known:
-            if len(self.known) > 1024:
-                self.known.clear()
-                self.worked_out.clear()
-            self.known[key] = outline.fill(samples, lambda meta: Ghost(meta, device, self, source))
-        return self.known[key]
-
-    def hand_on(self, outline: Outline, name: str, call: int) -> Any:
-        """What a module gave in front of the cut; at the cut itself the gate closes behind it."""
-        for inner, calls in self.skipped[self.training][name, call].items():
-            self.calls[inner] = self.calls.get(inner, 0) + calls
-        output = self.ghosts(outline, f"'{name}'", (name, call, self.training))
-        return self.put_in(output, name, call) if (name, call) in self.given_at else output
-
-    def put_in(self, output: Any, name: str, call: int) -> Any:
-        """A module's output with the features in their places."""
-        places = self.given_at.get((name, call), {})
-        if (name, call) == self.entry:
-            self.passed = True
-            if self.chance:
-                torch.set_rng_state(self.chance[0])
-                for state in self.chance[1:]:
-                    torch.cuda.set_rng_state(state, self._first.device)
-        numbers = count()
-
-        def leaf(known: Any) -> Any:
-            if not isinstance(known, Tensor):
-                return known
-            place = places.get(next(numbers))
-            return known if place is None else self._own(place)
-
-        return map_leaves(leaf, output)
-
-    def _own(self, place: int) -> Any:
-        """One of what was handed over; a copy where the model writes into it: the caller's must survive."""
-        given = self._all[place]
-        return map_leaves(_cloned, given) if self.mutated[place] else given
-
-    @property
-    def _all(self) -> tuple[Any, ...]:
-        if self.features is None:
-            raise InvalidCutError(f"cut '{self.place}': part of the suffix runs outside of a call of it")
-        return self.features
-
-    @property
-    def _first(self) -> Tensor:
-        first: Tensor = self._all[0]
-        return first
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "known": {}, "worked_out": {}, "chance": [], "features": None}
-
-
-def _cloned(leaf: Any) -> Any:
-    return leaf.clone() if isinstance(leaf, Tensor) else leaf
-
-
-class Replay:
-    """Stands in for a module's forward: hands on ghosts and features for the calls that ended in front of the cut.
-
-    Others run: `ended` tells for each mode which are meant; None stands for all.
-    """
-
-    def __init__(
-        self,
-        module: nn.Module,
-        name: str,
-        outlines: dict[bool, list[Outline]],
-        resumption: Resumption,
-        ended: dict[bool, frozenset[int]] | None,
-        runs: bool,
-    ) -> None:
-        self.module = module
-        self.name = name
-        self.own_forward = module.__dict__.get("forward")
-        self.outlines = outlines
-        self.resumption = resumption
-        self.ended = ended
-        self.runs = runs
-
-    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
-        resumption = self.resumption
-        call = resumption.calls.get(self.name, 0)
-        resumption.calls[self.name] = call + 1
-        if self.ended is not None and call not in self.ended[resumption.training]:
-            return self._run(inputs, keywords)
-        if self.runs:
-            return resumption.put_in(self._run(inputs, keywords), self.name, call)
-        outlines = self.outlines[resumption.training]
-        if call >= len(outlines):
-            raise InvalidCutError(
-                f"cut '{resumption.place}': '{self.name}' is called {call + 1} times, {len(outlines)} when the "
-                f"model was divided"
-            )
-        return resumption.hand_on(outlines[call], self.name, call)
-
-    def _run(self, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        if self.own_forward is not None:
-            return self.own_forward(*inputs, **keywords)
-        return type(self.module).forward(self.module, *inputs, **keywords)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import Cut
+from ..cut import Cut
 
 __all__ = ["candidate_cuts", "candidate_depths"]
 
