@@ -1,6 +1,7 @@
 """Augmentations on images and on features: a user's transform as views whose geometry is known."""
 
-from .geometry.derivation import Border, Form, derive
+from .geometry.cells import Form
+from .geometry.derivation import Border, derive
 from .geometry.grid import Grid
 from .geometry.placement import Placement
 from .pipeline.batching import image_size

@@ -16,7 +16,7 @@ import torchvision.transforms.v2 as v2
 from torch import Tensor
 
 from ...errors import ArgumentError
-from ..geometry.derivation import Grid
+from ..geometry.grid import Grid
 from .description import describe_object
 from .randomness import generator_for
 

@@ -11,7 +11,9 @@ from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional
 
 from ...errors import ArgumentError
-from ..geometry.derivation import Border, Form, Grid, move_cells
+from ..geometry.cells import Form
+from ..geometry.derivation import Border, move_cells
+from ..geometry.grid import Grid
 from ..geometry.placement import Placement, as_sizes
 
 __all__ = ["Paired"]
