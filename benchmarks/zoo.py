@@ -39,7 +39,7 @@ Record = dict[str, Any]
 def source_digest() -> str:
     """Of the code that finds and divides."""
     found = hashlib.blake2b(digest_size=8)
-    for path in sorted(Path(hoarfrost.cuts.__file__).parent.glob("*.py")):
+    for path in sorted(Path(hoarfrost.cuts.__file__).parent.rglob("*.py")):
         found.update(path.read_bytes())
     return found.hexdigest()
 

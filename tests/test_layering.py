@@ -51,6 +51,13 @@ BEHIND = ("running", "planning", "demo", "cli")
 """The wings behind the freezer, each standing on those before it."""
 
 
+ROOMS = {
+    "cuts": ("sandbox", "tracing", "cut", "finding", "dividing"),
+    "augment": ("geometry", "transforms", "pipeline"),
+}
+"""The rooms inside a large wing, each standing on those before it."""
+
+
 def allowed(wing: str) -> set[str]:
     if wing not in BEHIND:
         return PLAN[wing] | FLAT
@@ -94,3 +101,21 @@ def test_arrows_run_downward(wing: str) -> None:
     for path in files_of(wing):
         for other in {parts[0] for parts in imports_of(path)} & set(wings()) - {wing}:
             assert other in allowed(wing), f"{path.relative_to(ROOT)} imports {other}"
+
+
+@pytest.mark.parametrize("wing", sorted(ROOMS))
+def test_arrows_run_downward_inside_a_wing(wing: str) -> None:
+    rooms = ROOMS[wing]
+    for path in files_of(wing):
+        room = path.relative_to(ROOT / wing).parts[0].removesuffix(".py")
+        for other in {parts[1] for parts in imports_of(path) if parts[0] == wing and room != "__init__"}:
+            assert other in rooms[: rooms.index(room) + 1], f"{path.relative_to(ROOT)} imports {other}"
+
+
+@pytest.mark.parametrize("wing", sorted(ROOMS))
+def test_other_wings_come_in_by_the_door(wing: str) -> None:
+    for path in (path for other in wings() if other != wing for path in files_of(other)):
+        for parts in imports_of(path):
+            assert parts[0] != wing or not {*parts[1:2]} & {*ROOMS[wing]}, (
+                f"{path.relative_to(ROOT)} imports {'.'.join(parts)}"
+            )

@@ -12,10 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from hoarfrost.cuts import Cut, divide, find_cuts
+from hoarfrost.cuts import Cut, divide, find_cuts, survey
 from hoarfrost.cuts.finding.find import why_not
 from hoarfrost.cuts.finding.rules import judge
-from hoarfrost.cuts.tracing.survey import survey
 
 from .entry import Entry, Example
 from .law import Run, chance, difference, divided, seed, state, whole

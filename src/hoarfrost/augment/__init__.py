@@ -1,4 +1,8 @@
-"""Augmentations on images and on features: a user's transform as views whose geometry is known."""
+"""Augmentations on images and on features.
+
+In: a user's transform, raw images, features. Out: images rendered from decisions that were drawn beforehand
+(`Pipeline`, `Draw`, `Mixing`), where their pixels lie (`Placement`), and features derived from those of another view.
+"""
 
 from .geometry.cells import Form
 from .geometry.derivation import Border, derive

@@ -1,4 +1,8 @@
-"""Where a model can be divided, and dividing it."""
+"""Where a model can be divided, and dividing it.
+
+In: a model and an example batch, or what `survey` saw of it. Out: its cuts (`find_cuts`, `Cut`), and at one of them two
+modules over the model's own parameters, `Prefix` and `Suffix`, that together compute what the model computes.
+"""
 
 from .cut import Crossing, Cut, find_cut
 from .dividing.between import Between, between
@@ -6,7 +10,8 @@ from .dividing.divide import divide, join
 from .dividing.prefix import Prefix
 from .dividing.suffix import Suffix
 from .finding.candidates import candidate_cuts, candidate_depths
-from .finding.find import find_cuts, require_cuts
+from .finding.find import cuts_of, find_cuts, require_cuts
+from .tracing.survey import survey
 
 __all__ = [
     "Between",
@@ -17,9 +22,11 @@ __all__ = [
     "between",
     "candidate_cuts",
     "candidate_depths",
+    "cuts_of",
     "divide",
     "find_cut",
     "find_cuts",
     "join",
     "require_cuts",
+    "survey",
 ]

@@ -16,9 +16,7 @@ from torch import nn
 
 from ..augment import Pipeline
 from ..cache import Cache, CacheInfo, list_caches
-from ..cuts import Cut
-from ..cuts.finding.find import cuts_of
-from ..cuts.tracing.survey import survey
+from ..cuts import Cut, cuts_of, survey
 from ..data import default_transforms, open_data
 from ..errors import ArgumentError, CacheError
 from ..models import resolve_model

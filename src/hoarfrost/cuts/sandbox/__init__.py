@@ -1,1 +1,1 @@
-"""What runs a user's model without changing it: its arguments, a clone of its modules, and putting things back."""
+"""Running a user's model without changing it: its arguments, a clone of its modules, and what puts all back."""
