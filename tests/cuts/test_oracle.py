@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from cut_law import assert_law, copied, tensors
-from graphs import Program, Step, learns, programs
+from generated_nets import Program, Step, learns, programs
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
