@@ -204,7 +204,7 @@ def test_a_crash_while_healing_leaves_the_old_state_or_the_new(
 
 def test_healing_waits_for_a_lock_and_names_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = disk(tmp_path)
-    monkeypatch.setattr("hoarfrost.cache.reader.HEAL_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("hoarfrost.cache.cache.HEAL_WAIT_SECONDS", 0.05)
     with CacheLock(tmp_path, FINGERPRINT.key), pytest.raises(CacheBusyError, match=f"process {os.getpid()}"):
         cache.heal(0, 0, row(cache.spec, 0, 0)[4])
 

@@ -1,11 +1,11 @@
 """The stored features of one frozen prefix: created, committed, read, healed, listed, dropped."""
 
+from .cache import Cache
 from .catalog import CacheInfo, list_caches, prune
+from .encoding import Chunk, Damage
 from .fingerprint import Fingerprint
 from .hashing import hash_samples, hash_tensors
 from .memory import MemoryCache, MemoryWriter
-from .reader import Cache
-from .record import Chunk, Damage
 from .spec import CacheSpec
 from .stored_view import StoredView
 from .writer import CacheWriter

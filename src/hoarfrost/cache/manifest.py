@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CacheError, CorruptChunkError, HoarfrostError, StaleCacheError
+from .encoding import TargetForm
 from .files import read_json, write_json
 from .fingerprint import Fingerprint, canonical_json
-from .record import TargetForm
 from .spec import CacheSpec
 
 __all__ = ["FORMAT", "VERSION", "Manifest"]

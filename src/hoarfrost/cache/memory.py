@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..codecs import Packed
 from ..errors import ArgumentError, BudgetError, CorruptChunkError, StaleCacheError
+from .encoding import Chunk, Damage, TargetForm, encode_features, prepare_ids, prepare_targets
 from .fingerprint import Fingerprint
-from .record import Chunk, Damage, TargetForm, encode_features, prepare_ids, prepare_targets
 from .spec import CacheSpec
 
 __all__ = ["MemoryCache", "MemoryWriter"]

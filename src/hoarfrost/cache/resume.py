@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import CacheBusyError, CacheError
+from .encoding import TargetForm
 from .files import (
     BUILDING_FILE,
     FEATURES_FILE,
@@ -23,7 +24,6 @@ from .fingerprint import Fingerprint
 from .journal import Record, read_journal, write_line
 from .locking import CacheLock
 from .manifest import Manifest
-from .record import TargetForm
 from .spec import CacheSpec
 
 __all__ = ["discard_stale", "recover"]

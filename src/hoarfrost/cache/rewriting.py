@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import ArgumentError, BudgetError, CorruptChunkError
+from .encoding import TargetForm, encode_features, prepare_ids, prepare_targets
 from .files import (
     FEATURES_FILE,
     JOURNAL_FILE,
@@ -21,7 +22,6 @@ from .files import (
     write_at,
 )
 from .journal import Record, write_line
-from .record import TargetForm, encode_features, prepare_ids, prepare_targets
 from .spec import CacheSpec
 
 __all__ = ["rewrite_record"]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..codecs import Packed
 from ..errors import ArgumentError, BudgetError, CacheDirectoryError, CorruptChunkError
+from .encoding import TargetForm, encode_features, prepare_ids, prepare_targets
 from .files import (
     BUILDING_FILE,
     FEATURES_FILE,
@@ -32,12 +33,11 @@ from .fingerprint import Fingerprint
 from .journal import Record, write_line
 from .locking import CacheLock
 from .manifest import Manifest
-from .record import TargetForm, encode_features, prepare_ids, prepare_targets
 from .resume import discard_stale, recover
 from .spec import CacheSpec
 
 if TYPE_CHECKING:
-    from .reader import Cache
+    from .cache import Cache
 
 __all__ = ["CacheWriter"]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CacheDirectoryError, CacheError, CodecError, CorruptChunkError, StaleCacheError
+from .encoding import Chunk, Damage
 from .files import (
     FEATURES_FILE,
     JOURNAL_FILE,
@@ -29,7 +30,6 @@ from .fingerprint import Fingerprint
 from .journal import Record, read_journal
 from .locking import CacheLock
 from .manifest import Manifest
-from .record import Chunk, Damage
 from .rewriting import rewrite_record
 from .spec import CacheSpec
 from .writer import CacheWriter
