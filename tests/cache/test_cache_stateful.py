@@ -76,7 +76,7 @@ class Twins(RuleBasedStateMachine):
         assert self.cache is not None
         if place in self.broken:
             return
-        record = self.cache._records[place]
+        record = self.cache._journal.records[place]
         path = self.cache.path / "features.bin"
         data = bytearray(path.read_bytes())
         data[record.offset + record.nbytes // 2] ^= 16

@@ -198,7 +198,7 @@ def test_a_healed_chunk_is_as_it_was_and_stays_so(tmp_path: Path, options: dict[
 
 def test_only_what_is_damaged_is_computed_again(tmp_path: Path) -> None:
     stand = Stand(tmp_path, kept=KEPT)
-    journal = stand.cache._records[1, 1]
+    journal = stand.cache._journal.records[1, 1]
     with (stand.cache.path / "features.bin").open("r+b") as file:
         file.seek(journal.offset)
         file.write(bytes(journal.nbytes))

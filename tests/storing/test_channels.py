@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hoarfrost import Exact, Linear, Selection, Views
-from hoarfrost.cache import CacheSpec, StoredView
-from hoarfrost.cache.stored_view import assembled, to_store
+from hoarfrost.cache import CacheSpec, StoredView, assembled, to_store
 from hoarfrost.codecs import Codec, Half, Shared
 from hoarfrost.storing.channels import Choice, choose_stored, is_coarser, stored_and_back
 from hoarfrost.storing.sensitivity import channel_distance

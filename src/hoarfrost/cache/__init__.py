@@ -1,13 +1,16 @@
-"""The stored features of one frozen prefix: created, committed, read, healed, listed, dropped."""
+"""The stored features of one frozen prefix.
+
+In: what a cache is made from (`Fingerprint`), its shape (`CacheSpec`), and features with ids and targets, chunk by
+chunk. Out: the same chunks, or an error that names the one to heal; caches found, listed and dropped."""
 
 from .cache import Cache
 from .catalog import CacheInfo, list_caches, prune
-from .encoding import Chunk, Damage
+from .chunk import Chunk, Damage
 from .fingerprint import Fingerprint
 from .hashing import hash_samples, hash_tensors
 from .memory import MemoryCache, MemoryWriter
 from .spec import CacheSpec
-from .stored_view import StoredView
+from .stored_view import StoredView, assembled, to_store
 from .writer import CacheWriter
 
 __all__ = [
@@ -21,8 +24,10 @@ __all__ = [
     "MemoryCache",
     "MemoryWriter",
     "StoredView",
+    "assembled",
     "hash_samples",
     "hash_tensors",
     "list_caches",
     "prune",
+    "to_store",
 ]

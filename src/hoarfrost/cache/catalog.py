@@ -9,12 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CacheBusyError, CacheError
-from .files import BUILDING_FILE, MANIFEST_FILE, directory_errors, directory_nbytes, foreign_file, is_key, remove_tree
+from .files import (
+    BUILDING_FILE,
+    MANIFEST_FILE,
+    directory_errors,
+    directory_nbytes,
+    discard_path,
+    foreign_file,
+    fsync_directory,
+    is_key,
+    remove_tree,
+)
 from .fingerprint import Fingerprint
 from .locking import CacheLock
 from .manifest import Manifest
 
-__all__ = ["CacheInfo", "list_caches", "prune"]
+__all__ = ["CacheInfo", "drop_cache", "list_caches", "prune"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,20 @@ def list_caches(directory: str | os.PathLike[str]) -> list[CacheInfo]:
     with directory_errors(root, "listing"):
         found = [_info(path) for path in sorted(root.iterdir()) if path.is_dir()]
     return [info for info in found if info is not None]
+
+
+def drop_cache(path: Path) -> None:
+    """See `Cache.drop`."""
+    if not path.exists():
+        return
+    root, key = path.parent, path.name
+    with CacheLock(root, key), directory_errors(path, "dropping"):
+        aside = discard_path(root, key)
+        if aside.exists():
+            remove_tree(aside)
+        path.rename(aside)
+        fsync_directory(root)
+        remove_tree(aside)
 
 
 def prune(

@@ -1,10 +1,9 @@
-"""One (chunk, view) of a cache: what is asked of it before it is written, and what is read back."""
+"""One (chunk, view) to bytes and back: what is asked of ids, targets and features before they are written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,39 +12,10 @@ from torch import Tensor
 from ..codecs import Packed
 from ..codecs.features import array_bytes, find_non_finite
 from ..errors import ArgumentError, CodecError, NonFiniteError
-from .spec import CacheSpec, dtype_named, name_of
+from .dtypes import dtype_named, name_of
+from .spec import CacheSpec
 
-__all__ = ["Chunk", "Damage", "TargetForm", "encode_features", "prepare_ids", "prepare_targets"]
-
-
-@dataclass(frozen=True, eq=False)
-class Chunk:
-    """What `read` gives: `sample_ids` int64 `[n]`, `targets` `[n, ...]`, and `packed` in physical order.
-
-    `edition` is the rendition that the record shows, as it was given when it was written.
-    """
-
-    sample_ids: Tensor
-    targets: Tensor
-    packed: Packed
-    spec: CacheSpec
-    edition: int = 0
-
-    def features(self) -> Tensor:
-        """The decoded features `[n, C, H, W]` in logical order (channels_last in memory where the spec
-        says so).
-        """
-        return self.spec.logical(self.packed.dense())
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A record that cannot be read, and why."""
-
-    chunk: int
-    view: int
-    path: Path
-    reason: str
+__all__ = ["TargetForm", "encode_features", "prepare_ids", "prepare_targets", "unpack_features"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +33,10 @@ class TargetForm:
     def nbytes(self) -> int:
         """Bytes of one sample's target."""
         return self.dtype.itemsize * int(torch.Size(self.shape).numel())
+
+    def span(self, spec: CacheSpec, chunk: int) -> tuple[int, int]:
+        """How many bytes a chunk's targets take, and where in their file they begin."""
+        return spec.rows(chunk) * self.nbytes, chunk * spec.chunk_size * self.nbytes
 
     def parse(self, data: bytes) -> Tensor:
         """`[n, ...]` from raw bytes."""
@@ -136,6 +110,11 @@ def encode_features(spec: CacheSpec, chunk: int, view: int, ids: Sequence[int], 
         ) from error
     except CodecError as error:
         raise CodecError(f"chunk {chunk}, view {view}: {error}") from error
+
+
+def unpack_features(spec: CacheSpec, chunk: int, view: int, payload: bytes) -> Packed:
+    """The inverse of `encode_features`, still packed and in physical order; raises `CodecError`."""
+    return spec.codec_of(view).unpack(payload, spec.physical_shape(chunk, view), spec.dtype, spec.codec_axis)
 
 
 def _short(values: Sequence[Any]) -> str:

@@ -25,11 +25,13 @@ __all__ = [
     "building_path",
     "directory_errors",
     "directory_nbytes",
+    "discard_path",
     "file_size",
     "foreign_file",
     "fsync_directory",
     "is_key",
     "read_at",
+    "read_file_at",
     "read_json",
     "remove_tree",
     "write_at",
@@ -52,6 +54,11 @@ def is_key(name: str) -> bool:
 
 def building_path(root: Path, key: str) -> Path:
     return root / f"building-{key}"
+
+
+def discard_path(root: Path, key: str) -> Path:
+    """Where a cache steps aside before its files go."""
+    return root / f"discard-{key}"
 
 
 @contextmanager
@@ -90,6 +97,15 @@ def read_at(fd: int, nbytes: int, offset: int) -> bytes:
             break
         data += more
     return data
+
+
+def read_file_at(path: str | Path, nbytes: int, offset: int) -> bytes:
+    """As `read_at`, of a file that is opened for this alone."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return read_at(fd, nbytes, offset)
+    finally:
+        os.close(fd)
 
 
 def write_at(fd: int, data: bytes, offset: int) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import ArgumentError
-from .spec import name_of
+from .dtypes import name_of
 
 __all__ = ["hash_samples", "hash_tensors"]
 

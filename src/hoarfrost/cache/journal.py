@@ -11,10 +11,12 @@ import json
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from .files import JOURNAL_FILE, file_size
 from .fingerprint import canonical_json
 
-__all__ = ["Record", "read_journal", "write_line"]
+__all__ = ["Journal", "Record", "read_journal", "write_line"]
 
 _MARK = b',"line_crc32":"'
 
@@ -63,3 +65,31 @@ def read_journal(data: bytes) -> dict[tuple[int, int], Record]:
 
 def _good(lines: Iterable[bytes]) -> Iterable[Record]:
     return (record for record in map(read_line, lines) if record is not None)
+
+
+class Journal:
+    """The journal of a finished cache, read again where it has grown. `records`: its good lines at known `places`."""
+
+    def __init__(self, path: Path, places: set[tuple[int, int]]) -> None:
+        self.records: dict[tuple[int, int], Record] = {}
+        self._file = path / JOURNAL_FILE
+        self._places = places
+        self._size = -1
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Reads what others have written since."""
+        try:
+            data = self._file.read_bytes()
+        except OSError:
+            # What was known stays known: reading on is safe, since every record carries its checksum.
+            return
+        if len(data) == self._size:
+            return
+        self.records = {place: record for place, record in read_journal(data).items() if place in self._places}
+        self._size = len(data)
+
+    def note(self, record: Record) -> None:
+        """What this process wrote it need not read: a journal of many renewals is long."""
+        self.records[record.chunk, record.view] = record
+        self._size = file_size(self._file)

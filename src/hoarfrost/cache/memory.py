@@ -5,21 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..codecs import Packed
 from ..errors import ArgumentError, BudgetError, CorruptChunkError, StaleCacheError
-from .encoding import Chunk, Damage, TargetForm, encode_features, prepare_ids, prepare_targets
+from .chunk import Chunk, Damage
+from .encoding import TargetForm, encode_features, prepare_ids, prepare_targets, unpack_features
 from .fingerprint import Fingerprint
+from .replacement import Replaceable, Replacement
 from .spec import CacheSpec
 
 __all__ = ["MemoryCache", "MemoryWriter"]
 
-_Stored = tuple[tuple[int, ...], bytes, bytes, int]
-"""Sample ids, targets, features, edition."""
+
+class _Stored(NamedTuple):
+    sample_ids: tuple[int, ...]
+    targets: bytes
+    payload: bytes
+    edition: int
 
 
 class MemoryWriter:
@@ -64,13 +70,12 @@ class MemoryWriter:
         if self.budget_bytes is not None and needed > self.budget_bytes:
             raise BudgetError(f"the cache needs {needed:,} bytes, beyond the budget of {self.budget_bytes:,} bytes")
         self._form = form
-        self._records[chunk, view] = (ids, target_bytes, payload, 0)
+        self._records[chunk, view] = _Stored(ids, target_bytes, payload, 0)
         return len(payload)
 
     def packed(self, chunk: int, view: int) -> Packed:
         """As `CacheWriter.packed`."""
-        shape, axis = self.spec.physical_shape(chunk, view), self.spec.codec_axis
-        return self.spec.codec_of(view).unpack(self._records[chunk, view][2], shape, self.spec.dtype, axis)
+        return unpack_features(self.spec, chunk, view, self._records[chunk, view].payload)
 
     def commit(self, *, whole: bool = True) -> MemoryCache:
         """As `CacheWriter.commit`."""
@@ -90,13 +95,11 @@ class MemoryWriter:
     def __enter__(self) -> MemoryWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
-class MemoryCache:
+class MemoryCache(Replaceable):
     """As `Cache`, with its records in memory. Features pass through the codec, so that both give the same
     bits.
     """
@@ -152,66 +155,43 @@ class MemoryCache:
         self.spec.check_record(chunk, view)
         if (chunk, view) not in self._records:
             raise CorruptChunkError(f"chunk {chunk}, view {view} in memory: the cache was dropped")
-        ids, target_bytes, payload, edition = self._records[chunk, view]
-        shape = self.spec.physical_shape(chunk, view)
-        packed = self.spec.codec_of(view).unpack(payload, shape, self.spec.dtype, self.spec.codec_axis)
-        return Chunk(torch.tensor(ids, dtype=torch.int64), self._form.parse(target_bytes), packed, self.spec, edition)
+        stored = self._records[chunk, view]
+        ids, targets = torch.tensor(stored.sample_ids, dtype=torch.int64), self._form.parse(stored.targets)
+        packed = unpack_features(self.spec, chunk, view, stored.payload)
+        return Chunk(ids, targets, packed, self.spec, stored.edition)
 
     def sample_ids(self, chunk: int) -> Tensor:
         """As `Cache.sample_ids`."""
         return self.read(chunk, 0).sample_ids
 
-    def heal(
-        self,
-        chunk: int,
-        view: int,
-        features: Tensor,
-        *,
-        targets: Tensor | None = None,
-        sample_ids: Sequence[int] | Tensor | None = None,
-    ) -> Chunk:
-        """As `Cache.heal`."""
-        self.spec.check_record(chunk, view)
-        ids, target_bytes, _, edition = self._records[chunk, view]
-        if sample_ids is not None and prepare_ids(self.spec, chunk, sample_ids) != ids:
+    def _replace(self, new: Replacement) -> Chunk:
+        """The budget counts encoded features and targets."""
+        spec, chunk, view = self.spec, new.chunk, new.view
+        spec.check_record(chunk, view)
+        twins = [self._records[chunk, v] for v in range(spec.views) if (chunk, v) in self._records]
+        if not twins and (new.sample_ids is None or new.targets is None):
+            raise CorruptChunkError(f"chunk {chunk} in memory is lost: give sample_ids and targets too")
+        ids = twins[0].sample_ids if new.sample_ids is None else prepare_ids(spec, chunk, new.sample_ids)
+        if twins and ids != twins[0].sample_ids:
             raise ArgumentError(f"chunk {chunk} was built with other sample ids than those given to heal it")
-        if targets is not None and prepare_targets(self.spec, chunk, targets, self._form)[1] != target_bytes:
+        targets = twins[0].targets if new.targets is None else prepare_targets(spec, chunk, new.targets, self._form)[1]
+        if twins and targets != twins[0].targets:
             raise ArgumentError(f"chunk {chunk} was built with other targets than those given to heal it")
-        payload = encode_features(self.spec, chunk, view, ids, features)
-        self._records[chunk, view] = (ids, target_bytes, payload, edition)
-        self._rewritten += 1
-        return self.read(chunk, view)
-
-    def renew(
-        self,
-        chunk: int,
-        view: int,
-        edition: int,
-        features: Tensor,
-        *,
-        targets: Tensor,
-        sample_ids: Sequence[int] | Tensor,
-        budget_bytes: int | None = None,
-    ) -> Chunk:
-        """As `Cache.renew`; the budget counts encoded features and targets."""
-        self.spec.check_record(chunk, view)
-        ids = prepare_ids(self.spec, chunk, sample_ids)
-        target_bytes = prepare_targets(self.spec, chunk, targets, self._form)[1]
-        for other in range(self.spec.views):
-            twin = self._records.get((chunk, other))
-            if twin is not None and twin[:2] != (ids, target_bytes):
-                raise ArgumentError(f"chunk {chunk} has other sample ids or targets under view {other}")
-        record = (ids, target_bytes, encode_features(self.spec, chunk, view, ids, features), edition)
-        after = {**self._records, (chunk, view): record}
-        if budget_bytes is not None and _nbytes(after) > budget_bytes:
-            raise BudgetError(f"the cache needs {_nbytes(after):,} bytes, beyond the budget of {budget_bytes:,} bytes")
+        kept = self.edition(chunk, view) or 0
+        edition = kept if new.edition is None else new.edition
+        stored = _Stored(ids, targets, encode_features(spec, chunk, view, ids, new.features), edition)
+        after = {**self._records, (chunk, view): stored}
+        if new.budget_bytes is not None and _nbytes(after) > new.budget_bytes:
+            raise BudgetError(
+                f"the cache needs {_nbytes(after):,} bytes, beyond the budget of {new.budget_bytes:,} bytes"
+            )
         self._records = after
         self._rewritten += 1
         return self.read(chunk, view)
 
     def edition(self, chunk: int, view: int) -> int | None:
         """As `Cache.edition`."""
-        return self._records[chunk, view][3] if (chunk, view) in self._records else None
+        return self._records[chunk, view].edition if (chunk, view) in self._records else None
 
     def written(self) -> tuple[int, ...]:
         """As `Cache.written`."""
@@ -226,5 +206,5 @@ class MemoryCache:
 
 def _nbytes(records: dict[tuple[int, int], _Stored]) -> int:
     """Targets are counted once for each chunk, as they are stored on disk."""
-    targets = {chunk: len(target_bytes) for (chunk, _), (_, target_bytes, _, _) in records.items()}
-    return sum(targets.values()) + sum(len(payload) for _, _, payload, _ in records.values())
+    targets = {chunk: len(stored.targets) for (chunk, _), stored in records.items()}
+    return sum(targets.values()) + sum(len(stored.payload) for stored in records.values())

@@ -73,8 +73,7 @@ def _verified(path: Path, spec: CacheSpec, form: TargetForm | None) -> Records:
         for place, record in claimed.items():
             if form is None or place not in spec.records:
                 continue
-            rows = spec.rows(record.chunk)
-            targets = read_at(files[1], rows * form.nbytes, record.chunk * spec.chunk_size * form.nbytes)
+            targets = read_at(files[1], *form.span(spec, record.chunk))
             payload = read_at(files[0], record.nbytes, record.offset)
             if (zlib.crc32(payload), len(payload)) == (record.crc32, record.nbytes) and zlib.crc32(
                 targets

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-from torch import Tensor
 
 from ..errors import ArgumentError, BudgetError, CorruptChunkError
 from .encoding import TargetForm, encode_features, prepare_ids, prepare_targets
@@ -18,69 +16,51 @@ from .files import (
     directory_errors,
     directory_nbytes,
     file_size,
-    read_at,
+    read_file_at,
     write_at,
 )
 from .journal import Record, write_line
+from .manifest import Manifest
+from .replacement import Replacement
 from .spec import CacheSpec
 
 __all__ = ["rewrite_record"]
 
 
 def rewrite_record(
-    path: Path,
-    spec: CacheSpec,
-    form: TargetForm | None,
-    records: Mapping[tuple[int, int], Record],
-    chunk: int,
-    view: int,
-    features: Tensor,
-    targets: Tensor | None,
-    sample_ids: Sequence[int] | Tensor | None,
-    *,
-    edition: int | None = None,
-    budget_bytes: int | None = None,
+    path: Path, manifest: Manifest, records: Mapping[tuple[int, int], Record], new: Replacement
 ) -> Record:
     """See `Cache.heal` and `Cache.renew`; the record as it now lies. The caller holds the lock, and has just read
     `records`.
-
-    Args:
-        edition: of what is written; None: the record's own, which is damaged and must last again.
     """
+    spec, form, chunk, view = manifest.spec, manifest.targets, new.chunk, new.view
     twins = [records[chunk, v] for v in range(spec.views) if (chunk, v) in records]
-    ids = _ids(path, spec, chunk, twins, sample_ids)
-    payload = encode_features(spec, chunk, view, ids, features)
+    ids = _ids(path, spec, twins, new)
+    payload = encode_features(spec, chunk, view, ids, new.features)
     if form is None:
         raise CorruptChunkError(f"{path} says nothing of its targets; drop the cache and build it again")
     stored = _stored_targets(path, spec, form, chunk)
-    given = None if targets is None else prepare_targets(spec, chunk, targets, form)[1]
-    known = {twin.targets_crc32 for twin in twins}
-    if given is not None and known and zlib.crc32(given) not in known:
-        raise ArgumentError(f"chunk {chunk} was built with other targets than those given to heal it")
-    if given is None and zlib.crc32(stored) not in known:
-        raise CorruptChunkError(f"the targets of chunk {chunk} in {path / TARGETS_FILE} are damaged: give them too")
-    target_bytes = stored if given is None else given
-    healed = edition is None
-    if edition is None:
-        before = records.get((chunk, view))
-        edition = before.edition if before is not None else 0
+    target_bytes = _targets(path, spec, form, twins, new, stored)
+    before = records.get((chunk, view))
+    kept = 0 if before is None else before.edition
+    edition = kept if new.edition is None else new.edition
     offset = _free_place(records.values(), len(payload))
     record = Record(chunk, view, offset, len(payload), zlib.crc32(payload), zlib.crc32(target_bytes), ids, edition)
     line = write_line(record)
     growth = max(0, offset + len(payload) - file_size(path / FEATURES_FILE)) + len(line) + 1
-    if budget_bytes is not None and directory_nbytes(path) + growth > budget_bytes:
+    if new.budget_bytes is not None and directory_nbytes(path) + growth > new.budget_bytes:
         raise BudgetError(f"chunk {chunk}, view {view} needs {growth:,} bytes more than the budget has left")
     with directory_errors(path, f"writing chunk {chunk}, view {view} anew", len(payload)):
         # What replaces a damaged record must last. A new rendition may be lost with the power: its checksum tells.
         if target_bytes != stored:
-            _write(path / TARGETS_FILE, target_bytes, chunk * spec.chunk_size * form.nbytes, healed)
-        _write(path / FEATURES_FILE, payload, offset, healed)
+            _write(path / TARGETS_FILE, target_bytes, form.span(spec, chunk)[1], new.heals)
+        _write(path / FEATURES_FILE, payload, offset, new.heals)
         journal = path / JOURNAL_FILE
         written = file_size(journal)
         # A newline first: a line that an earlier crash tore must not swallow this one. A journal that was
         # deleted under an open cache is written again with all that the cache still knows.
         known_lines = b"" if written else b"".join(map(write_line, records.values()))
-        _write(journal, b"\n" + known_lines + line, written, healed)
+        _write(journal, b"\n" + known_lines + line, written, new.heals)
     return record
 
 
@@ -97,28 +77,34 @@ def _free_place(records: Iterable[Record], nbytes: int) -> int:
     return min(gaps)[1] if gaps else end
 
 
-def _ids(
-    path: Path, spec: CacheSpec, chunk: int, twins: list[Record], sample_ids: Sequence[int] | Tensor | None
-) -> tuple[int, ...]:
-    given = None if sample_ids is None else prepare_ids(spec, chunk, sample_ids)
+def _ids(path: Path, spec: CacheSpec, twins: list[Record], new: Replacement) -> tuple[int, ...]:
+    given = None if new.sample_ids is None else prepare_ids(spec, new.chunk, new.sample_ids)
     if twins and given not in (None, twins[0].sample_ids):
-        raise ArgumentError(f"chunk {chunk} was built with other sample ids than those given to heal it")
+        raise ArgumentError(f"chunk {new.chunk} was built with other sample ids than those given to heal it")
     ids = twins[0].sample_ids if twins else given
     if ids is None:
         raise CorruptChunkError(
-            f"the journal of {path} has lost the sample ids of chunk {chunk}: give sample_ids and targets too"
+            f"the journal of {path} has lost the sample ids of chunk {new.chunk}: give sample_ids and targets too"
         )
     return ids
+
+
+def _targets(
+    path: Path, spec: CacheSpec, form: TargetForm, twins: list[Record], new: Replacement, stored: bytes
+) -> bytes:
+    given = None if new.targets is None else prepare_targets(spec, new.chunk, new.targets, form)[1]
+    known = {twin.targets_crc32 for twin in twins}
+    if given is not None and known and zlib.crc32(given) not in known:
+        raise ArgumentError(f"chunk {new.chunk} was built with other targets than those given to heal it")
+    if given is None and zlib.crc32(stored) not in known:
+        raise CorruptChunkError(f"the targets of chunk {new.chunk} in {path / TARGETS_FILE} are damaged: give them too")
+    return stored if given is None else given
 
 
 def _stored_targets(path: Path, spec: CacheSpec, form: TargetForm, chunk: int) -> bytes:
     if not (path / TARGETS_FILE).exists():
         return b""
-    fd = os.open(path / TARGETS_FILE, os.O_RDONLY)
-    try:
-        return read_at(fd, spec.rows(chunk) * form.nbytes, chunk * spec.chunk_size * form.nbytes)
-    finally:
-        os.close(fd)
+    return read_file_at(path / TARGETS_FILE, *form.span(spec, chunk))
 
 
 def _write(path: Path, data: bytes, offset: int, durably: bool) -> None:

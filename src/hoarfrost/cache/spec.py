@@ -14,22 +14,10 @@ from torch import Tensor
 
 from ..codecs import Codec, Exact, Packed, codec_from_config
 from ..errors import ArgumentError
+from .dtypes import dtype_named, name_of
 from .stored_view import StoredView
 
-__all__ = ["CacheSpec", "dense", "dtype_named", "name_of"]
-
-
-def name_of(dtype: torch.dtype) -> str:
-    """`float32` for `torch.float32`: how a dtype is written to disk."""
-    return str(dtype).removeprefix("torch.")
-
-
-def dtype_named(name: str) -> torch.dtype:
-    """The inverse of `name_of`; raises `ArgumentError` for what is no dtype."""
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
-        raise ArgumentError(f"{name!r} is no dtype of torch")
-    return dtype
+__all__ = ["CacheSpec"]
 
 
 @dataclass(frozen=True)
@@ -153,6 +141,10 @@ class CacheSpec:
         """
         return values.permute(0, 3, 1, 2) if self.channels_last else values
 
+    def dense(self, packed: Packed) -> Tensor:
+        """A record's values as floats, in logical order."""
+        return self.logical(packed.dense())
+
     def check_record(self, chunk: int, view: int) -> None:
         """Raises `ArgumentError` for a (chunk, view) that this cache has no place for."""
         if not 0 <= chunk < self.chunks:
@@ -189,8 +181,3 @@ class CacheSpec:
             return cls(**fields)
         except (KeyError, TypeError) as error:
             raise ArgumentError(f"not a cache's spec ({error}): {config!r}") from error
-
-
-def dense(packed: Packed, spec: CacheSpec) -> Tensor:
-    """A record's values as floats, in logical order."""
-    return spec.logical(packed.dense())

@@ -8,14 +8,13 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from torch import Tensor
 
 from ..codecs import Packed
 from ..errors import ArgumentError, BudgetError, CacheDirectoryError, CorruptChunkError
-from .encoding import TargetForm, encode_features, prepare_ids, prepare_targets
+from .encoding import TargetForm, encode_features, prepare_ids, prepare_targets, unpack_features
 from .files import (
     BUILDING_FILE,
     FEATURES_FILE,
@@ -24,6 +23,7 @@ from .files import (
     TARGETS_FILE,
     building_path,
     directory_errors,
+    discard_path,
     fsync_directory,
     read_at,
     remove_tree,
@@ -36,17 +36,16 @@ from .manifest import Manifest
 from .resume import discard_stale, recover
 from .spec import CacheSpec
 
-if TYPE_CHECKING:
-    from .cache import Cache
-
 __all__ = ["CacheWriter"]
+
+Opened = TypeVar("Opened")
 
 # What the manifest's totals and checksum add to the building file that it grows from.
 _MANIFEST_MARGIN = 512
 
 
-class CacheWriter:
-    """A cache that is being built; `Cache.create` makes it.
+class CacheWriter(Generic[Opened]):
+    """A cache that is being built; `Cache.create` makes it, and `commit` gives a `Cache`.
 
     It lies in `building-<key>` until `commit` renames it. As a context it closes at the end: what was neither
     committed nor aborted stays on disk and is resumed by the next `Cache.create` with the same fingerprint
@@ -59,7 +58,7 @@ class CacheWriter:
         fingerprint: Fingerprint,
         spec: CacheSpec,
         budget_bytes: int | None,
-        open_cache: Callable[[Path], Cache],
+        open_cache: Callable[[Path], Opened],
     ) -> None:
         if budget_bytes is not None and budget_bytes < 1:
             raise ArgumentError(f"budget_bytes must be positive, not {budget_bytes}")
@@ -107,11 +106,9 @@ class CacheWriter:
         tensor `[n, ...]`, `sample_ids` n integers; both must be the same for all views of a chunk.
 
         Raises:
-            ArgumentError: a place, shape or dtype that the spec has not; a record that is there already;
-                ids or
-                targets other than the chunk's under another view.
-            BudgetError: the record would pass `budget_bytes`, or the disk is full. It is not written, those
-                before
+            ArgumentError: a place, shape or dtype that the spec has not; a record that is there already; ids or targets
+                other than the chunk's under another view.
+            BudgetError: the record would pass `budget_bytes`, or the disk is full. It is not written, those before
                 stay.
             CacheDirectoryError: the directory has vanished or cannot be written.
             NonFiniteError, CodecError: as `Codec.encode`; names the sample.
@@ -147,10 +144,9 @@ class CacheWriter:
         payload = read_at(self._files[FEATURES_FILE], record.nbytes, record.offset)
         if zlib.crc32(payload) != record.crc32:
             raise CorruptChunkError(f"chunk {chunk}, view {view} in {self.path}: what was just written is damaged")
-        shape, axis = self.spec.physical_shape(chunk, view), self.spec.codec_axis
-        return self.spec.codec_of(view).unpack(payload, shape, self.spec.dtype, axis)
+        return unpack_features(self.spec, chunk, view, payload)
 
-    def commit(self, *, whole: bool = True) -> Cache:
+    def commit(self, *, whole: bool = True) -> Opened:
         """Makes the cache visible, durably, in place of an older one with the same fingerprint; opens it.
 
         Args:
@@ -199,12 +195,10 @@ class CacheWriter:
         self._files = {}
         self._lock.release()
 
-    def __enter__(self) -> CacheWriter:
+    def __enter__(self) -> CacheWriter[Opened]:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _check_open(self) -> None:
@@ -235,8 +229,7 @@ class CacheWriter:
                 self.path, f"writing chunk {record.chunk}, view {record.view}", len(payload) + len(line)
             ):
                 write_at(self._files[FEATURES_FILE], payload, record.offset)
-                target_offset = record.chunk * self.spec.chunk_size * form.nbytes
-                write_at(self._files[TARGETS_FILE], target_bytes, target_offset)
+                write_at(self._files[TARGETS_FILE], target_bytes, form.span(self.spec, record.chunk)[1])
                 # The line comes last: what it does not vouch for was never written.
                 write_at(self._files[JOURNAL_FILE], line, self._journal_end)
         except BaseException:
@@ -274,7 +267,7 @@ class CacheWriter:
         fsync_directory(self.path)
         # An older cache of the same name steps aside first; a crash in between leaves the finished build to
         # resume.
-        aside = root / f"discard-{self._final.name}"
+        aside = discard_path(root, self._final.name)
         if aside.exists():
             remove_tree(aside)
         if self._final.exists():

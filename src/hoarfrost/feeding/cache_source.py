@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ..augment import Draw
-from ..cache import Cache
-from ..cache.spec import dense
-from ..cache.stored_view import assembled, to_store
+from ..cache import Cache, assembled, to_store
 from ..codecs import Packed
 from ..errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError
 from ..samples.derivation import Deriver
@@ -125,7 +123,7 @@ class CacheSource:
         if further:
             (view,) = further
             derived = self._derived(chunk, packed, source, self._draw(view, edition))
-            record = dense(read(view, edition, derived)[0], spec)
+            record = spec.dense(read(view, edition, derived)[0])
             return Block(dense_block(assembled(spec.stored[view], spec.channel_axis, record, derived), spec), targets)
         if self.views.moved(chunk, epoch):
             return Block(dense_block(self._derived(chunk, packed, source, self.renditions.live(epoch)), spec), targets)
@@ -168,4 +166,4 @@ class CacheSource:
     def _derived(self, chunk: int, shown: Packed, source: Draw, target: Draw) -> Tensor:
         if self.deriver is None:
             raise RuntimeError("features are derived only where images have a size")
-        return self.deriver.derive(dense(shown, self.cache.spec), chunk, source, target)
+        return self.deriver.derive(self.cache.spec.dense(shown), chunk, source, target)

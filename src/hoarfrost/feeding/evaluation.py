@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..cache import Cache, CacheSpec, CacheWriter, Fingerprint, hash_tensors
-from ..cache.spec import dense
 from ..codecs import Codec, Exact
 from ..errors import (
     ArgumentError,
@@ -159,7 +158,7 @@ class Evaluation:
                             writer.append(number, 0, self._groups[number], targets, tensors[place])
                     if writers:
                         # What later passes will read.
-                        tensors = [dense(writer.packed(number, 0), writer.spec) for writer in writers]
+                        tensors = [writer.spec.dense(writer.packed(number, 0)) for writer in writers]
                 except (BudgetError, CacheDirectoryError, CacheBusyError, CodecError, NonFiniteError) as error:
                     self._give_up(writers, error)
                     writers = []
@@ -181,13 +180,13 @@ class Evaluation:
                 yield self._together(source.run(images)), targets
                 continue
             pairs = zip(records, self._caches, strict=True)
-            yield self._together([dense(r.packed, cache.spec) for r, cache in pairs]), records[0].targets
+            yield self._together([cache.spec.dense(r.packed) for r, cache in pairs]), records[0].targets
 
     def _together(self, tensors: Sequence[Tensor]) -> Any:
         placed = tuple(tensor.to(self._device) for tensor in tensors)
         return placed if len(placed) > 1 else placed[0]
 
-    def _writers(self, directory: Path, division: Division, tensors: Sequence[Tensor]) -> list[CacheWriter]:
+    def _writers(self, directory: Path, division: Division, tensors: Sequence[Tensor]) -> list[CacheWriter[Cache]]:
         crossings, room = division.cut.tensors, self._room()
         if room is not None and room < len(crossings):
             raise BudgetError("the disk budget is used up by the features that are trained on")
@@ -214,7 +213,7 @@ class Evaluation:
             }
         )
 
-    def _give_up(self, writers: Sequence[CacheWriter], error: Exception) -> None:
+    def _give_up(self, writers: Sequence[CacheWriter[Cache]], error: Exception) -> None:
         self._stores = False
         for writer in writers:
             writer.abort()

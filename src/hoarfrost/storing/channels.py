@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..cache import CacheSpec, StoredView
-from ..cache.stored_view import assembled, to_store
+from ..cache import CacheSpec, StoredView, assembled, to_store
 from ..codecs import Codec, Linear, Shared
 from ..settings import Views
 

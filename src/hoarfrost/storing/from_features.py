@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cache import Cache, CacheSpec, StoredView
-from ..cache.spec import dense
-from ..cache.stored_view import assembled
+from ..cache import Cache, CacheSpec, StoredView, assembled
 from ..codecs import RungMeasure, divergence
 from ..costs.clock import seconds_a_chunk
 from ..cuts import Cut, Prefix, Suffix, between
@@ -74,10 +72,10 @@ class Earlier:
             CorruptChunkError, CacheDirectoryError: it cannot be read.
         """
         record, spec = self.cache.read(chunk, view), self.cache.spec
-        stored, features = spec.stored[view], dense(record.packed, spec)
+        stored, features = spec.stored[view], spec.dense(record.packed)
         if stored.alone or self.deriver is None:
             return features, record.targets
-        base = dense(self.cache.read(chunk, 0).packed, spec)
+        base = spec.dense(self.cache.read(chunk, 0).packed)
         draws = (self.renditions.view(self.event, number, base=self.base) for number in (0, view))
         return assembled(stored, spec.channel_axis, features, self.deriver.derive(base, chunk, *draws)), record.targets
 

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ..cache import Cache, CacheSpec, CacheWriter, Fingerprint, hash_tensors
-from ..cache.spec import dense
-from ..cache.stored_view import to_store
+from ..cache import Cache, CacheSpec, CacheWriter, Fingerprint, hash_tensors, to_store
 from ..cuts import Cut
 from ..errors import BudgetError, CacheDirectoryError, CorruptChunkError, StaleCacheError
 from ..freezing.division import Division
@@ -246,7 +244,7 @@ class Storage:
         origin = None if onward is None else onward.origin
         specs = [plan.spec, *(other.spec for other in plan.beside)]
         standing: dict[int, Cache] = {}
-        writers: dict[int, CacheWriter] = {}
+        writers: dict[int, CacheWriter[Cache]] = {}
         shares = self._shares(plan)
         try:
             for tensor, spec in enumerate(specs):
@@ -290,7 +288,7 @@ class Storage:
 
     def _fill(
         self,
-        writers: Mapping[int, CacheWriter],
+        writers: Mapping[int, CacheWriter[Cache]],
         division: Division,
         specs: Sequence[CacheSpec],
         source: PrefixSource,
@@ -323,7 +321,7 @@ class Storage:
                             continue
                         stored, derived = specs[number].stored[view], None
                         if stored.gains is not None and deriver is not None:
-                            base = dense(writer.packed(chunk, 0), specs[number])
+                            base = specs[number].dense(writer.packed(chunk, 0))
                             derived = deriver.derive(base, chunk, first, draw)
                         features = to_store(stored, specs[number].channel_axis, tensors[number], derived)
                         if len(pending) >= WRITES_AHEAD:

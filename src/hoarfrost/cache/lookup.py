@@ -1,0 +1,53 @@
+"""Which cache of a directory is meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import CacheDirectoryError, CacheError, StaleCacheError
+from .files import MANIFEST_FILE, directory_errors, is_key
+from .fingerprint import Fingerprint
+from .manifest import Manifest
+
+__all__ = ["find_cache"]
+
+
+def find_cache(root: Path, fingerprint: Fingerprint | None) -> tuple[Path, Manifest]:
+    """Where the cache lies that `Cache.open` opens, and its manifest; see there, errors too."""
+    if (root / MANIFEST_FILE).exists():
+        return _checked(root, fingerprint)
+    with directory_errors(root, "opening"):
+        held = sorted(p for p in root.iterdir() if is_key(p.name) and (p / MANIFEST_FILE).exists())
+    if fingerprint is not None and root / fingerprint.key in held:
+        return _checked(root / fingerprint.key, fingerprint)
+    if not held:
+        raise CacheDirectoryError(f"there is no committed cache in {root}")
+    if fingerprint is not None:
+        raise StaleCacheError(_nearest(held, fingerprint))
+    if len(held) > 1:
+        names = ", ".join(p.name for p in held)
+        raise CacheDirectoryError(f"{root} holds {len(held)} caches ({names}); open one of these directories")
+    return _checked(held[0], None)
+
+
+def _checked(path: Path, fingerprint: Fingerprint | None) -> tuple[Path, Manifest]:
+    with directory_errors(path, "opening"):
+        manifest = Manifest.read(path / MANIFEST_FILE)
+    difference = "" if fingerprint is None else fingerprint.explain(manifest.fingerprint)
+    if difference:
+        raise StaleCacheError(f"{difference}: {path} was made from something else")
+    return path, manifest
+
+
+def _nearest(held: list[Path], fingerprint: Fingerprint) -> str:
+    """The first difference to the most similar of several caches: what most likely was changed."""
+    stored = []
+    for path in held:
+        try:
+            stored.append((path, Manifest.read(path / MANIFEST_FILE).fingerprint))
+        except CacheError:
+            continue
+    if not stored:
+        return f"none of the {len(held)} caches in {held[0].parent} can be read"
+    path, nearest = min(stored, key=lambda pair: len(fingerprint.differences(pair[1])))
+    return f"{fingerprint.explain(nearest)}: {path} was made from something else"
