@@ -80,3 +80,14 @@ def assert_equal(cache: Cache, oracle: MemoryCache) -> None:
     assert cache.fingerprint == oracle.fingerprint
     for place in places(cache.spec):
         assert same(cache.read(*place), oracle.read(*place)), place
+
+
+def damage(cache: Cache, name: str, kind: str) -> None:
+    """Makes one of the cache's files `missing` or `truncated`, or flips bits all over it (`checksum`)."""
+    path = cache.path / name
+    if kind == "missing":
+        path.unlink()
+    elif kind == "truncated":
+        path.write_bytes(path.read_bytes()[:10])
+    else:
+        path.write_bytes(bytes(b ^ 1 for b in path.read_bytes()))

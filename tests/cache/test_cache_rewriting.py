@@ -1,17 +1,132 @@
-"""A record drawn anew takes the place of the old one, in bounded room; a cache may be recorded bit by bit."""
+"""A record is healed, or drawn anew in bounded room; a cache may be recorded bit by bit."""
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from cache_cases import FINGERPRINT, assert_equal, disk, make_spec, memory, places, row, same
+from cache_cases import FINGERPRINT, assert_equal, damage, disk, make_spec, memory, places, row, same
 
 from hoarfrost.cache import Cache, MemoryCache
+from hoarfrost.cache.locking import CacheLock
 from hoarfrost.codecs import Exact
-from hoarfrost.errors import ArgumentError, BudgetError, CacheDirectoryError, CorruptChunkError
+from hoarfrost.errors import ArgumentError, BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated", "checksum"])
+def test_healing_brings_every_record_back_for_good(kind: str, tmp_path: Path) -> None:
+    cache = disk(tmp_path)
+    damage(cache, "features.bin", kind)
+    for chunk, view in places(cache.spec):
+        cache.heal(chunk, view, row(cache.spec, chunk, view)[4])
+    for healed in (cache, Cache.open(tmp_path, FINGERPRINT)):
+        assert healed.verify() == []
+        assert_equal(healed, memory())
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated", "checksum"])
+def test_healing_targets_needs_them(kind: str, tmp_path: Path) -> None:
+    cache = disk(tmp_path)
+    damage(cache, "targets.bin", kind)
+    _, _, ids, targets, features = row(cache.spec, 2, 0)
+    with pytest.raises(CorruptChunkError, match=r"the targets of chunk 2 .* are damaged: give them too"):
+        cache.heal(2, 0, features)
+    with pytest.raises(ArgumentError, match="chunk 2 was built with other targets"):
+        cache.heal(2, 0, features, targets=targets + 1)
+    with pytest.raises(ArgumentError, match="chunk 2 was built with other sample ids"):
+        cache.heal(2, 0, features, targets=targets, sample_ids=ids[::-1])
+    cache.heal(2, 0, features, targets=targets, sample_ids=ids)
+    oracle = memory()
+    for view in (0, 1):
+        assert same(Cache.open(tmp_path).read(2, view), oracle.read(2, view))
+
+
+def test_healing_without_a_journal_needs_the_ids(tmp_path: Path) -> None:
+    cache = disk(tmp_path)
+    (cache.path / "journal.jsonl").unlink()
+    again = Cache.open(tmp_path)
+    with pytest.raises(CorruptChunkError, match="lost the sample ids of chunk 0: give sample_ids and targets too"):
+        again.heal(0, 0, row(cache.spec, 0, 0)[4])
+    for chunk, view in places(cache.spec):
+        _, _, ids, targets, features = row(cache.spec, chunk, view)
+        again.heal(chunk, view, features, targets=targets, sample_ids=ids)
+    assert_equal(Cache.open(tmp_path), memory())
+
+
+def test_a_journal_deleted_under_an_open_cache_is_written_again(tmp_path: Path) -> None:
+    cache = disk(tmp_path)
+    (cache.path / "journal.jsonl").unlink()
+    assert cache.verify() == []
+    cache.heal(0, 0, row(cache.spec, 0, 0)[4])
+    assert_equal(Cache.open(tmp_path), memory())
+
+
+def test_a_heal_is_seen_by_caches_that_were_open_before(tmp_path: Path) -> None:
+    cache = disk(tmp_path)
+    other = Cache.open(tmp_path)
+    damage(cache, "features.bin", "checksum")
+    cache.heal(1, 0, row(cache.spec, 1, 0)[4])
+    assert same(other.read(1, 0), memory().read(1, 0))
+
+
+@pytest.mark.parametrize("failing", range(4))
+def test_a_crash_while_healing_leaves_the_old_state_or_the_new(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec(codec=Exact())
+    cache = disk(tmp_path, spec)
+    old, new = cache.read(1, 0).features(), row(spec, 1, 0, seed=5)[4]
+    steps = 0
+    honest_write, honest_sync = os.pwrite, os.fsync
+
+    class Crash(BaseException):
+        pass
+
+    def step() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps == failing + 1
+
+    def pwrite(fd: int, data: Any, offset: int) -> int:
+        if step():
+            honest_write(fd, bytes(data)[: len(data) // 2], offset)
+            raise Crash
+        return honest_write(fd, data, offset)
+
+    def fsync(fd: int) -> None:
+        if step():
+            raise Crash
+        honest_sync(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", pwrite)
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(Crash):
+            cache.heal(1, 0, new)
+    again = Cache.open(tmp_path)
+    found = again.read(1, 0).features()
+    assert torch.equal(found, new if failing == 3 else old)
+    assert again.verify() == []
+    again.heal(1, 0, new)
+    assert torch.equal(Cache.open(tmp_path).read(1, 0).features(), new)
+
+
+def test_healing_waits_for_a_lock_and_names_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = disk(tmp_path)
+    monkeypatch.setattr("hoarfrost.cache.cache.HEAL_WAIT_SECONDS", 0.05)
+    with CacheLock(tmp_path, FINGERPRINT.key), pytest.raises(CacheBusyError, match=f"process {os.getpid()}"):
+        cache.heal(0, 0, row(cache.spec, 0, 0)[4])
+
+
+def test_features_of_another_shape_do_not_heal(tmp_path: Path) -> None:
+    cache = disk(tmp_path)
+    with pytest.raises(ArgumentError, match="takes features of shape"):
+        cache.heal(0, 0, torch.zeros(4, 3, 5, 6))
+    assert_equal(cache, memory())
 
 
 def renew(

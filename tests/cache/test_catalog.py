@@ -56,3 +56,13 @@ def test_prune_removes_what_a_crash_left_half_dropped(tmp_path: Path) -> None:
     left = tmp_path / f"discard-{cache.path.name}"
     cache.path.rename(left)
     assert prune(tmp_path) == [left]
+
+
+def test_drop_removes_the_cache_and_nothing_else(tmp_path: Path) -> None:
+    cache, other = disk(tmp_path), disk(tmp_path, fingerprint=OTHER)
+    cache.drop()
+    cache.drop()
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == [OTHER.key]
+    with pytest.raises(CacheDirectoryError, match="has vanished"):
+        cache.read(0, 0)
+    assert other.verify() == []
