@@ -27,14 +27,14 @@ from .freezing.division import Division
 from .freezing.front import Front
 from .freezing.statistics import SETTLE
 from .policies import Never, Policy, TrainState, resolve_policy
-from .policies.base import announced_change, checked_depth, describe, interval, may_thaw, observer_for, prepared
+from .policies.policy import announced_change, checked_depth, describe, interval, may_thaw, observer_for, prepared
 from .samples.dataset import Samples
 from .samples.derivation import Way, grid_of
 from .samples.order import Order, batch_bounds, usable_batch_size
 from .settings import OverBudget, Views
 from .storing.storage import prepare_directory
 from .watching import PROBE
-from .watching.pricing import Workbench
+from .watching.measurements import Workbench
 
 __all__ = ["Freezer"]
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from hoarfrost import Freezer, TrainState
 from hoarfrost.errors import PolicyError, UnwatchedError
 from hoarfrost.policies import Budget
-from hoarfrost.policies.base import resolve_policy
+from hoarfrost.policies.policy import resolve_policy
 from hoarfrost.watching import Segment
-from hoarfrost.watching.bench import DepthPrice, EpochTime, Prices, Trial
+from hoarfrost.watching.prices import DepthPrice, EpochTime, Prices, Trial
 from training_runs import PLAIN, images, resnet, sgd
 
 EPOCHS = 20

@@ -24,7 +24,7 @@ from hoarfrost.policies import (
     SingleShot,
     SingleShotThenResume,
 )
-from hoarfrost.policies.base import announced_change, may_thaw
+from hoarfrost.policies.policy import announced_change, may_thaw
 
 
 def test_linear_freezes_two_tenths_more_of_ten_parts_in_each_of_ten_epochs_behind_the_middle() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from ..costs.decision import Decision, decide
 from ..cuts import Cut
 from ..policies import Policy, TrainState
-from ..policies.base import announced_change
+from ..policies.policy import announced_change
 
 __all__ = ["CutPlan", "Plan", "RungPlan", "Stage", "stages_of"]
 

@@ -20,7 +20,7 @@ from ..cuts import Cut, find_cut
 from ..errors import ArgumentError, UnwatchedError
 from ..freezer import Freezer
 from ..policies import Policy, TrainState, resolve_policy
-from ..policies.base import checked_depth, prepared
+from ..policies.policy import checked_depth, prepared
 from ..settings import Views
 from .forecast import CutPlan, Plan, RungPlan, stages_of
 

@@ -2,7 +2,6 @@
 
 from .annealed import Annealed
 from .autofreeze import AutoFreeze
-from .base import Policy, TrainState, resolve_policy
 from .boosted import Boosted
 from .budget import Budget
 from .cka import CKA
@@ -13,6 +12,7 @@ from .linear import Linear
 from .names import NAMED
 from .never import Never
 from .periodic import Periodic
+from .policy import Policy, TrainState, resolve_policy
 from .schedule import Schedule
 from .single_shot import SingleShot, SingleShotThenResume
 from .smartfrz import SmartFRZ

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from .base import Policy, TrainState, announced_change, describe, known_epochs, may_thaw, prepared
+from .policy import Policy, TrainState, announced_change, describe, known_epochs, may_thaw, prepared
 from .schedule import Schedule
 
 __all__ = ["Annealed"]

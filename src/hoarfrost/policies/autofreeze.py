@@ -10,7 +10,7 @@ import torch
 
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from .base import TrainState, is_due, known_epochs
+from .policy import TrainState, is_due, known_epochs
 
 __all__ = ["AutoFreeze", "first_active"]
 

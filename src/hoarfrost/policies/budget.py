@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from ..watching.bench import Bench, Prices, Trial
-from .base import TrainState, known_epochs
+from ..watching.prices import Bench, Prices, Trial
+from .policy import TrainState, known_epochs
 
 __all__ = ["Budget"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..cuts import Cut
-from ..watching.representations import centred_gram, linear_cka
-from .similarity import Settling
+from ..watching.similarity import centred_gram, linear_cka
+from .representation_similarity import Settling
 
 __all__ = ["CKA"]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
 from ..watching import similarity_loss
-from ..watching.representations import row_normalised_gram
-from .base import TrainState, is_due
+from ..watching.similarity import row_normalised_gram
+from .policy import TrainState, is_due
 
 __all__ = ["Egeria", "slope"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..cuts import candidate_depths
 from ..errors import PolicyError
-from .base import TrainState, known_change
+from .policy import TrainState, known_change
 
 __all__ = ["Geometric"]
 

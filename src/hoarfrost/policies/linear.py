@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from .base import TrainState, known_change, known_epochs
+from .policy import TrainState, known_change, known_epochs
 
 __all__ = ["Linear"]
 

@@ -10,7 +10,6 @@ from typing import Any
 from ..errors import PolicyError
 from .annealed import Annealed
 from .autofreeze import AutoFreeze
-from .base import Policy
 from .boosted import Boosted
 from .budget import Budget
 from .cka import CKA
@@ -20,6 +19,7 @@ from .geometric import Geometric
 from .linear import Linear
 from .never import Never
 from .periodic import Periodic
+from .policy import Policy
 from .schedule import Schedule
 from .single_shot import SingleShot, SingleShotThenResume
 from .smartfrz import SmartFRZ

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .base import TrainState
+from .policy import TrainState
 
 __all__ = ["Never"]
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..cuts import Cut
 from ..errors import NoCutError, PolicyError
-from .base import TrainState, known_change, known_epochs
+from .policy import TrainState, known_change, known_epochs
 from .schedule import depth_at_share
 
 __all__ = ["SingleShot", "SingleShotThenResume"]

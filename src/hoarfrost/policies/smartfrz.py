@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from .base import TrainState, is_due, known_epochs
+from .policy import TrainState, is_due, known_epochs
 from .predictor import HISTORY, trained_predictor
 
 __all__ = ["SmartFRZ"]

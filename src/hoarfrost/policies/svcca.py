@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..cuts import Cut
-from ..watching.representations import principal_directions, svcca
-from .similarity import Settling
+from ..watching.similarity import principal_directions, svcca
+from .representation_similarity import Settling
 
 __all__ = ["SVCCA"]
 

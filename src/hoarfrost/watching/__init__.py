@@ -1,8 +1,8 @@
 """Watching a model while it trains: what policies are told of it, and what it costs to know."""
 
 from .observer import PROBE, Observer
-from .representations import linear_cka, similarity_loss, svcca
 from .segments import Segment, segments_of
+from .similarity import linear_cka, similarity_loss, svcca
 
 __all__ = [
     "PROBE",

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..cuts import Cut, candidate_cuts
 from ..errors import PolicyError
+from .activations import Summary, features_at, quantised
 from .gradients import GradientSums
-from .probing import Summary, features_at, quantised
 from .rates import Rate, SegmentRates
 from .segments import Segment, segments_of
 

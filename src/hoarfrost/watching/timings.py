@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..costs.flops import sum_of
 from ..cuts import Cut
-from .probing import tensors_of
+from .activations import tensors_of
 
 __all__ = ["StepTimes", "step_times", "unfrozen_copy"]
 

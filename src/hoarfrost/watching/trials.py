@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..cuts import Cut, divide
 from ..freezing.statistics import estimate_statistics
 from ..freezing.surgery import freeze
-from .bench import Trial
-from .probing import in_eval
+from .activations import in_eval
+from .prices import Trial
 
 __all__ = ["trial"]
 

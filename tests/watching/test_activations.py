@@ -11,8 +11,8 @@ from torch import nn
 from hoarfrost import divide, find_cuts
 from hoarfrost.cuts import candidate_cuts, candidate_depths
 from hoarfrost.watching import segments_of
+from hoarfrost.watching.activations import features_at, quantised
 from hoarfrost.watching.gradients import GradientSums
-from hoarfrost.watching.probing import features_at, quantised
 from training_runs import in_place, resnet, vit
 
 IMAGES = torch.randn(6, 1, 28, 28, generator=torch.Generator().manual_seed(0))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..codecs import Shared
 from ..costs.clock import Clock, seconds_of
 from ..cuts import Cut, candidate_cuts
-from .bench import DepthPrice, EpochTime, Prices, Trial
+from .prices import DepthPrice, EpochTime, Prices, Trial
 from .timings import step_times
 from .trials import trial
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hoarfrost.watching import linear_cka, similarity_loss, svcca
-from hoarfrost.watching.representations import centred_gram, principal_directions, row_normalised_gram
+from hoarfrost.watching.similarity import centred_gram, principal_directions, row_normalised_gram
 
 
 def pair(seed: int, first: int = 5, second: int = 7, noise: float = 0.5) -> tuple[Tensor, Tensor]:

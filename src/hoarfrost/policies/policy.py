@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ..cuts import Cut
 from ..errors import PolicyError, UnwatchedError
 from ..watching import Observer, Segment
-from ..watching.bench import Bench
-from ..watching.probing import Summary
+from ..watching.activations import Summary
+from ..watching.prices import Bench
 
 __all__ = [
     "Policy",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from .base import TrainState, is_due
+from .policy import TrainState, is_due
 
 __all__ = ["Settling"]
 
