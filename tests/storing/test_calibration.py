@@ -16,7 +16,7 @@ from hoarfrost.samples.dataset import Samples
 from hoarfrost.samples.derivation import WAYS, Way
 from hoarfrost.samples.order import Order
 from hoarfrost.samples.prefix_source import PrefixSource
-from hoarfrost.storing.calibration import Calibration, calibrate, feature_spec, pick, suffix_in_eval
+from hoarfrost.storing.calibration import Calibration, calibrate, feature_spec, pick
 from training_runs import NORMALISE, PLAIN, RANDOM, images, resnet, vit
 
 
@@ -251,16 +251,6 @@ def test_the_spec_is_that_of_the_features(features: torch.Tensor, layout: str, a
     assert (spec.channel_axis, spec.channels_last) == (axis, channels_last)
     assert spec.shape == tuple(features.shape[1:])
     assert spec.codec == Half()
-
-
-def test_measuring_leaves_the_suffix_as_it_was() -> None:
-    suffix = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5)).train()
-    suffix[1].eval()
-    mean = suffix[0].running_mean.clone()  # type: ignore[operator,union-attr]
-    output = suffix_in_eval(suffix)(torch.randn(4, 3))
-    assert [module.training for module in suffix] == [True, False]
-    assert torch.equal(mean, suffix[0].running_mean)  # type: ignore[arg-type]
-    assert not output.requires_grad
 
 
 def test_an_exact_ladder_does_no_harm() -> None:

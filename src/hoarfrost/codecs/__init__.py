@@ -2,6 +2,7 @@
 
 from .base import Codec, Packed, codec_from_config, dequantise, known_codecs, register
 from .bfloat16 import BFloat16
+from .evaluating import evaluating
 from .exact import Exact
 from .half import Half
 from .harm import RungMeasure, choose, divergence, measure_rungs
@@ -23,6 +24,7 @@ __all__ = [
     "codec_from_config",
     "dequantise",
     "divergence",
+    "evaluating",
     "known_codecs",
     "measure_rungs",
     "register",

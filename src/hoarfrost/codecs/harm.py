@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ArgumentError, CodecError
 from .base import Codec
+from .evaluating import evaluating
 from .features import check_features
 from .ladder import Ladder
 
-__all__ = ["TOLERANCE", "RungMeasure", "choose", "divergence", "evaluating", "measure_rungs", "output_of"]
+__all__ = ["TOLERANCE", "RungMeasure", "choose", "divergence", "measure_rungs", "output_of"]
 
 # Mean KL divergence in nats. At 1e-3 training was unharmed in our measurements (docs: MEASURED, 4 and 3
 # bits).
@@ -170,17 +170,3 @@ def output_of(output: Any) -> Tensor:
     if not isinstance(output, Tensor):
         raise ArgumentError(f"the suffix gives {type(output).__name__}, which holds no tensor to measure harm on")
     return output
-
-
-@contextmanager
-def evaluating(suffix: Callable[[Tensor], Any], gradients: bool = False) -> Iterator[None]:
-    """Eval mode, without gradients unless they are asked for; every module's own flag is restored afterwards."""
-    flags = {m: m.training for m in suffix.modules()} if isinstance(suffix, nn.Module) else {}
-    try:
-        for module in flags:
-            module.training = False
-        with torch.set_grad_enabled(gradients):
-            yield
-    finally:
-        for module, training in flags.items():
-            module.training = training

@@ -233,7 +233,6 @@ def calibrate(
     for number in floating:
         check_finite(sample[number], exact[number], ids)
 
-    evaluated = suffix_in_eval(suffix)
     measured = {
         # The tolerance is for all of them together.
         number: _rungs_of(number, sample, exact[number], suffix, ladder, tolerance / len(floating), source.device)
@@ -250,7 +249,7 @@ def calibrate(
     further = Choice(StoredView(codec=coarser_codec(views, codec)), rung.bytes_per_sample)
     if frame is not None and not cut.others and (wanted > 1 or views.derived) and derivable(cut, samples):
         another = _Another(features, source, cut, samples, order, renditions, event, views.base, frame)
-        way = way or another.best(features, evaluated, source.device)
+        way = way or another.best(features, suffix, source.device)
         sensitivity = another.sensitivity(features, way, suffix, views.metric, source.device, event)
         decoded, _ = stored_and_back(StoredView(), features, features, base_spec)
         further = choose_stored(
@@ -260,7 +259,7 @@ def calibrate(
             sensitivity,
             views,
             order.samples,
-            lambda shown: divergence(evaluated, another.exact, shown, source.device),
+            lambda shown: divergence(suffix, another.exact, shown, source.device),
         )
 
     prefix_seconds = order.chunks * seconds_a_chunk(chunk_seconds)
@@ -329,7 +328,7 @@ def _rungs_of(
 
     def measured(ladder: Ladder) -> list[RungMeasure]:
         return measure_rungs(
-            suffix_in_eval(suffix),
+            suffix,
             sample[number],
             ladder,
             channel_axis=spec.channel_axis,
@@ -452,20 +451,3 @@ def _begins(order: Order, rows: int) -> Iterator[tuple[int, int]]:
             return
         yield chunk, begin
         begin += order.size(chunk)
-
-
-def suffix_in_eval(suffix: nn.Module) -> Callable[[Any], Tensor]:
-    """The suffix as a function for measuring: in eval, without gradients, its flags put back after each call."""
-
-    def call(features: Any) -> Tensor:
-        flags = {module: module.training for module in suffix.modules()}
-        suffix.eval()
-        try:
-            with torch.no_grad():
-                output: Tensor = suffix(features)
-                return output
-        finally:
-            for module, flag in flags.items():
-                module.training = flag
-
-    return call

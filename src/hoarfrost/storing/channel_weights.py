@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..codecs.harm import evaluating, output_of
+from ..codecs import evaluating
+from ..codecs.harm import output_of
 from .sensitivity import own_divergence
 
 __all__ = ["channel_weights"]

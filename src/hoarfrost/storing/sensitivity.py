@@ -7,14 +7,14 @@ augmented features of the image, the latter can stand in for them. The metrics o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
 from ..augment import Border, Draw, Grid, Paired, Pipeline, Placement, derive, image_size
+from ..codecs import evaluating
 from ..errors import ArgumentError, NonFiniteError
 
 __all__ = ["Metric", "channel_distance", "channel_harm", "sensitivity"]
@@ -168,7 +168,7 @@ def channel_harm(
     generator = torch.Generator().manual_seed(seed)
     harm = torch.zeros(exact.shape[axis], dtype=torch.float64)
     rounds = draws if loss is None else 1
-    with _evaluating(suffix), torch.enable_grad():
+    with evaluating(suffix, gradients=True):
         for e, d in zip(
             torch.split(exact.detach(), batch_size), torch.split(derived.detach(), batch_size), strict=True
         ):
@@ -248,7 +248,7 @@ def _grid(images: Tensor, features: Tensor, like: Grid | None) -> Grid:
 def _features(prefix: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     parameter = next(prefix.parameters(), None)
     device = images.device if parameter is None else parameter.device
-    with _evaluating(prefix), torch.no_grad():
+    with evaluating(prefix):
         return torch.cat([prefix(batch.to(device)) for batch in torch.split(images, batch_size)])
 
 
@@ -273,15 +273,3 @@ def _check_finite(features: Tensor, name: str, channel_axis: int) -> None:
     raise NonFiniteError(
         f"the {name} features hold NaN or infinity: sample {bad[0]}, channel {bad[channel_axis % features.ndim]}"
     )
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Every module inside in eval; each one's own flag is restored."""
-    flags = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in flags:
-            part.training = training
