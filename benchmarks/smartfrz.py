@@ -36,8 +36,7 @@ from hoarfrost.models import cifar_resnet
 from hoarfrost.policies.predictor import FEATURES, HISTORY, Predictor, tokens
 from hoarfrost.policies.smartfrz import LEAST, WEIGHTS
 from hoarfrost.running.loop import cosine
-from hoarfrost.watching import Observer
-from hoarfrost.watching.similarity import centred_gram, linear_cka
+from hoarfrost.watching import Observer, centred_gram, linear_cka
 
 OFTEN = 4
 """Snapshots an epoch."""

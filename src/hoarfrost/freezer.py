@@ -34,7 +34,7 @@ from .samples.order import Order, batch_bounds, usable_batch_size
 from .settings import OverBudget, Views
 from .storing.storage import prepare_directory
 from .watching import PROBE
-from .watching.measurements import Workbench
+from .watching import Measurements as Workbench
 
 __all__ = ["Freezer"]
 

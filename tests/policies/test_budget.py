@@ -17,8 +17,7 @@ from hoarfrost import Freezer, TrainState
 from hoarfrost.errors import PolicyError, UnwatchedError
 from hoarfrost.policies import Budget
 from hoarfrost.policies.policy import resolve_policy
-from hoarfrost.watching import Segment
-from hoarfrost.watching.prices import DepthPrice, EpochTime, Prices, Trial
+from hoarfrost.watching import DepthPrice, EpochTime, Prices, Segment, Trial
 from training_runs import PLAIN, images, resnet, sgd
 
 EPOCHS = 20

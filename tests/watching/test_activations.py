@@ -11,7 +11,8 @@ from torch import nn
 from hoarfrost import divide, find_cuts
 from hoarfrost.cuts import candidate_cuts, candidate_depths
 from hoarfrost.watching import segments_of
-from hoarfrost.watching.activations import features_at, quantised
+from hoarfrost.watching.activations import features_at
+from hoarfrost.watching.copies import quantised
 from hoarfrost.watching.gradients import GradientSums
 from training_runs import in_place, resnet, vit
 

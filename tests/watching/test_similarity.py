@@ -7,8 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from hoarfrost.watching import linear_cka, similarity_loss, svcca
-from hoarfrost.watching.similarity import centred_gram, principal_directions, row_normalised_gram
+from hoarfrost.watching import (
+    centred_gram,
+    linear_cka,
+    principal_directions,
+    row_normalised_gram,
+    similarity_loss,
+    svcca,
+)
 
 
 def pair(seed: int, first: int = 5, second: int = 7, noise: float = 0.5) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from ..watching.prices import Bench, Prices, Trial
+from ..watching import Measurements, Prices, Trial
 from .policy import TrainState, known_epochs
 
 __all__ = ["Budget"]
@@ -201,7 +201,7 @@ class Budget:
         total = sum(self._moves)
         return lost / total if total else 0.0
 
-    def _limit(self, bench: Bench, epochs: int) -> float | None:
+    def _limit(self, bench: Measurements, epochs: int) -> float | None:
         """Seconds that the training may take; None: any."""
         assert self._prices is not None
         if self.speedup is not None:

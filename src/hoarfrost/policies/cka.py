@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..cuts import Cut
-from ..watching.similarity import centred_gram, linear_cka
-from .representation_similarity import Settling
+from ..watching import centred_gram, linear_cka
+from .representation_similarity import RepresentationSimilarity
 
 __all__ = ["CKA"]
 
 
 @dataclass
-class CKA(Settling):
+class CKA(RepresentationSimilarity):
     """Freeze the front segments whose features have a linear CKA of at least `threshold` with an earlier snapshot.
 
     The measure is Kornblith et al. 2019 (arXiv 1905.00414); as a reason to freeze it is in SmartFRZ's labels

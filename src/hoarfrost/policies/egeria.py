@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from ..watching import similarity_loss
-from ..watching.similarity import row_normalised_gram
+from ..watching import row_normalised_gram, similarity_loss
 from .policy import TrainState, is_due
 
 __all__ = ["Egeria", "slope"]

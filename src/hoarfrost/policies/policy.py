@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from ..cuts import Cut
 from ..errors import PolicyError, UnwatchedError
-from ..watching import Observer, Segment
-from ..watching.activations import Summary
-from ..watching.prices import Bench
+from ..watching import Measurements, Observer, Segment, Summary
 
 __all__ = [
     "Policy",
@@ -54,7 +52,7 @@ class TrainState:
     """What watches the model; ask through the properties below. They cost nothing until they are read."""
     within: int = 0
     """Steps of the epoch that are done."""
-    workbench: Bench | None = field(default=None, repr=False, compare=False)
+    measurements: Measurements | None = field(default=None, repr=False, compare=False)
     """What measures the training; see `bench`."""
 
     @property
@@ -88,11 +86,11 @@ class TrainState:
         return self._watched.gradient_norms()
 
     @property
-    def bench(self) -> Bench:
+    def bench(self) -> Measurements:
         """What can be measured of the training itself: seconds spent, prices of depths, trials of freezes."""
-        if self.workbench is None:
+        if self.measurements is None:
             raise UnwatchedError("this TrainState was made without a training: only a Freezer's can measure one")
-        return self.workbench
+        return self.measurements
 
     def weights(self, segment: int, most: int | None = None) -> Tensor:
         """A snapshot of a segment's parameters [P], float32 on the CPU.

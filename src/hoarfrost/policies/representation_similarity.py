@@ -12,11 +12,11 @@ from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
 from .policy import TrainState, is_due
 
-__all__ = ["Settling"]
+__all__ = ["RepresentationSimilarity"]
 
 
 @dataclass
-class Settling:
+class RepresentationSimilarity:
     """Freeze the segments at whose cuts the features are as alike as `threshold` to what they were `every` epochs ago.
 
     Args:

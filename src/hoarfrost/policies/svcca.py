@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..cuts import Cut
-from ..watching.similarity import principal_directions, svcca
-from .representation_similarity import Settling
+from ..watching import principal_directions, svcca
+from .representation_similarity import RepresentationSimilarity
 
 __all__ = ["SVCCA"]
 
 
 @dataclass
-class SVCCA(Settling):
+class SVCCA(RepresentationSimilarity):
     """Freeze the front segments whose features have a mean SVCCA of at least `threshold` with an earlier snapshot.
 
     From Raghu et al. 2017 (arXiv 1706.05806), section 4.1 "freeze training", which fixes the times by hand; taking them

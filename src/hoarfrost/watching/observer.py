@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..cuts import Cut, candidate_cuts
 from ..errors import PolicyError
-from .activations import Summary, features_at, quantised
+from .activations import Summary, features_at
+from .copies import quantised
 from .gradients import GradientSums
 from .rates import Rate, SegmentRates
 from .segments import Segment, segments_of

@@ -1,25 +1,29 @@
-"""What a policy may have measured of the training itself: seconds spent, prices of depths, trials of freezes."""
+"""What an epoch would cost at each depth, from a few steps timed on a copy of the model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from math import prod
+from typing import Any
 
-__all__ = ["Bench", "DepthPrice", "EpochTime", "Prices", "Trial"]
+from torch import Tensor, nn
 
+from ..codecs import Shared
+from ..costs.clock import seconds_of
+from ..cuts import Cut, candidate_cuts
+from .timings import step_times
 
-@dataclass(frozen=True)
-class EpochTime:
-    """An epoch that is done.
+__all__ = ["DepthPrice", "Prices", "measure_prices"]
 
-    Attributes:
-        source: "images", "cache" or "recompute".
-    """
-
-    depth: int
-    source: str
-    seconds: float
+CALIBRATED = 256
+"""Samples of a calibration."""
+RUNS = 24
+"""Forward passes of the suffix over them, about: so many does a ladder take that is bisected twice."""
+ESTIMATED = 1024
+"""Images that batch norms' statistics are estimated from."""
 
 
 @dataclass(frozen=True)
@@ -80,50 +84,47 @@ class Prices:
         return cls(**{**config, "depths": tuple(DepthPrice(**price) for price in config["depths"])})
 
 
-@dataclass(frozen=True)
-class Trial:
-    """The same few steps on a copy of the model, once with all training that trains, once with more frozen.
+def measure_prices(
+    model: nn.Module, cuts: Sequence[Cut], batches: Iterator[tuple[Tensor, Tensor]], *, samples: int, views: int
+) -> Prices:
+    """Time a few steps on a copy of the model, and the rendering of a few batches.
 
-    Attributes:
-        steps: that each of both took.
-        before, free, frozen: mean loss on images that these steps did not show, before and behind them.
-        error: standard error of `frozen - free`, image by image.
+    Args:
+        batches: of the coming epoch, as they would be trained on.
+        samples: in an epoch.
+        views: that a freeze would store; 0: it recomputes.
     """
+    cuts = candidate_cuts(cuts)
+    batch, _ = next(batches)
+    began, rendered = time.perf_counter(), 0
+    for images, _ in itertools.islice(batches, 3):
+        rendered += len(images)
+    rendering = (time.perf_counter() - began) / rendered if rendered else 0.0
+    times = step_times(model, cuts, batch)
+    a_batch = samples / len(batch)
+    decoding = _decoding(times.features, cuts[0].channel_axis)
+    return Prices(
+        step=times.full * a_batch,
+        images=rendering * samples,
+        views=views,
+        depths=tuple(
+            DepthPrice(
+                depth=cut.index + 1,
+                suffix=suffix * a_batch,
+                prefix=prefix * a_batch,
+                read=decoding * sum(prod(tensor.shape or (0,)) for tensor in cut.tensors) * samples,
+                # A forward pass is about a third of forward and backward; statistics are estimated before.
+                settle=RUNS * suffix / 3 * min(CALIBRATED, samples) / len(batch)
+                + (prefix / len(batch) + rendering) * min(ESTIMATED, samples),
+            )
+            for cut, suffix, prefix in zip(cuts, times.suffixes, times.prefixes, strict=True)
+        ),
+    )
 
-    steps: int
-    before: float
-    free: float
-    frozen: float
-    error: float
 
-    def hurts(self, share: float) -> bool:
-        """Whether the frozen model learned less than the other would have in its time, by two standard errors.
-
-        Args:
-            share: of the time of a step that a step takes with the front frozen.
-        """
-        return self.before - self.frozen + 2 * self.error < share * max(0.0, self.before - self.free)
-
-
-class Bench(Protocol):
-    """What the freezer measures for a policy when it is asked; model, optimizer and random state stay as they are."""
-
-    def training(self) -> float:
-        """Wall seconds of all epochs, builds and of what is measured here, so far."""
-        ...
-
-    def wall(self) -> float:
-        """Wall seconds since the freezer was made, those of earlier processes included."""
-        ...
-
-    def epochs(self) -> Sequence[EpochTime]:
-        """Of each epoch that is done."""
-        ...
-
-    def prices(self) -> Prices:
-        """Time a few steps on a copy of the model."""
-        ...
-
-    def trial(self, depth: int, steps: int) -> Trial | None:
-        """Freeze a copy of the model and train it for a few steps; None where labels or optimizer do not allow it."""
-        ...
+def _decoding(features: Tensor, channel_axis: int) -> float:
+    """Seconds to decode one value of features like these [N, ...]."""
+    codec = Shared(16)
+    features = features.detach().cpu()
+    payload = codec.encode(features, channel_axis)
+    return seconds_of(lambda: codec.decode(payload, features.shape, features.dtype, channel_axis)) / features.numel()

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..costs.flops import sum_of
 from ..cuts import Cut
-from .activations import tensors_of
+from .copies import unfrozen_copy
+from .hooks import at_cuts
 
-__all__ = ["StepTimes", "step_times", "unfrozen_copy"]
+__all__ = ["StepTimes", "step_times"]
 
 REPEATS = 3
 
@@ -61,14 +59,6 @@ def step_times(model: nn.Module, cuts: Sequence[Cut], images: Tensor) -> StepTim
     )
 
 
-def unfrozen_copy(model: nn.Module) -> nn.Module:
-    """A copy that trains where parameters may, without the stand-ins that keep frozen modules in eval."""
-    duplicate = copy.deepcopy(model)
-    for module in duplicate.modules():
-        module.__dict__.pop("train", None)
-    return duplicate
-
-
 @dataclass
 class _Stamps:
     """Times of one pass: of its begin, at each cut on the way there and back, and of its end."""
@@ -86,10 +76,18 @@ class _Stamps:
 
 def _stamped(model: nn.Module, cuts: Sequence[Cut], images: Tensor, *, backward: bool) -> _Stamps:
     stamps = _Stamps()
-    modules = dict(model.named_modules(remove_duplicate=False))
-    with ExitStack() as undo:
-        for number, cut in enumerate(cuts):
-            undo.callback(modules[cut.name].register_forward_hook(_Stamp(cut, number, stamps)).remove)
+
+    def stamp(number: int, features: Tensor) -> None:
+        stamps.forward[number] = _now(features)
+        if features.requires_grad:
+            features.register_hook(lambda gradient: stamp_backward(number, gradient))  # type: ignore[no-untyped-call]
+        elif number == 0:
+            stamps.features[0] = features.clone()
+
+    def stamp_backward(number: int, gradient: Tensor) -> None:
+        stamps.backward[number] = _now(gradient)
+
+    with at_cuts(model, cuts, stamp):
         stamps.begin = _now(images)
         output = model(images)
         if backward:
@@ -98,27 +96,6 @@ def _stamped(model: nn.Module, cuts: Sequence[Cut], images: Tensor, *, backward:
     for parameter in model.parameters():
         parameter.grad = None
     return stamps
-
-
-class _Stamp:
-    """A forward hook that notes when the features of one cut are there, and when their gradient is."""
-
-    def __init__(self, cut: Cut, number: int, stamps: _Stamps) -> None:
-        self._cut, self._number, self._stamps, self._calls = cut, number, stamps, 0
-
-    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._calls += 1
-        if self._calls - 1 != self._cut.call:
-            return
-        features = tensors_of(output)[self._cut.number]
-        self._stamps.forward[self._number] = _now(features)
-        if features.requires_grad:
-            features.register_hook(self._noted)  # type: ignore[no-untyped-call]
-        elif self._number == 0:
-            self._stamps.features[0] = features.clone()
-
-    def _noted(self, gradient: Tensor) -> None:
-        self._stamps.backward[self._number] = _now(gradient)
 
 
 def _now(tensor: Tensor) -> float:

@@ -4,20 +4,45 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..codecs import evaluating
 from ..cuts import Cut, divide
 from ..freezing.statistics import estimate_statistics
 from ..freezing.surgery import freeze
-from .activations import in_eval
-from .prices import Trial
 
-__all__ = ["trial"]
+__all__ = ["Trial", "trial"]
 
 Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The same few steps on a copy of the model, once with all training that trains, once with more frozen.
+
+    Attributes:
+        steps: that each of both took.
+        before, free, frozen: mean loss on images that these steps did not show, before and behind them.
+        error: standard error of `frozen - free`, image by image.
+    """
+
+    steps: int
+    before: float
+    free: float
+    frozen: float
+    error: float
+
+    def hurts(self, share: float) -> bool:
+        """Whether the frozen model learned less than the other would have in its time, by two standard errors.
+
+        Args:
+            share: of the time of a step that a step takes with the front frozen.
+        """
+        return self.before - self.frozen + 2 * self.error < share * max(0.0, self.before - self.free)
 
 
 def trial(
@@ -96,6 +121,6 @@ def _before_and_behind(
 
 def _losses(model: nn.Module, held: Sequence[Batch]) -> Tensor:
     """Of each image, [N]."""
-    with torch.no_grad(), in_eval(model):
+    with evaluating(model):
         losses = [F.cross_entropy(model(images), targets, reduction="none").double().cpu() for images, targets in held]
     return torch.cat(losses)

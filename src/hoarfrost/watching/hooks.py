@@ -1,0 +1,46 @@
+"""Seeing the features at some cuts while a forward pass runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..cuts import Cut
+
+__all__ = ["at_cuts"]
+
+
+@contextmanager
+def at_cuts(model: nn.Module, cuts: Sequence[Cut], seen: Callable[[int, Tensor], None]) -> Iterator[None]:
+    """Call `seen(number, features)` at `cuts[number]` in the one forward pass of the block.
+
+    The features are the model's own tensor, before it goes on and may write into it.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    with ExitStack() as undo:
+        for number, cut in enumerate(cuts):
+            undo.callback(modules[cut.name].register_forward_hook(_hook(number, cut, seen)).remove)
+        yield
+
+
+def _hook(number: int, cut: Cut, seen: Callable[[int, Tensor], None]) -> Callable[[nn.Module, Any, Any], None]:
+    calls = itertools.count()
+
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        if next(calls) == cut.call:
+            seen(number, _tensors_of(output)[cut.number])
+
+    return hook
+
+
+def _tensors_of(output: Any) -> list[Tensor]:
+    """The tensors of a module's output, in order."""
+    if isinstance(output, Tensor):
+        return [output]
+    leaves, _ = torch.utils._pytree.tree_flatten(output)
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
