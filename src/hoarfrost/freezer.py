@@ -27,7 +27,8 @@ from .freezing.division import Division
 from .freezing.front import Front
 from .freezing.statistics import SETTLE
 from .policies import Never, Policy, TrainState, resolve_policy
-from .policies.policy import announced_change, checked_depth, describe, interval, may_thaw, observer_for, prepared
+from .policies.asking import checked_depth, observer_for
+from .policies.policy import announced_change, describe, interval, may_thaw, prepared
 from .samples.dataset import Samples
 from .samples.derivation import Way, grid_of
 from .samples.order import Order, batch_bounds, usable_batch_size

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from hoarfrost import Freezer, TrainState
 from hoarfrost.errors import PolicyError, UnwatchedError
-from hoarfrost.policies import Budget
-from hoarfrost.policies.policy import resolve_policy
+from hoarfrost.policies import Budget, resolve_policy
 from hoarfrost.watching import DepthPrice, EpochTime, Prices, Segment, Trial
 from training_runs import PLAIN, images, resnet, sgd
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hoarfrost import Cut, Schedule, TrainState
 from hoarfrost.errors import NoCutError, PolicyError, UnknownCutError
 from hoarfrost.policies import Never, resolve_policy
-from hoarfrost.policies.policy import announced_change, checked_depth, describe
+from hoarfrost.policies.asking import checked_depth
+from hoarfrost.policies.policy import announced_change, describe
 
 
 def cut(name: str, index: int, share: float, recommended: bool = True) -> Cut:

@@ -20,7 +20,8 @@ from ..cuts import Cut, find_cut
 from ..errors import ArgumentError, UnwatchedError
 from ..freezer import Freezer
 from ..policies import Policy, TrainState, resolve_policy
-from ..policies.policy import checked_depth, prepared
+from ..policies.asking import checked_depth
+from ..policies.policy import prepared
 from ..settings import Views
 from .forecast import CutPlan, Plan, RungPlan, stages_of
 

@@ -9,13 +9,14 @@ from .egeria import Egeria
 from .freezeout import FreezeOut
 from .geometric import Geometric
 from .linear import Linear
-from .names import NAMED
+from .names import NAMED, resolve_policy
 from .never import Never
 from .periodic import Periodic
-from .policy import Policy, TrainState, resolve_policy
+from .policy import Policy
 from .schedule import Schedule
 from .single_shot import SingleShot, SingleShotThenResume
 from .smartfrz import SmartFRZ
+from .state import TrainState
 from .svcca import SVCCA
 
 __all__ = [

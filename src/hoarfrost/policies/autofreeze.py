@@ -10,7 +10,9 @@ import torch
 
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from .policy import TrainState, is_due, known_epochs
+from .known_times import known_epochs
+from .policy import is_due
+from .state import TrainState
 
 __all__ = ["AutoFreeze", "first_active"]
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from ..cuts import Cut
 from ..errors import PolicyError
-from .policy import Policy, TrainState, announced_change, describe, interval, known_epochs, may_thaw, prepared
+from .known_times import known_epochs
+from .policy import Policy, announced_change, describe, interval, may_thaw, prepared
 from .schedule import Schedule
+from .state import TrainState
 
 __all__ = ["Boosted"]
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
 from ..watching import Measurements, Prices, Trial
-from .policy import TrainState, known_epochs
+from .known_times import known_epochs
+from .state import TrainState
 
 __all__ = ["Budget"]
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
 from ..watching import row_normalised_gram, similarity_loss
-from .policy import TrainState, is_due
+from .policy import is_due
+from .state import TrainState
 
 __all__ = ["Egeria", "slope"]
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from .policy import TrainState, known_change, known_epochs
+from .known_times import known_change, known_epochs
+from .state import TrainState
 
 __all__ = ["FreezeOut"]
 

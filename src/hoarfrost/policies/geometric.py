@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ..cuts import candidate_depths
 from ..errors import PolicyError
-from .policy import TrainState, known_change
+from .known_times import known_change
+from .state import TrainState
 
 __all__ = ["Geometric"]
 

@@ -1,9 +1,9 @@
-"""The names under which policies are typed."""
+"""The names under which policies are typed, and what else a policy may be given as."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from .single_shot import SingleShot, SingleShotThenResume
 from .smartfrz import SmartFRZ
 from .svcca import SVCCA
 
-__all__ = ["NAMED", "named"]
+__all__ = ["NAMED", "named", "resolve_policy"]
 
 NAMED: dict[str, Callable[[], Policy]] = {
     "annealed": Annealed,
@@ -46,6 +46,23 @@ NAMED: dict[str, Callable[[], Policy]] = {
     "svcca": SVCCA,
 }
 """Each with its published defaults."""
+
+
+def resolve_policy(policy: str | Policy | Mapping[int, str | int]) -> Policy:
+    """A policy from its name and settings (see `named`), from a mapping of epochs to cuts, or as it is.
+
+    Raises:
+        PolicyError: the name is unknown or the object cannot be called.
+    """
+    if isinstance(policy, str):
+        return named(policy)
+    if isinstance(policy, Mapping):
+        return Schedule(policy)
+    if not callable(policy):
+        raise PolicyError(
+            f"a policy is a name, a mapping from epochs to cuts, or a function TrainState -> depth, not {policy!r}"
+        )
+    return policy
 
 
 def named(text: str) -> Policy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .policy import TrainState
+from .state import TrainState
 
 __all__ = ["Never"]
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from ..cuts import Cut
 from ..errors import PolicyError
-from .policy import TrainState, known_change, known_epochs
+from .known_times import check_shares, known_change, known_epochs, require
 from .schedule import depth_at_share
-from .single_shot import check_shares, require
+from .state import TrainState
 
 __all__ = ["Periodic"]
 

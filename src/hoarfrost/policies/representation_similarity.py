@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from .policy import TrainState, is_due
+from .policy import is_due
+from .state import TrainState
 
 __all__ = ["RepresentationSimilarity"]
 

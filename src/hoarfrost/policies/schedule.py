@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ..cuts import Cut, candidate_cuts, find_cut
 from ..errors import NoCutError, PolicyError
-from .policy import TrainState
+from .state import TrainState
 
 __all__ = ["Schedule"]
 

@@ -6,25 +6,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..cuts import Cut
-from ..errors import NoCutError, PolicyError
-from .policy import TrainState, known_change, known_epochs
+from ..errors import PolicyError
+from .known_times import check_shares, known_change, known_epochs, require
 from .schedule import depth_at_share
+from .state import TrainState
 
 __all__ = ["SingleShot", "SingleShotThenResume"]
-
-
-def check_shares(policy: object, **shares: float) -> None:
-    """Raise PolicyError for the first that is not between 0 and 1."""
-    for name, value in shares.items():
-        if not 0 <= value <= 1:
-            raise PolicyError(f"{policy!r}: {name} is a share from 0 to 1, not {value!r}")
-
-
-def require(policy: object, cuts: tuple[Cut, ...], epochs: int | None) -> None:
-    """Raise what is missing: the number of epochs, or a place to cut at."""
-    known_epochs(policy, epochs)  # type: ignore[arg-type]
-    if not cuts:
-        raise NoCutError(f"{policy!r}: the model has no place where it can be divided")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
-from .policy import TrainState, is_due, known_epochs
+from .known_times import known_epochs
+from .policy import is_due
 from .predictor import HISTORY, trained_predictor
+from .state import TrainState
 
 __all__ = ["SmartFRZ"]
 
