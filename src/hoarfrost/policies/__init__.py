@@ -1,4 +1,7 @@
-"""Policies: how deep to freeze, and when. One published criterion a file."""
+"""How deep to freeze, and when; one published criterion a file.
+
+In comes a `TrainState`, out goes the depth: a `Policy`, or a name or mapping that `resolve_policy` makes one of.
+"""
 
 from .annealed import Annealed
 from .autofreeze import AutoFreeze

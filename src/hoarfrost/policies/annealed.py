@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..cuts import Cut, candidate_depths
 from ..errors import PolicyError
 from .known_times import known_epochs
-from .policy import Policy, announced_change, describe, may_thaw, prepared
-from .schedule import Schedule
+from .policy import describe, may_thaw
+from .policy_wrapper import PolicyWrapper
 from .state import TrainState
 
 __all__ = ["Annealed"]
 
 
 @dataclass
-class Annealed:
+class Annealed(PolicyWrapper):
     """Another policy, with each segment's learning rate falling to zero along half a cosine before it freezes.
 
     The rate is the loop's own times that factor; segments that never freeze keep the loop's. FreezeOut's idea (Brock et
@@ -31,27 +30,26 @@ class Annealed:
         PolicyError: the policy does not know its times, thaws, or sets rates itself; or `over` is not in (0, 1].
     """
 
-    policy: Policy | None = None
     over: float = 1.0
     _stops: tuple[float, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.policy = Schedule() if self.policy is None else self.policy
-        if not hasattr(self.policy, "next_change"):
+        super().__post_init__()
+        if not hasattr(self._inner, "next_change"):
             raise PolicyError(
-                f"Annealed needs a policy that knows its times; {describe(self.policy)} decides as it goes"
+                f"Annealed needs a policy that knows its times; {describe(self._inner)} decides as it goes"
             )
-        if may_thaw(self.policy) or hasattr(self.policy, "rate"):
+        if may_thaw(self._inner) or hasattr(self._inner, "rate"):
             raise PolicyError(
-                f"Annealed needs a policy that never thaws and sets no rates, not {describe(self.policy)}"
+                f"Annealed needs a policy that never thaws and sets no rates, not {describe(self._inner)}"
             )
         if not 0 < self.over <= 1:
             raise PolicyError(f"{self!r}: over must be above 0 and at most 1")
 
     def prepare(self, cuts: tuple[Cut, ...], epochs: int | None) -> None:
         """Learn when each segment will freeze."""
+        super().prepare(cuts, epochs)
         epochs = known_epochs(self, epochs)
-        prepared(self._inner, cuts, epochs)
         reached = [self._inner(TrainState(epoch, epochs, 0, cuts)) for epoch in range(epochs)]
         # From the first on, so that a depth that is asked for stays asked for.
         self._stops = tuple(
@@ -69,14 +67,3 @@ class Annealed:
         begins = stop * (1 - self.over)
         fallen = max(0.0, done - begins) / (stop - begins)
         return lr * 0.5 * (1 + math.cos(math.pi * fallen))
-
-    def __call__(self, state: TrainState, /) -> int:
-        depth: int = self._inner(state)
-        return depth
-
-    def next_change(self, state: TrainState) -> int | None:
-        return announced_change(self._inner, state)
-
-    @property
-    def _inner(self) -> Any:
-        return self.policy
