@@ -30,7 +30,7 @@ def cut(name: str, index: int, share: float, recommended: bool = True) -> Cut:
 NINE = tuple(cut(f"block{index}", index, (index + 1) / 10) for index in range(9))
 """Ten equal segments."""
 
-CUTS = (cut("stem", 0, 0.1, recommended=False), cut("one", 1, 0.3), cut("two", 2, 0.7), cut("three", 3, 0.9))
+CUTS = (cut("stem", 0, 0.1, recommended=False), cut("layer1", 1, 0.3), cut("layer2", 2, 0.7), cut("layer3", 3, 0.9))
 """Four segments, and a cut that criteria leave out."""
 
 

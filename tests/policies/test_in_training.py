@@ -23,7 +23,6 @@ from hoarfrost.policies import (
     FreezeOut,
     Geometric,
     Periodic,
-    resolve_policy,
 )
 from hoarfrost.running.checkpoints import load_tree, random_state, restore_random_state, save_tree
 from training_runs import RANDOM, images, sgd
@@ -317,11 +316,6 @@ def test_a_users_function_may_look_at_the_model() -> None:
     assert len(seen) == 3
     assert not seen[0].may_thaw
     assert "observer" not in repr(seen[0])
-
-
-@pytest.mark.parametrize("name", sorted(NAMED))
-def test_every_name_is_a_policy_with_its_defaults(name: str) -> None:
-    assert type(resolve_policy(name)) is type(NAMED[name]())
 
 
 def test_periodic_comes_back_to_images() -> None:

@@ -19,12 +19,17 @@ from hoarfrost.policies import (
     FreezeOut,
     Geometric,
     Linear,
+    Never,
     Periodic,
     Schedule,
     SingleShot,
     SingleShotThenResume,
 )
 from hoarfrost.policies.policy import announced_change, may_thaw
+
+
+def test_never_stays_at_nothing() -> None:
+    assert Never()(state(19, epochs=20)) == 0
 
 
 def test_linear_freezes_two_tenths_more_of_ten_parts_in_each_of_ten_epochs_behind_the_middle() -> None:
@@ -98,7 +103,7 @@ def test_scaled_parts_travel_the_same_distance(segment: int) -> None:
 
 
 def test_annealed_parts_fall_to_zero_where_they_freeze() -> None:
-    policy = Annealed(Schedule({4: "one", 8: "two"}))
+    policy = Annealed(Schedule({4: "layer1", 8: "layer2"}))
     assert answers(policy, cuts=CUTS) == [0] * 4 + [2] * 4 + [3] * 2
     assert [policy.rate(0, 4, done, 2.0, 9.0) for done in (0.0, 0.2, 0.4)] == pytest.approx([2.0, 1.0, 0.0])
     assert [policy.rate(1, 4, done, 2.0, 9.0) for done in (0.0, 0.4, 0.8)] == pytest.approx([2.0, 1.0, 0.0])
@@ -106,20 +111,20 @@ def test_annealed_parts_fall_to_zero_where_they_freeze() -> None:
 
 
 def test_annealing_may_begin_late() -> None:
-    policy = Annealed(Schedule({4: "one"}), over=0.5)
+    policy = Annealed(Schedule({4: "layer1"}), over=0.5)
     policy.prepare(CUTS, 10)
     assert [policy.rate(0, 4, done, 2.0, 9.0) for done in (0.1, 0.2, 0.3, 0.4)] == pytest.approx([2.0, 2.0, 1.0, 0.0])
 
 
 def test_a_boosted_rate_begins_with_the_first_freeze_and_ends_with_the_training() -> None:
-    policy = Boosted(Schedule({4: "one", 8: "two"}), factor=2.0)
+    policy = Boosted(Schedule({4: "layer1", 8: "layer2"}), factor=2.0)
     policy.prepare(CUTS, 10)
     assert [policy(state(epoch, cuts=CUTS)) for epoch in range(4)] == [0] * 4
     assert policy.rate(3, 4, 0.3, 2.0, 9.0) == 2.0
     assert [policy(state(epoch, cuts=CUTS)) for epoch in range(4, 9)] == [2] * 4 + [3]
     rates = [policy.rate(3, 4, done, 2.0, 9.0) for done in (0.4, 0.7, 1.0)]
     assert rates == pytest.approx([4.0, 3.0, 2.0])
-    again = Boosted(Schedule({4: "one", 8: "two"}), factor=2.0)
+    again = Boosted(Schedule({4: "layer1", 8: "layer2"}), factor=2.0)
     again.load_state_dict(policy.state_dict())
     assert again.rate(3, 4, 0.7, 2.0, 9.0) == pytest.approx(3.0)
     assert policy.next_change(state(5, cuts=CUTS)) == 8

@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 
 from hoarfrost.errors import PolicyError
-from hoarfrost.policies import CKA, NAMED, Budget, Egeria, FreezeOut, Linear, Never, SingleShot, resolve_policy
+from hoarfrost.policies import (
+    CKA,
+    NAMED,
+    Budget,
+    Egeria,
+    FreezeOut,
+    Linear,
+    Never,
+    Schedule,
+    SingleShot,
+    resolve_policy,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,9 +39,18 @@ def test_settings_follow_a_name(text: str, policy: Any) -> None:
     assert resolve_policy(text) == policy
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [("schedule", Schedule()), ("none", Never()), ({2: "stem"}, Schedule({2: "stem"}))],
+    ids=["schedule", "none", "mapping"],
+)
+def test_policies_are_resolved_from_names_and_mappings(given: Any, wanted: Any) -> None:
+    assert resolve_policy(given) == wanted
+
+
 @pytest.mark.parametrize("name", sorted(NAMED))
-def test_every_name_makes_a_policy(name: str) -> None:
-    assert callable(resolve_policy(name))
+def test_every_name_is_a_policy_with_its_defaults(name: str) -> None:
+    assert type(resolve_policy(name)) is type(NAMED[name]())
 
 
 @pytest.mark.parametrize(
@@ -47,3 +67,8 @@ def test_every_name_makes_a_policy(name: str) -> None:
 def test_what_cannot_be_meant_is_refused(text: str, said: str) -> None:
     with pytest.raises(PolicyError, match=said):
         resolve_policy(text)
+
+
+def test_what_cannot_be_called_is_no_policy() -> None:
+    with pytest.raises(PolicyError, match="a policy is a name, a mapping from epochs to cuts, or a function"):
+        resolve_policy(3)  # type: ignore[arg-type]

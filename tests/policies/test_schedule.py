@@ -1,58 +1,30 @@
+"""A schedule freezes at its points, and an even one finds them."""
+
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-import torch
+from constructed import CUTS, state
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hoarfrost import Cut, Schedule, TrainState
+from hoarfrost import Schedule
 from hoarfrost.errors import NoCutError, PolicyError, UnknownCutError
-from hoarfrost.policies import Never, resolve_policy
-from hoarfrost.policies.asking import checked_depth
-from hoarfrost.policies.policy import announced_change, describe
-
-
-def cut(name: str, index: int, share: float, recommended: bool = True) -> Cut:
-    return Cut(
-        name=name,
-        call=0,
-        index=index,
-        shape=(4, 2, 2),
-        dtype=torch.float32,
-        layout="NCHW",
-        prefix_flops=round(1000 * share),
-        suffix_flops=1000 - round(1000 * share),
-        shared_parameters=(),
-        recommended=recommended,
-        mutated=False,
-    )
-
-
-CUTS = (
-    cut("stem", 0, 0.1, recommended=False),
-    cut("layer1", 1, 0.3),
-    cut("layer2", 2, 0.7),
-    cut("layer3", 3, 0.9),
-)
-
-
-def state(epoch: int, depth: int = 0, epochs: int | None = 20) -> TrainState:
-    return TrainState(epoch, epochs, depth, CUTS)
+from hoarfrost.policies.policy import announced_change
 
 
 def test_a_schedule_freezes_up_to_its_cut_before_its_epoch() -> None:
     schedule = Schedule({10: "layer2", 5: "layer1"})
-    assert [schedule(state(epoch)) for epoch in (0, 4, 5, 9, 10, 19)] == [0, 0, 2, 2, 3, 3]
+    assert [schedule(state(epoch, cuts=CUTS)) for epoch in (0, 4, 5, 9, 10, 19)] == [0, 0, 2, 2, 3, 3]
 
 
 def test_epoch_zero_freezes_from_the_start() -> None:
-    assert Schedule({0: "stem"})(state(0)) == 1
+    assert Schedule({0: "stem"})(state(0, cuts=CUTS)) == 1
 
 
 def test_a_point_can_be_a_depth() -> None:
-    assert Schedule({3: 4})(state(3)) == 4
+    assert Schedule({3: 4})(state(3, cuts=CUTS)) == 4
 
 
 def test_the_even_schedule_takes_the_recommended_cuts_nearest_to_its_shares(
@@ -73,13 +45,9 @@ def test_the_even_schedule_leaves_the_first_epoch_and_only_goes_deeper(epochs: i
 def test_the_next_change_is_the_next_epoch_at_which_the_answer_rises(points: dict[int, int], epoch: int) -> None:
     rising = dict(zip(sorted(points), sorted(points.values()), strict=True))
     schedule = Schedule(rising)
-    now = schedule(state(epoch))
-    wanted = next((later for later in range(epoch + 1, 42) if schedule(state(later)) > now), None)
-    assert announced_change(schedule, state(epoch)) == wanted
-
-
-def test_a_function_announces_no_change() -> None:
-    assert announced_change(lambda state: 0, state(0)) is None
+    now = schedule(state(epoch, cuts=CUTS))
+    wanted = next((later for later in range(epoch + 1, 42) if schedule(state(later, cuts=CUTS)) > now), None)
+    assert announced_change(schedule, state(epoch, cuts=CUTS)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -122,61 +90,3 @@ def test_schedules_compare_by_their_points() -> None:
     assert hash(Schedule({1: "a"})) == hash(Schedule({1: "a"}))
     assert Schedule({1: "a"}) != Schedule()
     assert repr(Schedule({1: "a"})) == "Schedule({1: 'a'})"
-
-
-@pytest.mark.parametrize(
-    ("given", "wanted"),
-    [("schedule", Schedule()), ("none", Never()), ({2: "stem"}, Schedule({2: "stem"}))],
-    ids=["schedule", "none", "mapping"],
-)
-def test_policies_are_resolved_from_names_and_mappings(given: Any, wanted: Any) -> None:
-    assert resolve_policy(given) == wanted
-
-
-def test_never_stays_at_nothing() -> None:
-    assert Never()(state(19)) == 0
-
-
-def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(PolicyError, match="there is no policy 'egria': known are annealed, autofreeze"):
-        resolve_policy("egria")
-
-
-def test_what_cannot_be_called_is_no_policy() -> None:
-    with pytest.raises(PolicyError, match="a policy is a name, a mapping from epochs to cuts, or a function"):
-        resolve_policy(3)  # type: ignore[arg-type]
-
-
-def answers(value: Any) -> Any:
-    def policy(state: TrainState) -> Any:
-        return value
-
-    return policy
-
-
-@pytest.mark.parametrize(
-    ("answer", "depth", "text"),
-    [
-        (5, 0, r"the policy policy asked before epoch 3 for depth 5, past the last cut: the model has 4 cuts, "
-         r"the last is 'layer3' \(depth 4\)"),
-        (1, 2, "depth 2 is frozen already, and only a policy with the attribute thaws = True goes back"),
-        (-1, 0, "a depth is a whole number from 0 to 4"),
-        (1.0, 0, "a depth is a whole number from 0 to 4"),
-        (True, 0, "a depth is a whole number from 0 to 4"),
-        (None, 0, "for depth None: a depth is a whole number"),
-    ],
-    ids=["past the end", "thaws", "negative", "float", "bool", "none"],
-)  # fmt: skip
-def test_an_answer_that_cannot_be_followed_is_refused(answer: Any, depth: int, text: str) -> None:
-    with pytest.raises(PolicyError, match=text):
-        checked_depth(answers(answer), state(3, depth))
-
-
-@pytest.mark.parametrize("depth", range(5))
-def test_a_depth_may_stay_or_rise_to_the_last_cut(depth: int) -> None:
-    assert [checked_depth(answers(answer), state(3, depth)) for answer in range(depth, 5)] == [*range(depth, 5)]
-
-
-def test_a_policy_is_described_by_its_name() -> None:
-    assert describe(answers(0)) == "policy"
-    assert describe(Schedule({1: 2})) == "Schedule({1: 2})"
