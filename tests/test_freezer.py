@@ -26,7 +26,7 @@ from hoarfrost.errors import (
     UnknownCutError,
 )
 from hoarfrost.policies import Never
-from training_runs import (
+from shared.runs import (
     NORMALISE,
     PLAIN,
     RANDOM,

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from hoarfrost import Freezer, Schedule, TrainState
 from hoarfrost.cache import MemoryCache
 from hoarfrost.storing.storage import Storage
-from training_runs import (
+from shared.runs import (
     NORMALISE,
     PLAIN,
     RANDOM,

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from hoarfrost import Freezer, TrainState
 from hoarfrost.errors import PolicyError
-from training_runs import PLAIN, RANDOM, Trace, assert_same_run, images, in_place, sgd
+from shared.runs import PLAIN, RANDOM, Trace, assert_same_run, images, in_place, sgd
 
 EPOCHS, BATCH, N = 4, 25, 150
 STEPS = N // BATCH

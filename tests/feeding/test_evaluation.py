@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hoarfrost import Freezer
 from hoarfrost.errors import ArgumentError
 from hoarfrost.feeding.evaluation import Evaluation
-from training_runs import PLAIN, RANDOM, CountingImages, images, resnet
+from shared.runs import PLAIN, RANDOM, CountingImages, images, resnet
 
 N, TESTED = 130, 90
 

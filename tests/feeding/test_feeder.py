@@ -23,7 +23,7 @@ from hoarfrost.feeding.cache_source import CacheSource
 from hoarfrost.samples.order import Order
 from hoarfrost.storing.calibration import Calibration
 from hoarfrost.storing.storage import Storage
-from training_runs import (
+from shared.runs import (
     NORMALISE,
     PLAIN,
     RANDOM,

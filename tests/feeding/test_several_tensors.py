@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hoarfrost import Freezer
 from hoarfrost.cuts import find_cut
-from training_runs import PLAIN, RANDOM, CountingImages, images
+from shared.runs import PLAIN, RANDOM, CountingImages, images
 
 N = 150
 

@@ -16,7 +16,7 @@ from hoarfrost.cuts import divide as divide_at
 from hoarfrost.errors import ArgumentError
 from hoarfrost.freezing.averages import Averages
 from hoarfrost.freezing.statistics import estimate_statistics
-from training_runs import (
+from shared.runs import (
     PLAIN,
     RANDOM,
     Trace,

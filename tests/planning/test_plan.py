@@ -13,7 +13,7 @@ from hoarfrost import Freezer, Plan, plan
 from hoarfrost.cuts import find_cuts
 from hoarfrost.errors import ArgumentError, PolicyError, UnknownCutError
 from hoarfrost.planning.forecast import CutPlan, RungPlan
-from training_runs import RANDOM, CountingImages, images, resnet
+from shared.runs import RANDOM, CountingImages, images, resnet
 
 
 def planned(model: nn.Module | None = None, **options: Any) -> Plan:

@@ -11,8 +11,8 @@ from torchvision.transforms import v2
 
 from hoarfrost import CutSensitivity, Freezer, Linear, Selection, Views, examine_sensitivity
 from hoarfrost.errors import ArgumentError, HoarfrostError, NonFiniteError, UnknownCutError
-from training_runs import NORMALISE, PLAIN, RANDOM, images, resnet, sgd, train_epoch
-from training_runs import Trace as Run
+from shared.runs import NORMALISE, PLAIN, RANDOM, images, resnet, sgd, train_epoch
+from shared.runs import Trace as Run
 
 FLIP, CROP = v2.RandomHorizontalFlip(), v2.RandomCrop(28, padding=4)
 

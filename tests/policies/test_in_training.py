@@ -25,7 +25,7 @@ from hoarfrost.policies import (
     Periodic,
 )
 from hoarfrost.running.checkpoints import load_tree, random_state, restore_random_state, save_tree
-from training_runs import RANDOM, images, sgd
+from shared.runs import RANDOM, images, sgd
 
 EPOCHS = 4
 

@@ -20,7 +20,7 @@ from hoarfrost.errors import ArgumentError, CheckpointError
 from hoarfrost.running import loop as training
 from hoarfrost.running.checkpoints import load_tree, save_tree
 from hoarfrost.running.loop import cosine, fit, held_back, interruptible
-from training_runs import RANDOM, adamw, assert_same_tensors, images, in_place, resnet, sgd
+from shared.runs import RANDOM, adamw, assert_same_tensors, images, in_place, resnet, sgd
 
 EPOCHS, STEPS = 3, 4
 

@@ -17,7 +17,7 @@ from hoarfrost.samples.derivation import WAYS, Way
 from hoarfrost.samples.order import Order
 from hoarfrost.samples.prefix_source import PrefixSource
 from hoarfrost.storing.calibration import Calibration, calibrate, feature_spec, pick
-from training_runs import NORMALISE, PLAIN, RANDOM, images, resnet, vit
+from shared.runs import NORMALISE, PLAIN, RANDOM, images, resnet, vit
 
 
 def calibration(

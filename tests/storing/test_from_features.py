@@ -19,7 +19,7 @@ from hoarfrost.errors import ArgumentError
 from hoarfrost.policies import TrainState
 from hoarfrost.storing.from_features import Onward, onward, origin_of
 from hoarfrost.storing.storage import Storage
-from training_runs import RANDOM, images, resnet
+from shared.runs import RANDOM, images, resnet
 
 N = 150
 WHOLE = Views(2, Selection(share=1.0))

@@ -1,0 +1,1 @@
+"""What tests of several wings share: nets, images, a plain training loop, freezers, sources of features, scripts."""
