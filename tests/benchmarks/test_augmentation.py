@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,18 +12,19 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from shared.scripts import BENCHMARKS, run
+
 sys.path.insert(0, str(BENCHMARKS))
 
-from augment_study.arms import ARMS, RandomChannels  # noqa: E402
-from augment_study.page import best, page, ratios  # noqa: E402
-from augment_study.runner import Plan, Study  # noqa: E402
+from augment_study.arms import ARMS, RandomChannels
+from augment_study.page import best, page, ratios
+from augment_study.runner import Plan, Study
 
 PLAN = Plan(samples=80, tests=40, epochs=3, freeze=1, batch_size=16)
 
 
+@pytest.mark.slow
 def test_every_arm_continues_the_same_training(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
     study = Study("fashion", "resnet", 0, PLAN)
     before = copy.deepcopy((study._model.state_dict(), study._optimizer.state_dict()["state"]))
     groups = {arm.group: arm.name for arm in ARMS.values()}
@@ -81,6 +80,7 @@ def test_random_channels_are_as_many_and_do_not_look_at_the_sensitivity() -> Non
     assert len(chosen[0]) == 10
 
 
+@pytest.mark.slow
 def test_the_script_goes_on_where_it_stopped(tmp_path: Path) -> None:
     out = tmp_path / "records.jsonl"
     options = [
@@ -98,14 +98,7 @@ def test_the_script_goes_on_where_it_stopped(tmp_path: Path) -> None:
     options += [f"--{name.replace('_', '-')}={value}" for name, value in PLAN.config.items()]
     arms = ["--arm", "conventional freezing, live augmentation", "--arm", "Hoarfrost's default"]
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, str(BENCHMARKS / "augmentation.py"), *options, *arms],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+        run("augmentation.py", *options, *arms)
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert [record["arm"] for record in records] == [arms[1], arms[3]]
     assert "**Hoarfrost's default**" in (tmp_path / "p.md").read_text()

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+import pytest
+
+from shared.scripts import run
 
 
+@pytest.mark.slow
 def test_a_smoke_run_leaves_a_line_for_each_policy(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     names = ["none", "autofreeze", "single-shot-then-resume", "schedule 40 %, 60 %"]
     options = ["--smoke", "--out", str(out), *(word for name in names for word in ("--policy", name))]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPTS / "policies.py"), *options],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    printed = run("policies.py", *options)
     found = json.loads(out.read_text())
     runs = [(record["policy"], record["epochs"]) for record in found["records"]]
     assert runs == [("none", 4), ("none", 2), *((name, 4) for name in names[1:])]
@@ -30,4 +23,4 @@ def test_a_smoke_run_leaves_a_line_for_each_policy(tmp_path: Path) -> None:
     assert found["records"][3]["depths"][-1] == 0 < max(found["records"][3]["depths"])
     assert found["records"][4]["depths"][:2] == [0, 0] < found["records"][4]["depths"][2:]
     assert set(found["hooks"]) == set(names)
-    assert done.stdout.count("\n| ") == 6
+    assert printed.count("\n| ") == 6

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,19 +10,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+from shared.scripts import run
 
-
-def run(script: str, *options: str) -> str:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPTS / script), *options],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+pytestmark = pytest.mark.slow
 
 
 def test_demo_over_seeds(tmp_path: Path) -> None:
@@ -94,13 +81,6 @@ def test_codecs(tmp_path: Path) -> None:
     assert {"exact", "half", "linear", "shared"} <= {record["codec"]["name"] for record in found}
     assert all(record["below_fp32"] > 1 and record["decode_gb_s"][0] > 0 for record in found)
     assert "| cifar_resnet | `layer3` | 64x7x7 |" in page.read_text()
-
-
-def test_every_script_has_a_smoke_test() -> None:
-    tested = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
-    missing = [script.name for script in SCRIPTS.glob("*.py") if f'"{script.name}"' not in tested]
-    if missing:
-        pytest.fail(f"benchmarks without a smoke run: {missing}")
 
 
 def test_settling(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,33 +10,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from shared.scripts import BENCHMARKS, run
+
 sys.path.insert(0, str(BENCHMARKS))
 
-from zoo import law  # noqa: E402
-from zoo.entry import Entry, images  # noqa: E402
-from zoo.examine import Plan, examine  # noqa: E402
-from zoo.page import summary  # noqa: E402
+from zoo import law
+from zoo.entry import Entry, images
+from zoo.examine import Plan, examine
+from zoo.page import summary
 
 
-def run(*options: str) -> str:
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "zoo.py"), *options],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
+@pytest.mark.slow
 def test_a_few_models_through_the_whole_script(tmp_path: Path) -> None:
     out, page = tmp_path / "zoo.jsonl", tmp_path / "zoo.md"
     options = ["--group", "user", "--group", "torchvision", "--cuts", "3", "--jobs", "2"]
     options += ["--only", "unet", "--only", "in_and_out_by_name", "--only", "squeezenet1_1"]
     options += ["--out", str(out), "--page", str(page)]
-    printed = run(*options)
+    printed = run("zoo.py", *options)
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert {r["model"]: (r["status"], r["tested"]) for r in records} == dict.fromkeys(
         ("unet", "in_and_out_by_name", "squeezenet1_1"), ("done", 3)
@@ -47,7 +35,7 @@ def test_a_few_models_through_the_whole_script(tmp_path: Path) -> None:
     assert "user/unet: " in printed
     assert "| user | 2 | 2 | 2 |" in page.read_text()
     assert "`squeezenet1_1`" in page.read_text()
-    again = run(*options)
+    again = run("zoo.py", *options)
     assert "user/unet: " not in again
     assert out.read_text().count("\n") == 3
 
