@@ -26,23 +26,9 @@ from hoarfrost.errors import (
     UnknownCutError,
 )
 from hoarfrost.policies import Never
-from shared.runs import (
-    NORMALISE,
-    PLAIN,
-    RANDOM,
-    CountingImages,
-    Trace,
-    adamw,
-    assert_same_run,
-    assert_same_tensors,
-    images,
-    in_place,
-    resnet,
-    sgd,
-    train,
-    train_epoch,
-    vit,
-)
+from shared.images import NORMALISE, PLAIN, RANDOM, CountingImages, images
+from shared.nets import in_place, resnet, vit
+from shared.runs import Trace, adamw, assert_same_run, assert_same_tensors, sgd, train, train_epoch
 
 N = 120
 

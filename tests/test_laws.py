@@ -13,21 +13,9 @@ from torchvision.transforms import v2
 from hoarfrost import Freezer, Schedule, TrainState
 from hoarfrost.cache import MemoryCache
 from hoarfrost.storing.storage import Storage
-from shared.runs import (
-    NORMALISE,
-    PLAIN,
-    RANDOM,
-    Trace,
-    adamw,
-    assert_same_run,
-    assert_same_tensors,
-    images,
-    in_place,
-    resnet,
-    sgd,
-    train,
-    vit,
-)
+from shared.images import NORMALISE, PLAIN, RANDOM, images
+from shared.nets import in_place, resnet, vit
+from shared.runs import Trace, adamw, assert_same_run, assert_same_tensors, sgd, train
 
 
 def one_deeper_each_epoch(state: TrainState) -> int:

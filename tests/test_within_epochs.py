@@ -15,7 +15,9 @@ from torchvision.transforms import v2
 
 from hoarfrost import Freezer, TrainState
 from hoarfrost.errors import PolicyError
-from shared.runs import PLAIN, RANDOM, Trace, assert_same_run, images, in_place, sgd
+from shared.images import PLAIN, RANDOM, images
+from shared.nets import in_place
+from shared.runs import Trace, assert_same_run, sgd
 
 EPOCHS, BATCH, N = 4, 25, 150
 STEPS = N // BATCH

@@ -13,7 +13,7 @@ from torch import nn
 from hoarfrost.costs.clock import Clock, seconds_of
 from hoarfrost.costs.decision import Decision, decide
 from hoarfrost.costs.flops import training_flops
-from shared.runs import in_place
+from shared.nets import in_place
 
 seconds = st.floats(0.001, 1e4)
 

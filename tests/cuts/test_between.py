@@ -9,7 +9,7 @@ from torch import nn
 
 from hoarfrost.cuts import Prefix, between, divide, find_cuts
 from hoarfrost.errors import InvalidCutError
-from shared.runs import in_place, resnet, vit
+from shared.nets import in_place, resnet, vit
 
 X = torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from hoarfrost.cuts import Cut, divide, find_cut, find_cuts, require_cuts
 from hoarfrost.cuts.sandbox.arguments import Arguments
 from hoarfrost.errors import ArgumentError, InvalidCutError, NoCutError
+from shared.nets import conv_block
 
 
 class Masked(nn.Module):
@@ -41,12 +42,8 @@ class Masked(nn.Module):
 class UNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-
-        def block(ins: int, outs: int) -> nn.Sequential:
-            return nn.Sequential(nn.Conv2d(ins, outs, 3, 1, 1), nn.BatchNorm2d(outs), nn.ReLU(inplace=True))
-
-        self.down1, self.down2, self.down3 = block(3, 4), block(4, 6), block(6, 8)
-        self.up2, self.up1 = block(14, 6), block(10, 4)
+        self.down1, self.down2, self.down3 = conv_block(3, 4), conv_block(4, 6), conv_block(6, 8)
+        self.up2, self.up1 = conv_block(14, 6), conv_block(10, 4)
         self.pool, self.grow = nn.MaxPool2d(2), nn.Upsample(scale_factor=2)
         self.out = nn.Conv2d(4, 2, 1)
 

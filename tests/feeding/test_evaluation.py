@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from hoarfrost import Freezer
 from hoarfrost.errors import ArgumentError
 from hoarfrost.feeding.evaluation import Evaluation
-from shared.runs import PLAIN, RANDOM, CountingImages, images, resnet
+from shared.images import PLAIN, RANDOM, CountingImages, images
+from shared.nets import resnet
 
 N, TESTED = 130, 90
 

@@ -23,21 +23,9 @@ from hoarfrost.feeding.cache_source import CacheSource
 from hoarfrost.samples.order import Order
 from hoarfrost.storing.calibration import Calibration
 from hoarfrost.storing.storage import Storage
-from shared.runs import (
-    NORMALISE,
-    PLAIN,
-    RANDOM,
-    CountingImages,
-    Trace,
-    assert_same_run,
-    images,
-    in_place,
-    resnet,
-    sgd,
-    train,
-    train_epoch,
-    vit,
-)
+from shared.images import NORMALISE, PLAIN, RANDOM, CountingImages, images
+from shared.nets import in_place, resnet, vit
+from shared.runs import Trace, assert_same_run, sgd, train, train_epoch
 
 N = 150
 

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from hoarfrost import Freezer
 from hoarfrost.cuts import find_cut
-from shared.runs import PLAIN, RANDOM, CountingImages, images
+from shared.images import PLAIN, RANDOM, CountingImages, images
+from shared.nets import conv_block
 
 N = 150
 
@@ -22,11 +23,7 @@ class Skips(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-
-        def block(ins: int, outs: int) -> nn.Sequential:
-            return nn.Sequential(nn.Conv2d(ins, outs, 3, 1, 1), nn.BatchNorm2d(outs), nn.ReLU(inplace=True))
-
-        self.down, self.middle, self.up = block(1, 4), block(4, 4), block(8, 6)
+        self.down, self.middle, self.up = conv_block(1, 4), conv_block(4, 4), conv_block(8, 6)
         self.pool, self.unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
         self.drop, self.head = nn.Dropout(0.2), nn.Linear(6, 10)
 

@@ -22,7 +22,7 @@ from hoarfrost.samples.derivation import Deriver
 from hoarfrost.samples.order import Order
 from hoarfrost.samples.prefix_source import PrefixSource
 from hoarfrost.samples.renditions import Renditions
-from shared.runs import PLAIN, RANDOM, images
+from shared.images import PLAIN, RANDOM, images
 
 N, CHUNK, KEPT = 40, 16, (0, 2)
 

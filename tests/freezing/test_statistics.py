@@ -16,20 +16,9 @@ from hoarfrost.cuts import divide as divide_at
 from hoarfrost.errors import ArgumentError
 from hoarfrost.freezing.averages import Averages
 from hoarfrost.freezing.statistics import estimate_statistics
-from shared.runs import (
-    PLAIN,
-    RANDOM,
-    Trace,
-    adamw,
-    assert_same_run,
-    images,
-    in_place,
-    resnet,
-    sgd,
-    train,
-    train_epoch,
-    vit,
-)
+from shared.images import PLAIN, RANDOM, images
+from shared.nets import in_place, resnet, vit
+from shared.runs import Trace, adamw, assert_same_run, sgd, train, train_epoch
 
 
 def batches(count: int = 3, size: int = 8) -> list[Tensor]:

@@ -13,7 +13,8 @@ from hoarfrost import Freezer, Plan, plan
 from hoarfrost.cuts import find_cuts
 from hoarfrost.errors import ArgumentError, PolicyError, UnknownCutError
 from hoarfrost.planning.forecast import CutPlan, RungPlan
-from shared.runs import RANDOM, CountingImages, images, resnet
+from shared.images import RANDOM, CountingImages, images
+from shared.nets import resnet
 
 
 def planned(model: nn.Module | None = None, **options: Any) -> Plan:

@@ -11,8 +11,10 @@ from torchvision.transforms import v2
 
 from hoarfrost import CutSensitivity, Freezer, Linear, Selection, Views, examine_sensitivity
 from hoarfrost.errors import ArgumentError, HoarfrostError, NonFiniteError, UnknownCutError
-from shared.runs import NORMALISE, PLAIN, RANDOM, images, resnet, sgd, train_epoch
+from shared.images import NORMALISE, PLAIN, RANDOM, images
+from shared.nets import resnet
 from shared.runs import Trace as Run
+from shared.runs import sgd, train_epoch
 
 FLIP, CROP = v2.RandomHorizontalFlip(), v2.RandomCrop(28, padding=4)
 

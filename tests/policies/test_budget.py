@@ -17,7 +17,9 @@ from hoarfrost import Freezer, TrainState
 from hoarfrost.errors import PolicyError, UnwatchedError
 from hoarfrost.policies import Budget, resolve_policy
 from hoarfrost.watching import DepthPrice, EpochTime, Prices, Segment, Trial
-from shared.runs import PLAIN, images, resnet, sgd
+from shared.images import PLAIN, images
+from shared.nets import resnet
+from shared.runs import sgd
 
 EPOCHS = 20
 CUTS: Any = tuple(type("Cut", (), {"index": n, "label": f"layer{n + 1}", "recommended": True})() for n in range(3))

@@ -25,7 +25,8 @@ from hoarfrost.policies import (
     Periodic,
 )
 from hoarfrost.running.checkpoints import load_tree, random_state, restore_random_state, save_tree
-from shared.runs import RANDOM, images, sgd
+from shared.images import RANDOM, images
+from shared.runs import sgd
 
 EPOCHS = 4
 

@@ -20,7 +20,9 @@ from hoarfrost.errors import ArgumentError, CheckpointError
 from hoarfrost.running import loop as training
 from hoarfrost.running.checkpoints import load_tree, save_tree
 from hoarfrost.running.loop import cosine, fit, held_back, interruptible
-from shared.runs import RANDOM, adamw, assert_same_tensors, images, in_place, resnet, sgd
+from shared.images import RANDOM, images
+from shared.nets import in_place, resnet
+from shared.runs import adamw, assert_same_tensors, sgd
 
 EPOCHS, STEPS = 3, 4
 

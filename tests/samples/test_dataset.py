@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from hoarfrost.data import ImageArray
 from hoarfrost.errors import ArgumentError, DatasetError, ImageShapeError, UnstableDataError
 from hoarfrost.samples.dataset import Frame, Samples
-from shared.runs import PLAIN, RANDOM, CountingImages, images
+from shared.images import PLAIN, RANDOM, CountingImages, images
 
 
 class Pairs(Dataset[Any]):

@@ -1,4 +1,4 @@
-"""Small models, small data and a plain loop, for the tests of whatever feeds a training."""
+"""A user's own training loop and the trace that it leaves, to compare runs bit by bit."""
 
 from __future__ import annotations
 
@@ -8,95 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
-from torchvision.transforms import v2
 
 from hoarfrost import Freezer
-from hoarfrost.data import ImageArray, open_data
-from hoarfrost.models import cifar_resnet
-
-NORMALISE = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.286], [0.353])]
-PLAIN = v2.Compose(NORMALISE)
-RANDOM = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(28, padding=4), *NORMALISE])
-
-_TRAIN = open_data("embedded").train
-
-
-def images(n: int = 200, transform: Callable[[Any], Any] | None = None) -> ImageArray:
-    data = _TRAIN.first(n)
-    data.transform = transform
-    return data
-
-
-class CountingImages(ImageArray):
-    """Counts how often an image is read."""
-
-    def __init__(self, n: int = 200, transform: Callable[[Any], Any] | None = None) -> None:
-        data = images(n, transform)
-        super().__init__(data.images, data.targets, data.classes, transform)  # type: ignore[arg-type]
-        self.reads = 0
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        self.reads += 1
-        return super().__getitem__(index)
-
-
-def resnet(seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return cifar_resnet(widths=(4, 8, 8))
-
-
-class InPlace(nn.Module):
-    """VGG-like: in-place activations, batch norm, dropout in front of and behind every cut."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(1, 6, 3, 2, 1, bias=False),
-            nn.BatchNorm2d(6),
-            nn.ReLU6(inplace=True),
-            nn.Dropout2d(0.1),
-            nn.Conv2d(6, 6, 3, 1, 1, groups=6, bias=False),
-            nn.BatchNorm2d(6),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-            nn.Conv2d(6, 8, 1),
-            nn.Hardswish(inplace=True),
-        )
-        self.classifier = nn.Sequential(
-            nn.Dropout(0.3), nn.Linear(8 * 49, 12), nn.ReLU(inplace=True), nn.Dropout(0.3), nn.Linear(12, 10)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.classifier(self.features(x).flatten(1))
-        return out
-
-
-def in_place(seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return InPlace()
-
-
-class GreyViT(VisionTransformer):
-    def __init__(self) -> None:
-        super().__init__(
-            image_size=28,
-            patch_size=7,
-            num_layers=3,
-            num_heads=2,
-            hidden_dim=8,
-            mlp_dim=16,
-            dropout=0.1,
-            num_classes=10,
-        )
-        self.conv_proj = nn.Conv2d(1, 8, 7, 7)
-
-
-def vit(seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    model = GreyViT()
-    nn.init.normal_(model.heads.head.weight)  # torchvision starts it at zero, and no gradient would reach the front
-    return model
 
 
 def sgd(model: nn.Module) -> torch.optim.Optimizer:

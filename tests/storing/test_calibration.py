@@ -17,7 +17,8 @@ from hoarfrost.samples.derivation import WAYS, Way
 from hoarfrost.samples.order import Order
 from hoarfrost.samples.prefix_source import PrefixSource
 from hoarfrost.storing.calibration import Calibration, calibrate, feature_spec, pick
-from shared.runs import NORMALISE, PLAIN, RANDOM, images, resnet, vit
+from shared.images import NORMALISE, PLAIN, RANDOM, images
+from shared.nets import resnet, vit
 
 
 def calibration(

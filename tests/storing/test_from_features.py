@@ -19,7 +19,8 @@ from hoarfrost.errors import ArgumentError
 from hoarfrost.policies import TrainState
 from hoarfrost.storing.from_features import Onward, onward, origin_of
 from hoarfrost.storing.storage import Storage
-from shared.runs import RANDOM, images, resnet
+from shared.images import RANDOM, images
+from shared.nets import resnet
 
 N = 150
 WHOLE = Views(2, Selection(share=1.0))

@@ -10,7 +10,7 @@ import torch
 from hoarfrost import divide, find_cuts
 from hoarfrost.watching.activations import features_at
 from hoarfrost.watching.copies import quantised
-from shared.runs import in_place, resnet, vit
+from shared.nets import in_place, resnet, vit
 
 IMAGES = torch.randn(6, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 

@@ -9,7 +9,7 @@ from torch import nn
 from hoarfrost import find_cuts
 from hoarfrost.watching import segments_of
 from hoarfrost.watching.gradients import GradientSums
-from shared.runs import resnet
+from shared.nets import resnet
 
 IMAGES = torch.randn(6, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 

@@ -8,7 +8,7 @@ import torch
 from hoarfrost import find_cuts
 from hoarfrost.cuts import candidate_cuts, candidate_depths
 from hoarfrost.watching import segments_of
-from shared.runs import in_place, resnet, vit
+from shared.nets import in_place, resnet, vit
 
 IMAGES = torch.randn(6, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
