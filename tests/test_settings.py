@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hoarfrost import Selection, Views
 from hoarfrost.errors import ArgumentError
+from hoarfrost.settings import OverBudget
+from hoarfrost.settings.over_budget import WAYS, Selection, Views
 
 
 @given(st.integers(0, 500), st.integers(0, 500), st.integers(1, 6))
@@ -80,3 +83,93 @@ def test_the_derived_share_is_that_of_the_chunks_of_an_epoch_and_over_epochs(der
     by_chunk = [sum(views.moved(chunk, epoch) for epoch in range(4000)) / 4000 for chunk in range(3)]
     assert all(abs(found - derived) < 0.05 for found in by_epoch + by_chunk)
     assert len(set(by_epoch)) == 3 or derived in (0, 1)
+
+
+def test_names_with_commas_are_an_order() -> None:
+    assert OverBudget.of("views, rung,recompute") == OverBudget.of(["views", "rung", "recompute"])
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        ("views,luck", "over_budget is an order of 'views', 'rung', 'cut', 'recompute'; there is no 'luck'"),
+        (["rung", "rung"], "over_budget names a way twice: rung, rung"),
+        ("recompute,views", "recomputing always fits, so nothing that stands behind it is tried"),
+    ],
+    ids=["unknown", "twice", "behind recomputing"],
+)
+def test_an_order_that_makes_no_sense_is_refused(order: object, words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        OverBudget.of(order)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("order", "offers"),
+    [
+        ("views,rung", [(2, 0), (1, 0), (2, 1), (1, 1)]),
+        ("rung,views", [(2, 0), (2, 1), (1, 0), (1, 1)]),
+        ("views,recompute", [(2, 0), (1, 0)]),
+        ("recompute", [(2, 0)]),
+        ("", None),
+    ],
+    ids=["views first", "rung first", "views", "nothing", "empty"],
+)
+def test_a_way_is_used_up_before_the_next_is_touched(order: str, offers: list[tuple[int, int]] | None) -> None:
+    if offers is None:
+        with pytest.raises(ArgumentError, match="there is no ''"):
+            OverBudget.of(order)
+    else:
+        assert list(OverBudget.of(order).offers(2, 2)) == offers
+
+
+def test_before_a_deeper_cut_only_what_stands_in_front_of_it_is_tried() -> None:
+    assert OverBudget.of("rung,cut,views").before_deepening == OverBudget(("rung",))
+
+
+@given(st.permutations(WAYS[:3]), st.integers(1, 4), st.integers(1, 4))
+def test_the_offers_begin_with_everything_and_reach_the_least(order: list[str], views: int, rungs: int) -> None:
+    offers = list(OverBudget.of(order).offers(views, rungs))
+    assert offers[0] == (views, 0)
+    assert offers[-1] == (1, rungs - 1)
+    assert sorted(offers) == sorted((v, r) for v in range(1, views + 1) for r in range(rungs))
+
+
+SENSITIVITY = torch.tensor([0.1, 0.9, 0.5, 0.5, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("selection", "bytes_per_channel", "chosen"),
+    [
+        pytest.param(Selection(share=0.4), None, [1, 2], id="share"),
+        pytest.param(Selection(share=0.41), None, [1, 2, 3], id="share rounded up"),
+        pytest.param(Selection(share=0.0), None, [], id="none"),
+        pytest.param(Selection(share=1.0), None, [0, 1, 2, 3, 4], id="all"),
+        pytest.param(Selection(threshold=0.5), None, [1], id="above"),
+        pytest.param(Selection(threshold=-1), None, [0, 1, 2, 3, 4], id="below all"),
+        pytest.param(Selection(budget_bytes=250), 100, [1, 2], id="budget"),
+        pytest.param(Selection(budget_bytes=0), 100, [], id="no budget"),
+        pytest.param(Selection(budget_bytes=100), [1, 60, 30, 20, 1], [0, 2, 3], id="most for each byte"),
+    ],
+)
+def test_selection(selection: Selection, bytes_per_channel: Any, chosen: list[int]) -> None:
+    found = selection.choose(SENSITIVITY, bytes_per_channel)
+    assert found.dtype == torch.int64
+    assert found.tolist() == chosen
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: Selection(), "exactly one of share, threshold and budget_bytes, got none of them"),
+        (lambda: Selection(share=0.1, threshold=2), r"exactly one .* got {'share': 0.1, 'threshold': 2}"),
+        (lambda: Selection(share=1.5), "share must be from 0 to 1, got 1.5"),
+        (lambda: Selection(threshold=float("nan")), "threshold must be a number, got nan"),
+        (lambda: Selection(budget_bytes=-1), "budget_bytes must be 0 or more, got -1"),
+        (lambda: Selection(budget_bytes=9).choose(SENSITIVITY), "budget_bytes needs bytes_per_channel"),
+        (lambda: Selection(budget_bytes=9).choose(SENSITIVITY, [1, 2]), r"one number or 5, got \[2\]"),
+        (lambda: Selection(share=0.5).choose(torch.zeros(2, 2)), r"sensitivity must be \[C\] without NaN"),
+    ],
+)
+def test_what_makes_no_selection_is_refused(call: Callable[[], object], text: str) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        call()

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
 
+from hoarfrost import Cache, Linear, Views
 from hoarfrost.codecs import Packed
 from hoarfrost.feeding.chunks_in_memory import Resident
 from hoarfrost.samples.prefix_source import Block
+from shared.stand import CASES, Stand, batches_of
 
 LEVELS = torch.arange(24, dtype=torch.uint8).view(2, 3, 4)
 
@@ -53,3 +59,74 @@ def test_files_that_were_written_to_are_read_again() -> None:
     assert (resident.find("a"), resident.nbytes) == (None, 0)
     resident.keep("a", block())
     assert resident.find("a") is not None
+
+
+def watched(stand: Stand, monkeypatch: pytest.MonkeyPatch, resident: Resident) -> list[int]:
+    """Lets the stand keep chunks in memory; the list fills with the chunks that are read."""
+    stand.source.resident = resident
+    read: list[int] = []
+    of_the_cache = Cache.read
+    monkeypatch.setattr(
+        Cache, "read", lambda cache, chunk, view: (read.append(chunk), of_the_cache(cache, chunk, view))[1]
+    )
+    return read
+
+
+@pytest.mark.parametrize("floats", [False, True], ids=["levels", "floats"])
+def test_chunks_in_memory_are_not_read_again_and_give_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, floats: bool
+) -> None:
+    stand = Stand(tmp_path, Linear(4))
+    wanted = [batches_of(stand, epoch) for epoch in range(4)]
+    read = watched(stand, monkeypatch, Resident(1 << 20, floats=floats))
+    # A batch that is written to must leave what is kept as it is.
+    for epoch in range(4):
+        for batch, expected in zip(batches_of(stand, epoch), wanted[epoch], strict=True):
+            assert torch.equal(batch.features, expected.features)
+            assert torch.equal(batch.targets, expected.targets)
+            batch.features.zero_()
+        assert len(read) == 3 * min(epoch + 1, 2)
+    rest = batches_of(stand, 3, start=2)
+    assert all(torch.equal(a.features, b.features) for a, b in zip(rest, wanted[3][2:], strict=True))
+
+
+def test_what_has_no_room_in_memory_is_read_in_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = Stand(tmp_path, Linear(4), Views(1))
+    wanted = [batches_of(stand, epoch) for epoch in range(3)]
+    resident = Resident(16 * 3 * 14 * 14 + 200)
+    read = watched(stand, monkeypatch, resident)
+    for epoch in range(3):
+        found = batches_of(stand, epoch)
+        assert all(torch.equal(a.features, b.features) for a, b in zip(found, wanted[epoch], strict=True))
+    assert len(resident) == 1
+    assert len(read) == 3 + 2 + 2
+
+
+def test_damage_is_met_in_the_next_epoch_though_chunks_are_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand = Stand(tmp_path, Linear(4), Views(1))
+    watched(stand, monkeypatch, Resident(1 << 20))
+    wanted = batches_of(stand, 0)
+    stand.overwrite()
+    batches_of(stand, 1)
+    assert sorted(chunk for chunk, _, _ in stand.healed) == [0, 1, 2]
+    assert all(torch.equal(a.features, b.features) for a, b in zip(batches_of(stand, 0), wanted, strict=True))
+
+
+def test_a_rendition_that_is_outdated_is_not_taken_from_memory(tmp_path: Path) -> None:
+    plain, kept = (Stand(tmp_path / name, Linear(4), Views(2, refresh_every=2)) for name in ("plain", "kept"))
+    kept.source.resident = Resident(1 << 20)
+    for epoch in range(3, 9):
+        for batch, expected in zip(batches_of(kept, epoch), batches_of(plain, epoch), strict=True):
+            assert torch.equal(batch.features, expected.features)
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+def test_views_that_are_derived_are_the_same_with_chunks_in_memory(tmp_path: Path, options: dict[str, Any]) -> None:
+    stand = Stand(tmp_path, **options)
+    wanted = [batches_of(stand, epoch) for epoch in range(4)]
+    stand.source.resident = Resident(1 << 20, floats=True)
+    for epoch in range(4):
+        found = batches_of(stand, epoch)
+        assert all(torch.equal(a.features, b.features) for a, b in zip(found, wanted[epoch], strict=True))

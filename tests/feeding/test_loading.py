@@ -14,73 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hoarfrost.cache import CacheSpec
 from hoarfrost.codecs import Codec, Exact, Half, Linear, Packed
-from hoarfrost.errors import ArgumentError, CorruptChunkError
+from hoarfrost.errors import ArgumentError
 from hoarfrost.feeding.loading import Batch, feature_batches, sent_ahead
-from hoarfrost.samples.order import Order, batch_bounds
+from hoarfrost.samples.order import Order
 from hoarfrost.samples.prefix_source import Block
-
-
-def spec_of(order: Order, codec: Codec | None = None, channels_last: bool = False) -> CacheSpec:
-    return CacheSpec(order.samples, order.chunk_size, (3, 2, 2), torch.float32, 1, channels_last, codec or Exact())
-
-
-def features_of(ids: Tensor) -> Tensor:
-    """Features [n, 3, 2, 2] that tell whose they are."""
-    return ids.float()[:, None, None, None] + torch.arange(12.0).view(3, 2, 2) / 100
-
-
-@dataclass
-class NumberedSource:
-    """Features and targets are functions of the sample's id; says what was asked of it."""
-
-    order: Order
-    spec: CacheSpec
-    concurrent: bool = False
-    damaged: set[int] = field(default_factory=set)
-    loaded: list[int] = field(default_factory=list)
-    threads: set[str] = field(default_factory=set)
-    recovered: list[tuple[int, str]] = field(default_factory=list)
-
-    def ahead(self, chunk: int, epoch: int) -> bool:
-        return self.concurrent
-
-    def load(self, chunk: int, epoch: int) -> Block:
-        self.loaded.append(chunk)
-        self.threads.add(threading.current_thread().name)
-        if chunk in self.damaged:
-            raise CorruptChunkError(f"chunk {chunk} is damaged")
-        ids = self.order.members(chunk)
-        physical = self.spec.physical(features_of(ids))
-        axis, codec = self.spec.codec_axis, self.spec.codec
-        packed = codec.unpack(codec.encode(physical, axis), tuple(physical.shape), torch.float32, axis)
-        return Block(packed, ids * 10)
-
-    def recover(self, chunk: int, epoch: int, reason: Exception) -> Block:
-        self.recovered.append((chunk, threading.current_thread().name))
-        self.damaged.discard(chunk)
-        return self.load(chunk, epoch)
-
-
-def epoch_of(order: Order, batch_size: int, epoch: int = 0, start: int = 0, concurrent: bool = False) -> list[Batch]:
-    spec = spec_of(order)
-    return [*feature_batches(NumberedSource(order, spec, concurrent), order, spec, epoch, batch_size, start=start)]
-
-
-def ids_of(batches: list[Batch]) -> list[list[int]]:
-    return [batch.sample_ids.tolist() for batch in batches]
-
-
-orders = st.builds(
-    Order,
-    samples=st.integers(1, 90),
-    seed=st.integers(0, 2**40),
-    chunk_size=st.integers(1, 20),
-    window=st.integers(1, 6),
-)
-batch_sizes = st.integers(1, 40)
-epochs = st.integers(0, 1000)
+from shared.numbered import NumberedSource, batch_sizes, epoch_of, epochs, features_of, ids_of, orders, spec_of
 
 
 @settings(max_examples=60, deadline=None)
@@ -110,72 +49,6 @@ def test_a_late_start_loads_no_window_that_lies_in_front() -> None:
     source = NumberedSource(order, spec)
     assert len([*feature_batches(source, order, spec, 0, 8, start=6)]) == 2
     assert len(source.loaded) == 2
-
-
-@settings(max_examples=40, deadline=None)
-@given(orders, batch_sizes, epochs)
-def test_the_order_is_a_function_of_seed_and_epoch(order: Order, batch_size: int, epoch: int) -> None:
-    torch.manual_seed(epoch + 1)
-    twin = Order(order.samples, order.seed, order.chunk_size, order.window)
-    assert ids_of(epoch_of(order, batch_size, epoch)) == ids_of(epoch_of(twin, batch_size, epoch, concurrent=True))
-
-
-def test_epochs_and_seeds_differ_in_order() -> None:
-    one, other = Order(80, 0, chunk_size=8, window=3), Order(80, 1, chunk_size=8, window=3)
-    first = ids_of(epoch_of(one, 10))
-    assert first != ids_of(epoch_of(one, 10, epoch=1))
-    assert first != ids_of(epoch_of(other, 10))
-
-
-def test_the_global_random_state_is_not_touched() -> None:
-    before = torch.get_rng_state()
-    epoch_of(Order(50, 3, chunk_size=8), 10)
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_a_window_of_all_chunks_mixes_across_chunks() -> None:
-    order = Order(64, 0, chunk_size=8, window=8)
-    chunk_of = {i: chunk for chunk in range(8) for i in order.members(chunk).tolist()}
-    assert all(len({chunk_of[i] for i in ids}) > 3 for ids in ids_of(epoch_of(order, 16)))
-
-
-def test_members_are_a_random_part_of_the_data() -> None:
-    order = Order(1000, 0, chunk_size=100)
-    assert all(300 < float(order.members(chunk).float().mean()) < 700 for chunk in range(10))
-
-
-@settings(max_examples=40, deadline=None)
-@given(orders, epochs, st.integers(1, 5))
-def test_ranks_share_the_epoch_without_overlap(order: Order, epoch: int, world_size: int) -> None:
-    ranks = [
-        Order(order.samples, order.seed, order.chunk_size, order.window, rank, world_size) for rank in range(world_size)
-    ]
-    stored = [i for rank in ranks for ids in ids_of(epoch_of(rank, 7, epoch)) for i in ids]
-    live = [i for rank in ranks for i in rank.shuffled(epoch).tolist()]
-    assert sorted(stored) == sorted(live) == list(range(order.samples))
-
-
-@given(st.integers(0, 300), st.integers(1, 50))
-def test_batches_are_full_but_the_last(rows: int, batch_size: int) -> None:
-    bounds = batch_bounds(rows, batch_size)
-    sizes = [end - begin for begin, end in bounds]
-    assert [begin for begin, _ in bounds] == [sum(sizes[:i]) for i in range(len(sizes))]
-    assert sum(sizes) == rows
-    assert all(size == batch_size for size in sizes[:-1])
-    assert all(0 < size <= batch_size + 1 for size in sizes[-1:])
-
-
-@pytest.mark.parametrize(
-    ("rows", "batch_size", "sizes"),
-    [(9, 4, [4, 5]), (10, 4, [4, 4, 2]), (1, 4, [1]), (3, 1, [1, 1, 1]), (0, 4, [])],
-    ids=["one left over", "two left over", "one in all", "batches of one", "none"],
-)
-def test_one_left_over_sample_joins_the_last_batch(rows: int, batch_size: int, sizes: list[int]) -> None:
-    assert [end - begin for begin, end in batch_bounds(rows, batch_size)] == sizes
-
-
-def test_a_rank_without_chunks_gives_no_batch() -> None:
-    assert epoch_of(Order(10, 0, chunk_size=8, rank=2, world_size=3), 4) == []
 
 
 def test_a_batch_size_below_one_is_refused() -> None:

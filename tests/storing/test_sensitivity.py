@@ -12,7 +12,6 @@ from torchvision import transforms as v1
 
 from hoarfrost.augment import Grid, HorizontalFlip, PaddedCrop, Pipeline, VerticalFlip
 from hoarfrost.errors import ArgumentError, NonFiniteError
-from hoarfrost.settings import Selection
 from hoarfrost.storing.sensitivity import channel_distance, channel_harm, sensitivity
 
 
@@ -161,40 +160,9 @@ def test_harm_of_outputs_that_are_no_classes() -> None:
     torch.testing.assert_close(harm, torch.tensor([1.0, 9.0]), rtol=0.1, atol=0)
 
 
-SENSITIVITY = torch.tensor([0.1, 0.9, 0.5, 0.5, 0.0])
-
-
-@pytest.mark.parametrize(
-    ("selection", "bytes_per_channel", "chosen"),
-    [
-        pytest.param(Selection(share=0.4), None, [1, 2], id="share"),
-        pytest.param(Selection(share=0.41), None, [1, 2, 3], id="share rounded up"),
-        pytest.param(Selection(share=0.0), None, [], id="none"),
-        pytest.param(Selection(share=1.0), None, [0, 1, 2, 3, 4], id="all"),
-        pytest.param(Selection(threshold=0.5), None, [1], id="above"),
-        pytest.param(Selection(threshold=-1), None, [0, 1, 2, 3, 4], id="below all"),
-        pytest.param(Selection(budget_bytes=250), 100, [1, 2], id="budget"),
-        pytest.param(Selection(budget_bytes=0), 100, [], id="no budget"),
-        pytest.param(Selection(budget_bytes=100), [1, 60, 30, 20, 1], [0, 2, 3], id="most for each byte"),
-    ],
-)
-def test_selection(selection: Selection, bytes_per_channel: Any, chosen: list[int]) -> None:
-    found = selection.choose(SENSITIVITY, bytes_per_channel)
-    assert found.dtype == torch.int64
-    assert found.tolist() == chosen
-
-
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: Selection(), "exactly one of share, threshold and budget_bytes, got none of them"),
-        (lambda: Selection(share=0.1, threshold=2), r"exactly one .* got {'share': 0.1, 'threshold': 2}"),
-        (lambda: Selection(share=1.5), "share must be from 0 to 1, got 1.5"),
-        (lambda: Selection(threshold=float("nan")), "threshold must be a number, got nan"),
-        (lambda: Selection(budget_bytes=-1), "budget_bytes must be 0 or more, got -1"),
-        (lambda: Selection(budget_bytes=9).choose(SENSITIVITY), "budget_bytes needs bytes_per_channel"),
-        (lambda: Selection(budget_bytes=9).choose(SENSITIVITY, [1, 2]), r"one number or 5, got \[2\]"),
-        (lambda: Selection(share=0.5).choose(torch.zeros(2, 2)), r"sensitivity must be \[C\] without NaN"),
         (lambda: sensitivity(nn.Identity(), images(), HorizontalFlip(), "l1"), "metric must be .* got 'l1'"),  # type: ignore[arg-type]
         (lambda: sensitivity(nn.Identity(), images(), HorizontalFlip(), "harm"), 'metric "harm" needs the suffix'),
         (lambda: sensitivity(nn.Identity(), images()[:0], HorizontalFlip()), "no images"),

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hoarfrost.samples.order import Order, batch_bounds
+from shared.numbered import batch_sizes, epoch_of, epochs, ids_of, orders
+
+
+@settings(max_examples=40, deadline=None)
+@given(orders, batch_sizes, epochs)
+def test_the_order_is_a_function_of_seed_and_epoch(order: Order, batch_size: int, epoch: int) -> None:
+    torch.manual_seed(epoch + 1)
+    twin = Order(order.samples, order.seed, order.chunk_size, order.window)
+    assert ids_of(epoch_of(order, batch_size, epoch)) == ids_of(epoch_of(twin, batch_size, epoch, concurrent=True))
+
+
+def test_epochs_and_seeds_differ_in_order() -> None:
+    one, other = Order(80, 0, chunk_size=8, window=3), Order(80, 1, chunk_size=8, window=3)
+    first = ids_of(epoch_of(one, 10))
+    assert first != ids_of(epoch_of(one, 10, epoch=1))
+    assert first != ids_of(epoch_of(other, 10))
+
+
+def test_the_global_random_state_is_not_touched() -> None:
+    before = torch.get_rng_state()
+    epoch_of(Order(50, 3, chunk_size=8), 10)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_window_of_all_chunks_mixes_across_chunks() -> None:
+    order = Order(64, 0, chunk_size=8, window=8)
+    chunk_of = {i: chunk for chunk in range(8) for i in order.members(chunk).tolist()}
+    assert all(len({chunk_of[i] for i in ids}) > 3 for ids in ids_of(epoch_of(order, 16)))
+
+
+def test_members_are_a_random_part_of_the_data() -> None:
+    order = Order(1000, 0, chunk_size=100)
+    assert all(300 < float(order.members(chunk).float().mean()) < 700 for chunk in range(10))
+
+
+@settings(max_examples=40, deadline=None)
+@given(orders, epochs, st.integers(1, 5))
+def test_ranks_share_the_epoch_without_overlap(order: Order, epoch: int, world_size: int) -> None:
+    ranks = [
+        Order(order.samples, order.seed, order.chunk_size, order.window, rank, world_size) for rank in range(world_size)
+    ]
+    stored = [i for rank in ranks for ids in ids_of(epoch_of(rank, 7, epoch)) for i in ids]
+    live = [i for rank in ranks for i in rank.shuffled(epoch).tolist()]
+    assert sorted(stored) == sorted(live) == list(range(order.samples))
+
+
+@given(st.integers(0, 300), st.integers(1, 50))
+def test_batches_are_full_but_the_last(rows: int, batch_size: int) -> None:
+    bounds = batch_bounds(rows, batch_size)
+    sizes = [end - begin for begin, end in bounds]
+    assert [begin for begin, _ in bounds] == [sum(sizes[:i]) for i in range(len(sizes))]
+    assert sum(sizes) == rows
+    assert all(size == batch_size for size in sizes[:-1])
+    assert all(0 < size <= batch_size + 1 for size in sizes[-1:])
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "sizes"),
+    [(9, 4, [4, 5]), (10, 4, [4, 4, 2]), (1, 4, [1]), (3, 1, [1, 1, 1]), (0, 4, [])],
+    ids=["one left over", "two left over", "one in all", "batches of one", "none"],
+)
+def test_one_left_over_sample_joins_the_last_batch(rows: int, batch_size: int, sizes: list[int]) -> None:
+    assert [end - begin for begin, end in batch_bounds(rows, batch_size)] == sizes
+
+
+def test_a_rank_without_chunks_gives_no_batch() -> None:
+    assert epoch_of(Order(10, 0, chunk_size=8, rank=2, world_size=3), 4) == []

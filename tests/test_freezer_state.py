@@ -1,0 +1,164 @@
+"""A run that goes on from its state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hoarfrost import Schedule, TrainState
+from hoarfrost.errors import (
+    CheckpointError,
+)
+from shared.freezers import N, freezer_of, run_epoch
+from shared.images import RANDOM, CountingImages, images
+from shared.nets import in_place, resnet
+from shared.runs import Trace, adamw, assert_same_run, sgd, train_epoch
+
+
+def start(tmp_path: Path, optimizer_of: Callable[[nn.Module], Any] = sgd, **options: Any) -> tuple[Any, ...]:
+    data = options.pop("data", None) or CountingImages(N, RANDOM)
+    model = options.pop("model", None) or in_place()
+    optimizer = optimizer_of(model)
+    policy = Schedule({1: "features.2", 3: "features.7"})
+    options = {"policy": policy, "epochs": 5, "cache_dir": tmp_path, "views": 2, "ladder": 8, **options}
+    return freezer_of(model, data, optimizer=optimizer, **options), model, optimizer, data
+
+
+def finish(run: tuple[Any, ...], epochs: range, trace: Trace) -> Trace:
+    freezer, model, optimizer, _ = run
+    for epoch in epochs:
+        train_epoch(freezer, optimizer, epoch, trace)
+    trace.weights = {name: value.clone() for name, value in model.state_dict().items()}
+    trace.history = list(freezer.history)
+    return trace
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4], ids=["at the first freeze", "between freezes", "after the second"])
+@pytest.mark.parametrize("make", [sgd, adamw], ids=["sgd", "adamw"])
+def test_a_run_goes_on_from_its_state_bit_for_bit(
+    tmp_path: Path, stop: int, make: Callable[[nn.Module], torch.optim.Optimizer]
+) -> None:
+    torch.manual_seed(3)
+    with (whole := start(tmp_path / "whole", make))[0]:
+        torch.manual_seed(3)
+        wanted = finish(whole, range(5), Trace([], [], {}, []))
+    with (run := start(tmp_path / "cache", make))[0]:
+        torch.manual_seed(3)
+        begun = finish(run, range(stop), Trace([], [], {}, []))
+        saved = json.loads(json.dumps(run[0].state_dict()))
+        weights, optimizer_state = begun.weights, run[2].state_dict()
+        random = torch.get_rng_state()
+    with (second := start(tmp_path / "cache", make, model=in_place(9)))[0]:
+        second[1].load_state_dict(weights)
+        second[0].load_state_dict(saved)
+        second[2].load_state_dict(optimizer_state)
+        torch.set_rng_state(random)
+        ended = finish(second, range(stop, 5), Trace(begun.losses, begun.gradients, {}, []))
+    assert_same_run(ended, wanted)
+
+
+def saved_state(tmp_path: Path, **options: Any) -> tuple[dict[str, Any], nn.Module]:
+    run = start(tmp_path, **options)
+    with run[0]:
+        finish(run, range(2), Trace([], [], {}, []))
+        return json.loads(json.dumps(run[0].state_dict())), run[1]
+
+
+def test_the_cache_of_an_earlier_process_is_read_without_an_image(tmp_path: Path) -> None:
+    state, model = saved_state(tmp_path)
+    freezer, _, _, data = start(tmp_path, model=model)
+    with freezer:
+        freezer.load_state_dict(state)
+        data.reads = 0
+        assert freezer.source == "cache"
+        list(freezer.batches(2))
+        assert data.reads == 0
+
+
+def test_history_metrics_and_clock_go_on(tmp_path: Path) -> None:
+    state, model = saved_state(tmp_path)
+    with start(tmp_path, model=model)[0] as freezer:
+        freezer.load_state_dict(state)
+        again = json.loads(json.dumps(freezer.state_dict()))
+        assert again.pop("wall") >= state.pop("wall")
+        assert again == state
+        assert [entry["event"] for entry in freezer.history] == ["epoch", "freeze", "epoch"]
+
+
+def test_changed_data_are_named_and_the_cache_is_built_again(tmp_path: Path) -> None:
+    state, model = saved_state(tmp_path)
+    changed = CountingImages(N, RANDOM)
+    changed.images = 255 - changed.images
+    with start(tmp_path, model=model, data=changed)[0] as freezer:
+        with pytest.warns(
+            UserWarning, match="hoarfrost builds the cache again: 'data' is .* here, but .* in the cache"
+        ):
+            freezer.load_state_dict(state)
+        assert freezer.cache is None
+        list(freezer.batches(2))
+        assert freezer.source == "cache"
+
+
+def test_a_cache_that_is_gone_is_built_again(tmp_path: Path) -> None:
+    state, model = saved_state(tmp_path / "old")
+    with start(tmp_path / "new", model=model)[0] as freezer:
+        freezer.load_state_dict(state)
+        assert freezer.depth == 3
+        list(freezer.batches(2))
+        assert freezer.source == "cache"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"seed": 5}, "the checkpoint was made with seed 0, this run has 5"),
+        ({"data": images(90, RANDOM)}, "the checkpoint was made with samples 150, this run has 90"),
+        (
+            {"model": resnet(), "policy": "none"},
+            r"frozen up to cut 'features.2' \(depth 3\), where this model has 'stem'",
+        ),
+        ({"policy": {0: "features.7"}}, "the checkpoint has depth 3, but depth 7 is frozen already"),
+    ],
+    ids=["seed", "samples", "model", "deeper"],
+)
+def test_a_state_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any], text: str) -> None:
+    state, _ = saved_state(tmp_path)
+    with start(tmp_path, **change)[0] as freezer, pytest.raises(CheckpointError, match=text):
+        freezer.load_state_dict(state)
+
+
+@pytest.mark.parametrize("state", [{}, {"version": 3}], ids=["none", "newer"])
+def test_what_is_no_state_is_refused(state: dict[str, Any]) -> None:
+    text = "a freezer's state of version 2 is needed, this one has"
+    with freezer_of() as freezer, pytest.raises(CheckpointError, match=text):
+        freezer.load_state_dict(state)
+
+
+def test_the_memory_of_a_policy_goes_through_the_state() -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.asked = 0
+
+        def __call__(self, state: TrainState, /) -> int:
+            self.asked += 1
+            return 0
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"asked": self.asked}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.asked = state["asked"]
+
+    first, second = Counting(), Counting()
+    with freezer_of(policy=first) as freezer:
+        run_epoch(freezer, 0)
+        state = freezer.state_dict()
+    with freezer_of(policy=second) as freezer:
+        freezer.load_state_dict(state)
+    assert second.asked == first.asked == 2
