@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("whole", deadline=None)
+settings.register_profile("quick", max_examples=20, deadline=None)
+settings.load_profile("whole")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Small networks are slower on many threads, and two machines with other core counts should give one result."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start

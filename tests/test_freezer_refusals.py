@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ from shared.runs import train
         ({"policy": "schedule", "epochs": None}, PolicyError, "an even schedule needs to know the number of epochs"),
         ({"policy": lambda state: 99}, PolicyError, "past the last cut: the model has 8 cuts, the last is 'pool'"),
     ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
+    ids=lambda value: re.sub(" at 0x[^>]*", "", str(value)) if isinstance(value, dict) else "",
 )
 def test_bad_arguments_are_refused_and_the_transform_is_given_back(
     options: dict[str, Any], error: type[Exception], text: str

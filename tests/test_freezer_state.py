@@ -39,15 +39,21 @@ def finish(run: tuple[Any, ...], epochs: range, trace: Trace) -> Trace:
     return trace
 
 
-@pytest.mark.parametrize("stop", [1, 2, 4], ids=["at the first freeze", "between freezes", "after the second"])
-@pytest.mark.parametrize("make", [sgd, adamw], ids=["sgd", "adamw"])
-def test_a_run_goes_on_from_its_state_bit_for_bit(
-    tmp_path: Path, stop: int, make: Callable[[nn.Module], torch.optim.Optimizer]
-) -> None:
+@pytest.fixture(scope="module", params=[sgd, adamw], ids=["sgd", "adamw"])
+def uninterrupted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Callable[[nn.Module], torch.optim.Optimizer], Trace]:
     torch.manual_seed(3)
-    with (whole := start(tmp_path / "whole", make))[0]:
+    with (whole := start(tmp_path_factory.mktemp("whole"), request.param))[0]:
         torch.manual_seed(3)
-        wanted = finish(whole, range(5), Trace([], [], {}, []))
+        return request.param, finish(whole, range(5), Trace([], [], {}, []))
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4], ids=["at the first freeze", "between freezes", "after the second"])
+def test_a_run_goes_on_from_its_state_bit_for_bit(
+    tmp_path: Path, stop: int, uninterrupted: tuple[Callable[[nn.Module], torch.optim.Optimizer], Trace]
+) -> None:
+    make, wanted = uninterrupted
     with (run := start(tmp_path / "cache", make))[0]:
         torch.manual_seed(3)
         begun = finish(run, range(stop), Trace([], [], {}, []))

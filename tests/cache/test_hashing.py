@@ -108,7 +108,11 @@ def test_the_palette_of_an_image_counts() -> None:
     assert hash_samples([red]) != hash_samples([blue])
 
 
-@pytest.mark.parametrize("item", [object(), {1, 2}, np.array([object()]), {1: 2}, lambda: 0], ids=str)
+@pytest.mark.parametrize(
+    "item",
+    [object(), {1, 2}, np.array([object()]), {1: 2}, lambda: 0],
+    ids=["object", "set", "array of objects", "numbered", "function"],
+)
 def test_anything_else_is_refused_by_its_place(item: object) -> None:
     with pytest.raises(ArgumentError, match=r"sample 1\[1\]"):
         hash_samples([0, (0, item)])

@@ -16,7 +16,7 @@ from shared.nets import in_place, resnet
 from shared.runs import Trace, assert_same_run, train
 
 
-@pytest.fixture(params=["exact", 4], ids=["exact", "4 bits"])
+@pytest.fixture(scope="module", params=["exact", 4], ids=["exact", "4 bits"])
 def undamaged(request: pytest.FixtureRequest) -> tuple[Trace, dict[str, Any]]:
     options: dict[str, Any] = {
         "policy": {1: "layer1"},

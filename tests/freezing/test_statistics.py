@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from typing import Any
 
 import pytest
@@ -172,14 +173,22 @@ def test_a_cached_run_is_the_recomputing_run(make: Any, settle: str) -> None:
     assert_same_run(*runs)
 
 
+RESUMED: dict[str, Any] = {
+    "batch_size": 50, "epochs": 4, "policy": {1: "layer1", 3: "layer2"},
+    "ladder": "exact", "mode": "cache", "views": 1, "transform": RANDOM,
+}  # fmt: skip
+
+
+@cache
+def uninterrupted(settle: str) -> Trace:
+    """One run for all epochs before which another is broken off."""
+    return train(resnet(), images(150), settle=settle, **RESUMED)
+
+
 @pytest.mark.parametrize("settle", SETTLED)
 @pytest.mark.parametrize("interrupted", [1, 2, 3])
 def test_a_run_goes_on_from_its_state_bit_for_bit(tmp_path: Any, settle: str, interrupted: int) -> None:
-    options: dict[str, Any] = {
-        "batch_size": 50, "epochs": 4, "policy": {1: "layer1", 3: "layer2"}, "settle": settle,
-        "ladder": "exact", "mode": "cache", "views": 1, "transform": RANDOM,
-    }  # fmt: skip
-    whole = train(resnet(), images(150), **options)
+    options, whole = {**RESUMED, "settle": settle}, uninterrupted(settle)
 
     model = resnet()
     optimizer = sgd(model)

@@ -14,11 +14,6 @@ from hoarfrost.errors import ArgumentError
 from hoarfrost.freezing.surgery import freeze, thaw
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def network() -> nn.Sequential:
     torch.manual_seed(0)
     block = lambda: nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.5))  # noqa: E731

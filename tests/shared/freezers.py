@@ -29,8 +29,7 @@ def run_epoch(freezer: Freezer, epoch: int) -> list[tuple[Tensor, Tensor]]:
 
 def frozen(data: Any = None, model: nn.Module | None = None, **options: Any) -> Freezer:
     """A freezer that froze before the first epoch, its cache not built yet."""
-    given = {"policy": {0: "layer1"}, "mode": "cache", "ladder": "exact", "epochs": 9, "batch_size": 50, **options}
-    return Freezer(model or resnet(), data or images(N, RANDOM), **given)
+    return freezer_of(model, data, **{"policy": {0: "layer1"}, "epochs": 9, **options})
 
 
 def epoch_of(freezer: Freezer, epoch: int = 0) -> list[tuple[Tensor, Tensor]]:

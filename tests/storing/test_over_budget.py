@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from shared.nets import resnet
 from shared.runs import assert_same_run, train
 
 
+@cache
 def bytes_of_one_view() -> int:
     with frozen(views=1) as freezer:
         epoch_of(freezer)
@@ -61,6 +63,7 @@ def test_a_budget_too_small_warns_and_recomputes(budget: int) -> None:
 LADDER = [8, 4, 2]
 
 
+@cache
 def sizes_of(views: int) -> dict[int, int]:
     """Bytes of a cache of so many whole views, by bits."""
     sizes = {}
