@@ -1,7 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: setup demo test check lint types docs clean
+.PHONY: setup demo test alltests check lint types docs clean
 
 setup: .venv/ready
 
@@ -13,8 +15,11 @@ setup: .venv/ready
 demo: setup            ## the main job on the embedded data, about ten minutes on two cores
 	$(BIN)/hoarfrost demo --out demo
 
-test: setup            ## the test suite
-	$(BIN)/pytest
+test: setup            ## the inner loop: what is quick, about four minutes on two cores
+	$(PYTEST) -m "not slow" --hypothesis-profile quick
+
+alltests: setup        ## all tests, with all examples
+	$(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -26,7 +31,7 @@ types: setup
 docs: setup
 	$(BIN)/mkdocs build --strict --quiet
 
-check: lint types docs test   ## what CI runs; pytest's summary comes last
+check: lint types docs alltests   ## what CI runs; pytest's summary comes last
 
 clean:
 	rm -rf .venv site build demo runs

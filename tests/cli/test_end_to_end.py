@@ -71,6 +71,7 @@ def test_a_run_leaves_model_metrics_and_report(folder: Path) -> None:
     assert "frozen up to layer1" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(folder: Path) -> None:
     assert run(folder, "whole").returncode == 0
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -89,6 +90,7 @@ def test_a_killed_run_resumes_to_the_same_bits(folder: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_goes_on(folder: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(
@@ -130,6 +132,7 @@ def test_an_earlier_run_is_not_overwritten(folder: Path) -> None:
     assert (folder / "out/model.safetensors").read_bytes() == b"precious"
 
 
+@pytest.mark.slow
 def test_resuming_another_model_is_refused_by_name(folder: Path) -> None:
     assert run(folder, "out", "--epochs", "1", "--freeze", "0=layer1").returncode == 0
     other = SMALL.replace("(4, 8, 8)", "(4, 8, 16)")

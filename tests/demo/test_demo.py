@@ -34,7 +34,7 @@ def small(*names: str) -> Callable[[int], tuple[Bench, list[Arm]]]:
     return story
 
 
-@pytest.mark.parametrize("story", ["both", "scratch", "finetuning"])
+@pytest.mark.parametrize("story", [pytest.param("both", marks=pytest.mark.slow), "scratch", "finetuning"])
 def test_the_stories_end_in_tables_and_one_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, story: str) -> None:
     monkeypatch.setattr(stories, "from_scratch", small("full training", "Hoarfrost", "conventional freezing"))
     monkeypatch.setattr(stories, "finetuning", small("full training", "Hoarfrost"))
