@@ -120,7 +120,7 @@ def run(name: str, settle: str, seed: int, options: argparse.Namespace) -> dict[
         model, data, batch_size=64, epochs=epochs, policy=late, optimizer=optimizer, seed=seed, settle=settle
     ) as freezer:
         freezer.jumps = []
-        pairs = [(freezer._samples.dataset[n]) for n in range(min(512, samples))]
+        pairs = [(freezer._data.samples.dataset[n]) for n in range(min(512, samples))]
         still = v2.Compose(subject.shown)
         freezer.probe = torch.stack([still(image) for image, _ in pairs]), torch.tensor([label for _, label in pairs])
         fit(freezer, optimizer, epochs=epochs)

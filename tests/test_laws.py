@@ -12,6 +12,8 @@ from torchvision.transforms import v2
 
 from hoarfrost import Freezer, Schedule, TrainState
 from hoarfrost.cache import MemoryCache
+from hoarfrost.storing.build import fill
+from hoarfrost.storing.fingerprint import fingerprint_of
 from hoarfrost.storing.storage import Storage
 from shared.images import NORMALISE, PLAIN, RANDOM, images
 from shared.nets import in_place, resnet, vit
@@ -91,9 +93,10 @@ def test_a_cached_run_is_the_run_on_the_cache_in_memory(monkeypatch: pytest.Monk
     options: dict[str, Any] = {"policy": {1: "layer1"}, "views": 2, "ladder": 4, "epochs": 4}
     on_disk = train(resnet(), data, **options)
 
-    def in_memory(self: Storage, division: Any, plan: Any, source: Any, onward: Any) -> tuple[MemoryCache, ...]:
-        writer = MemoryCache.create(None, self._fingerprint(division, plan.spec, plan.way), plan.spec)
-        self._fill({0: writer}, division, [plan.spec], source, None, None)  # type: ignore[dict-item]
+    def in_memory(self: Storage, division: Any, plan: Any, source: Any, built: Any) -> tuple[MemoryCache, ...]:
+        fingerprint = fingerprint_of(division, self._data, plan.spec, plan.way, "random")
+        writer = MemoryCache.create(None, fingerprint, plan.spec)
+        fill({0: writer}, division, self._data, self._views, [plan.spec], source, None, None)  # type: ignore[dict-item]
         cache = writer.commit()
         cache.path = self._directory
         return (cache,)
@@ -123,8 +126,8 @@ def test_training_moves_no_parameter_or_buffer_of_the_prefix(
 
     def remember(freezer: Freezer, epoch: int) -> None:
         if epoch == 0:
-            assert freezer._division is not None
-            frozen.update({name: value.clone() for name, value in freezer._division.prefix.state_dict().items()})
+            assert freezer._front.division is not None
+            frozen.update({name: value.clone() for name, value in freezer._front.division.prefix.state_dict().items()})
 
     end = train(model, images(100, PLAIN), policy={1: points[1]}, mode=mode, epochs=3, after_epoch=remember)
     assert frozen

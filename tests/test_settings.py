@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hoarfrost.errors import ArgumentError
-from hoarfrost.settings import OverBudget
-from hoarfrost.settings.over_budget import WAYS, Selection, Views
+from hoarfrost.settings import OverBudget, Selection, Views
+from hoarfrost.settings.over_budget import WAYS
 
 
 @given(st.integers(0, 500), st.integers(0, 500), st.integers(1, 6))

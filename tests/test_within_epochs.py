@@ -96,7 +96,7 @@ def test_behind_a_freeze_each_sample_still_comes_once_as_the_frozen_layers_show_
             if step < 4:
                 assert torch.equal(inputs, seen[step])
             elif mix is None:
-                assert torch.equal(inputs, freezer._division.prefix(seen[step]))  # type: ignore[union-attr]
+                assert torch.equal(inputs, freezer._front.division.prefix(seen[step]))  # type: ignore[union-attr]
             else:
                 assert inputs.shape[1:] == freezer.cut.shape  # type: ignore[union-attr]
 

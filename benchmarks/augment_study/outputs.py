@@ -20,7 +20,7 @@ from hoarfrost.models import efficientnet_lite0
 from hoarfrost.samples.derivation import WAYS, grid_of
 from hoarfrost.settings import Selection
 from hoarfrost.storing.channels import stored_and_back
-from hoarfrost.storing.sensitivity import channel_distance, channel_harm
+from hoarfrost.storing.distances import channel_distance, channel_harm
 
 from .subjects import PHOTOS
 

@@ -8,7 +8,7 @@ import torch
 
 from hoarfrost import Cache, Linear, Views
 from hoarfrost.codecs import Packed
-from hoarfrost.feeding.chunks_in_memory import Resident
+from hoarfrost.feeding.chunks_in_memory import ChunksInMemory
 from hoarfrost.samples.prefix_source import Block
 from shared.stand import CASES, Stand, batches_of
 
@@ -21,14 +21,14 @@ def block() -> Block:
 
 
 def test_what_was_kept_is_found() -> None:
-    resident, kept = Resident(1000), block()
+    resident, kept = ChunksInMemory(1000), block()
     assert resident.keep("a", kept) is kept
     assert resident.find("a") is kept
     assert resident.find("b") is None
 
 
 def test_no_more_is_kept_than_there_is_room_for() -> None:
-    resident = Resident(120)
+    resident = ChunksInMemory(120)
     for name in "abc":
         resident.keep(name, block())
     assert (len(resident), resident.nbytes) == (2, 112)
@@ -36,13 +36,13 @@ def test_no_more_is_kept_than_there_is_room_for() -> None:
 
 
 def test_a_budget_of_nothing_keeps_nothing() -> None:
-    resident, given = Resident(0, floats=True), block()
+    resident, given = ChunksInMemory(0, floats=True), block()
     assert resident.keep("a", given) is given
     assert len(resident) == 0
 
 
 def test_floats_are_the_bits_of_decoding() -> None:
-    resident, given = Resident(1000, floats=True), block()
+    resident, given = ChunksInMemory(1000, floats=True), block()
     kept = resident.keep("a", given)
     assert kept.features.scale is None
     assert torch.equal(kept.features.dense(), given.features.dense())
@@ -50,7 +50,7 @@ def test_floats_are_the_bits_of_decoding() -> None:
 
 
 def test_files_that_were_written_to_are_read_again() -> None:
-    resident = Resident(1000)
+    resident = ChunksInMemory(1000)
     resident.current((1, 2))
     resident.keep("a", block())
     resident.current((1, 2))
@@ -61,7 +61,7 @@ def test_files_that_were_written_to_are_read_again() -> None:
     assert resident.find("a") is not None
 
 
-def watched(stand: Stand, monkeypatch: pytest.MonkeyPatch, resident: Resident) -> list[int]:
+def watched(stand: Stand, monkeypatch: pytest.MonkeyPatch, resident: ChunksInMemory) -> list[int]:
     """Lets the stand keep chunks in memory; the list fills with the chunks that are read."""
     stand.source.resident = resident
     read: list[int] = []
@@ -78,7 +78,7 @@ def test_chunks_in_memory_are_not_read_again_and_give_the_same_bits(
 ) -> None:
     stand = Stand(tmp_path, Linear(4))
     wanted = [batches_of(stand, epoch) for epoch in range(4)]
-    read = watched(stand, monkeypatch, Resident(1 << 20, floats=floats))
+    read = watched(stand, monkeypatch, ChunksInMemory(1 << 20, floats=floats))
     # A batch that is written to must leave what is kept as it is.
     for epoch in range(4):
         for batch, expected in zip(batches_of(stand, epoch), wanted[epoch], strict=True):
@@ -93,7 +93,7 @@ def test_chunks_in_memory_are_not_read_again_and_give_the_same_bits(
 def test_what_has_no_room_in_memory_is_read_in_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand = Stand(tmp_path, Linear(4), Views(1))
     wanted = [batches_of(stand, epoch) for epoch in range(3)]
-    resident = Resident(16 * 3 * 14 * 14 + 200)
+    resident = ChunksInMemory(16 * 3 * 14 * 14 + 200)
     read = watched(stand, monkeypatch, resident)
     for epoch in range(3):
         found = batches_of(stand, epoch)
@@ -106,7 +106,7 @@ def test_damage_is_met_in_the_next_epoch_though_chunks_are_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand = Stand(tmp_path, Linear(4), Views(1))
-    watched(stand, monkeypatch, Resident(1 << 20))
+    watched(stand, monkeypatch, ChunksInMemory(1 << 20))
     wanted = batches_of(stand, 0)
     stand.overwrite()
     batches_of(stand, 1)
@@ -116,7 +116,7 @@ def test_damage_is_met_in_the_next_epoch_though_chunks_are_in_memory(
 
 def test_a_rendition_that_is_outdated_is_not_taken_from_memory(tmp_path: Path) -> None:
     plain, kept = (Stand(tmp_path / name, Linear(4), Views(2, refresh_every=2)) for name in ("plain", "kept"))
-    kept.source.resident = Resident(1 << 20)
+    kept.source.resident = ChunksInMemory(1 << 20)
     for epoch in range(3, 9):
         for batch, expected in zip(batches_of(kept, epoch), batches_of(plain, epoch), strict=True):
             assert torch.equal(batch.features, expected.features)
@@ -126,7 +126,7 @@ def test_a_rendition_that_is_outdated_is_not_taken_from_memory(tmp_path: Path) -
 def test_views_that_are_derived_are_the_same_with_chunks_in_memory(tmp_path: Path, options: dict[str, Any]) -> None:
     stand = Stand(tmp_path, **options)
     wanted = [batches_of(stand, epoch) for epoch in range(4)]
-    stand.source.resident = Resident(1 << 20, floats=True)
+    stand.source.resident = ChunksInMemory(1 << 20, floats=True)
     for epoch in range(4):
         found = batches_of(stand, epoch)
         assert all(torch.equal(a.features, b.features) for a, b in zip(found, wanted[epoch], strict=True))

@@ -166,8 +166,8 @@ def rows(cache: Cache, chunk: int) -> tuple[list[int], Tensor]:
 
 def order_of(freezer: Freezer) -> list[Tensor]:
     ids = []
-    for chunks, places in freezer._feeder.order.windows(0):
-        members = torch.cat([freezer._feeder.order.members(chunk) for chunk in chunks])
+    for chunks, places in freezer._data.order.windows(0):
+        members = torch.cat([freezer._data.order.members(chunk) for chunk in chunks])
         ids.append(members[places])
     return ids
 

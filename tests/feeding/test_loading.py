@@ -214,7 +214,7 @@ def test_a_batch_is_prepared_on_a_stream_of_its_own_before_the_one_in_front_is_h
 def test_large_and_small_windows_give_the_bits_of_decoding(
     codec: Codec, channels_last: bool, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hoarfrost.feeding.loading._DENSE_WINDOW_BYTES", limit)
+    monkeypatch.setattr("hoarfrost.feeding.window.DENSE_WINDOW_BYTES", limit)
     order = Order(50, 0, chunk_size=16, window=2)
     spec = spec_of(order, codec, channels_last)
 
@@ -237,7 +237,7 @@ def test_large_and_small_windows_give_the_bits_of_decoding(
 
 
 def test_zeros_keep_their_sign_where_nothing_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hoarfrost.feeding.loading._DENSE_WINDOW_BYTES", 0)
+    monkeypatch.setattr("hoarfrost.feeding.window.DENSE_WINDOW_BYTES", 0)
     order = Order(4, 0, chunk_size=4, window=1)
     spec = spec_of(order, Linear(8))
     scale = torch.tensor([1.0, -1.0, 0.5])

@@ -111,7 +111,7 @@ def test_as_many_different_inputs_of_each_sample_are_seen_as_views_are_stored(co
 
 
 def _ids(freezer: Freezer, epoch: int) -> list[Tensor]:
-    order = freezer._feeder.order
+    order = freezer._data.order
     return [torch.cat([order.members(chunk) for chunk in chunks])[rows] for chunks, rows in order.windows(epoch)]
 
 
@@ -134,18 +134,18 @@ COARSER = {
 def test_a_view_that_is_stored_coarser_is_near_to_the_exact_one(views: Views) -> None:
     with frozen(views=views, ladder=6) as freezer:
         epoch_of(freezer)
-        assert freezer._division is not None
+        assert freezer._front.division is not None
         assert freezer.cache is not None
-        samples, feeder = freezer._samples, freezer._feeder
+        samples = freezer._data.samples
         (source, spec) = feeder._sources[0]
         assert spec.stored[1] != spec.stored[0] or views.metric == "harm"
         errors = []
-        for chunk in range(feeder.order.chunks):
+        for chunk in range(freezer._data.order.chunks):
             for epoch in (0, 1):
                 view = (chunk + epoch) % views.count
-                drawn, _ = samples.images(feeder.order.members(chunk), feeder.renditions.view(0, view))
+                drawn, _ = samples.images(freezer._data.order.members(chunk), freezer._data.renditions.view(0, view))
                 with torch.no_grad():
-                    exact = freezer._division.prefix(drawn)
+                    exact = freezer._front.division.prefix(drawn)
                 shown = source.load(chunk, epoch).features.dense()
                 errors.append(float((shown - exact).norm() / exact.norm()))
         assert max(errors) < (0.75 if views.channels.share != 1.0 else 0.25)

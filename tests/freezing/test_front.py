@@ -28,9 +28,9 @@ def test_on_features_the_freezer_is_the_rest_of_the_model() -> None:
     with freezer_of(model, policy={0: "layer1"}) as freezer:
         run_epoch(freezer, 0)
         model.eval()
-        assert freezer._division is not None
+        assert freezer._front.division is not None
         x = torch.randn(4, 1, 28, 28)
-        assert torch.equal(freezer(freezer._division.prefix(x)), model(x))
+        assert torch.equal(freezer(freezer._front.division.prefix(x)), model(x))
 
 
 def test_images_after_a_freeze_are_refused_with_what_to_call() -> None:
@@ -47,7 +47,7 @@ def test_the_freezer_follows_the_models_train_and_eval_module_by_module() -> Non
     model = in_place()
     with freezer_of(model, policy={0: "features.2"}) as freezer:
         features, _ = next(freezer.batches(0))
-        suffix = freezer._division.suffix  # type: ignore[union-attr]
+        suffix = freezer._front.division.suffix  # type: ignore[union-attr]
 
         def flags() -> dict[str, bool]:
             freezer(features)

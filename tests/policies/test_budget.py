@@ -315,4 +315,4 @@ def test_a_real_run_is_explained_and_counted() -> None:
     why = [record["why"] for record in freezer.history if record["event"] == "decision"]
     assert why
     assert "the promise cannot be kept" in why[0]
-    assert freezer._workbench.wall() >= freezer.training_seconds
+    assert freezer._asking._measurements.wall() >= freezer.training_seconds

@@ -247,7 +247,7 @@ def test_groups_are_split_and_show_the_loops_own_rate_between_steps() -> None:
     used: list[list[float]] = []
     with freezer_of(model, FreezeOut(scale="linear", t0=0.5), optimizer) as freezer:
         watched = len(optimizer.param_groups)
-        assert watched == sum(bool(segment.names) for segment in freezer._observer.segments) > 1
+        assert watched == sum(bool(segment.names) for segment in freezer._asking.observer.segments) > 1
         optimizer.register_step_pre_hook(lambda o, *_: used.append([group["lr"] for group in o.param_groups]))
         scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=0.5)
         run(freezer, 0)
@@ -277,7 +277,7 @@ def test_a_policy_that_asks_for_nothing_leaves_no_hook() -> None:
         assert len(freezer.optimizer.param_groups) == 1  # type: ignore[union-attr]
         assert not any(p._backward_hooks for p in model.parameters())
         run(freezer, 0)
-        assert freezer._observer.seconds == 0
+        assert freezer._asking.observer.seconds == 0
 
 
 def test_closing_takes_the_hooks_away() -> None:

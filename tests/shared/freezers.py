@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hoarfrost import Freezer
-from hoarfrost.storing.storage import Storage
+from hoarfrost.storing.build import fill
 from shared.images import RANDOM, images
 from shared.nets import resnet
 
@@ -47,12 +47,11 @@ def same(one: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]) -
 def count_prefix_runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches that a prefix ran on behind the calibration."""
     runs: list[int] = []
-    fill = Storage._fill
 
-    def counted(self: Storage, writers: Any, division: Any, *rest: Any) -> None:
+    def counted(writers: Any, division: Any, *rest: Any) -> None:
         handle = division.prefix.register_forward_hook(lambda module, args, output: runs.append(len(output)))
-        fill(self, writers, division, *rest)
+        fill(writers, division, *rest)
         handle.remove()
 
-    monkeypatch.setattr(Storage, "_fill", counted)
+    monkeypatch.setattr("hoarfrost.storing.storage.fill", counted)
     return runs

@@ -14,11 +14,7 @@ from hoarfrost.cache import CacheSpec, Fingerprint
 from hoarfrost.codecs import Codec
 from hoarfrost.feeding.cache_source import CacheSource
 from hoarfrost.feeding.loading import Batch, feature_batches
-from hoarfrost.samples.dataset import Samples
-from hoarfrost.samples.derivation import Deriver
-from hoarfrost.samples.order import Order
-from hoarfrost.samples.prefix_source import PrefixSource
-from hoarfrost.samples.renditions import Renditions
+from hoarfrost.samples import Deriver, OnDevice, Order, PrefixSource, Renditions, Samples
 from shared.images import RANDOM, images
 
 N, CHUNK, KEPT = 40, 16, (0, 2)
@@ -48,7 +44,7 @@ class Stand:
             self.order,
             self.spec,
             lambda chunk, epoch: self.renditions.live(epoch),
-            torch.device("cpu"),
+            OnDevice(torch.device("cpu")),
         )
         writer = Cache.create(root, Fingerprint({}), self.spec)
         for view, channels in enumerate(self.spec.view_channels):

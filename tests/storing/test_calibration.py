@@ -11,12 +11,10 @@ from torchvision.transforms import v2
 from hoarfrost import Exact, Half, Ladder, Linear, Selection, Views, divide, find_cut, find_cuts
 from hoarfrost.codecs import RungMeasure, divergence
 from hoarfrost.errors import CodecError, NonFiniteError
-from hoarfrost.feeding.cache_source import Renditions
-from hoarfrost.samples.dataset import Samples
-from hoarfrost.samples.derivation import WAYS, Way
-from hoarfrost.samples.order import Order
-from hoarfrost.samples.prefix_source import PrefixSource
-from hoarfrost.storing.calibration import Calibration, calibrate, feature_spec, pick
+from hoarfrost.freezing import Division
+from hoarfrost.samples import WAYS, Order, TrainingData, Way
+from hoarfrost.settings import Reading, Rendering, Storing
+from hoarfrost.storing import Calibration, calibrate, feature_spec, pick
 from shared.images import NORMALISE, PLAIN, RANDOM, images
 from shared.nets import resnet, vit
 
@@ -25,32 +23,15 @@ def calibration(
     model: nn.Module | None = None, label: str = "layer1", transform: Any = RANDOM, n: int = 100, **options: Any
 ) -> Calibration:
     model = model if model is not None else resnet()
-    samples = Samples(images(n, transform))
-    order, renditions = Order(n, 0), Renditions(samples, 0)
-    example, _ = samples.images(torch.arange(4), renditions.live(0))
-    cut = find_cut(find_cuts(model, example), label)
-    prefix, suffix = divide(model, cut, example)
+    told = {"views": Views(2), "mode": "cache", **options}
+    measured = {name: told.pop(name) for name in ("floor", "way") if name in told}
+    epochs_left = told.pop("epochs_left", 10)
+    data = TrainingData.of(images(n, transform), None, Reading(batch_size=4), Rendering(), torch.device("cpu"))
+    cut = find_cut(find_cuts(model, data.example), label)
+    prefix, suffix = divide(model, cut, data.example)
     prefix.eval()
-    source = PrefixSource(prefix, samples, order, None, lambda c, e: renditions.live(e), torch.device("cpu"))
-    arguments: dict[str, Any] = {
-        "event": 1,
-        "views": Views(2),
-        "ladder": Ladder.named("auto"),
-        "floor": 0,
-        "tolerance": 1e-3,
-        "epochs_left": 10,
-        "mode": "cache",
-        "frame": samples.frame(example),
-    }
-    return calibrate(
-        source=source,
-        suffix=suffix,
-        cut=cut,
-        samples=samples,
-        order=order,
-        renditions=renditions,
-        **arguments | options,
-    )
+    division = Division(cut, prefix, suffix, event=1, twins=())
+    return calibrate(division, data, Storing(**told), epochs_left=epochs_left, **measured)
 
 
 def measure(index: int, harm: float, refused: str | None = None) -> RungMeasure:
@@ -143,11 +124,11 @@ def test_the_way_of_deriving_is_the_one_that_harms_the_outputs_least(monkeypatch
         harms.append(divergence(*given))
         return harms[-1]
 
-    monkeypatch.setattr("hoarfrost.storing.calibration.divergence", watched)
+    monkeypatch.setattr("hoarfrost.storing.further_view.divergence", watched)
     found = calibration()
     assert len(harms) == len(WAYS)
     assert found.way == WAYS[harms.index(min(harms))]
-    monkeypatch.setattr("hoarfrost.storing.calibration.divergence", lambda *given: -divergence(*given))
+    monkeypatch.setattr("hoarfrost.storing.further_view.divergence", lambda *given: -divergence(*given))
     assert calibration().way == WAYS[harms.index(max(harms))]
 
 
@@ -198,7 +179,7 @@ def test_predicted_bytes_count_the_stored_share_of_every_view() -> None:
 
 
 def test_to_recompute_measures_nothing_that_it_does_not_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hoarfrost.storing.calibration.measure_rungs", None)
+    monkeypatch.setattr("hoarfrost.storing.rungs.measure_rungs", None)
     monkeypatch.setattr("hoarfrost.storing.calibration.seconds_of", None)
     found = calibration(mode="recompute")
     assert (found.decision.choice, found.decision.reason) == ("recompute", "recomputed, as asked")
@@ -215,7 +196,7 @@ def test_auto_takes_the_cheaper_way(
 ) -> None:
     # In the order in which calibrate measures: read, write.
     answers = iter([read, 0.2])
-    monkeypatch.setattr("hoarfrost.storing.calibration.seconds_a_chunk", lambda _: 1.0)
+    monkeypatch.setattr("hoarfrost.storing.calibration_sample.seconds_a_chunk", lambda _: 1.0)
     monkeypatch.setattr("hoarfrost.storing.calibration.seconds_of", lambda *_, **__: next(answers))
     found = calibration(mode="auto", epochs_left=epochs_left)
     assert (found.decision.choice, found.decision.views) == (choice, views)

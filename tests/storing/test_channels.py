@@ -15,7 +15,7 @@ from hoarfrost import Exact, Linear, Selection, Views
 from hoarfrost.cache import CacheSpec, StoredView, assembled, to_store
 from hoarfrost.codecs import Codec, Half, Shared
 from hoarfrost.storing.channels import Choice, choose_stored, is_coarser, stored_and_back
-from hoarfrost.storing.sensitivity import channel_distance
+from hoarfrost.storing.distances import channel_distance
 
 N, C = 96, 8
 

@@ -17,8 +17,9 @@ from hoarfrost.costs.decision import Decision
 from hoarfrost.cuts import find_cut
 from hoarfrost.errors import ArgumentError
 from hoarfrost.policies import TrainState
-from hoarfrost.storing.from_features import Onward, onward, origin_of
-from hoarfrost.storing.storage import Storage
+from hoarfrost.storing.build import fill
+from hoarfrost.storing.fingerprint import origin_of
+from hoarfrost.storing.from_features import FromFeatures, from_features
 from shared.images import RANDOM, images
 from shared.nets import resnet
 
@@ -59,11 +60,12 @@ def record(freezer: Freezer, event: str = "freeze") -> dict[str, Any]:
 
 def exact(freezer: Freezer, chunk: int, view: int, event: int = 0) -> Tensor:
     """What the prefix gives for the renditions of a freeze."""
-    assert freezer._division is not None
-    feeder = freezer._feeder
-    drawn, _ = freezer._samples.images(feeder.order.members(chunk), feeder.renditions.view(event, view))
+    assert freezer._front.division is not None
+    drawn, _ = freezer._data.samples.images(
+        freezer._data.order.members(chunk), freezer._data.renditions.view(event, view)
+    )
     with torch.no_grad():
-        features: Tensor = freezer._division.prefix(drawn)
+        features: Tensor = freezer._front.division.prefix(drawn)
     return features
 
 
@@ -80,31 +82,29 @@ def test_of_exact_features_the_new_ones_are_exact_and_show_the_same_renditions(c
     with deepened(model, channels_last=channels_last) as freezer:
         assert freezer.cut is not None
         assert freezer.cut.label == "layer2"
-        feeder = freezer._feeder
         for view in range(2):
-            source = feeder._prefix_source(freezer._division, None)  # type: ignore[arg-type]
+            source = freezer._data.source(freezer._front.division.prefix)  # type: ignore[union-attr]
             for chunk in range(3):
-                wanted, _ = source.features(chunk, feeder.renditions.view(0, view))
+                wanted, _ = source.features(chunk, freezer._data.renditions.view(0, view))
                 assert torch.equal(stored(freezer, chunk, view), wanted)
         assert record(freezer)["built_from"] == {"cut": "layer1", "kl": 0.0, "kl_stored": 0.0}
         assert "built from the stored features of 'layer1', with a harm of 0" in record(freezer)["decision"]
 
 
 def test_neither_the_whole_prefix_nor_an_image_is_needed_for_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
-    fill = Storage._fill
     ran: list[str] = []
 
-    def watched(self: Storage, writers: Any, division: Any, specs: Any, source: Any, *rest: Any) -> None:
-        stream = source.samples.stream
+    def watched(writers: Any, division: Any, data: Any, *rest: Any) -> None:
+        stream = data.samples.stream
         handle = division.prefix.register_forward_hook(lambda *_: ran.append("prefix"))
-        source.samples.stream = lambda *a: (ran.append("images"), stream(*a))[1]
-        fill(self, writers, division, specs, source, *rest)
+        data.samples.stream = lambda *a: (ran.append("images"), stream(*a))[1]
+        fill(writers, division, data, *rest)
         handle.remove()
-        source.samples.stream = stream
+        data.samples.stream = stream
 
     with begun() as freezer:
         [*freezer.batches(0)]
-        monkeypatch.setattr(Storage, "_fill", watched)
+        monkeypatch.setattr("hoarfrost.storing.storage.fill", watched)
         freezer.end_epoch()
         assert freezer.source == "cache"
         assert ran == []
@@ -159,9 +159,9 @@ def test_where_that_will_not_do_images_are_taken_and_it_is_said(options: dict[st
 def test_the_build_is_priced_as_what_it_is(pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[float] = []
 
-    def timed(*args: Any) -> Onward | str:
-        found = onward(*args)
-        assert isinstance(found, Onward)
+    def timed(*args: Any) -> FromFeatures | str:
+        found = from_features(*args)
+        assert isinstance(found, FromFeatures)
         measured.append(found.view_seconds)
         # A price that no clock can blur.
         return replace(found, view_seconds=0.0 if pays else 1e9)
@@ -173,7 +173,7 @@ def test_the_build_is_priced_as_what_it_is(pays: bool, monkeypatch: pytest.Monke
         return Decision("cache" if stores else "recompute", int(stores), f"price {len(asked)}", None)
 
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr("hoarfrost.feeding.feeder.onward", timed)
+    monkeypatch.setattr("hoarfrost.storing.storer.from_features", timed)
     monkeypatch.setattr("hoarfrost.storing.calibration.decide", priced)
     with deepened(mode="auto", views=1) as freezer:
         told = record(freezer)
@@ -192,7 +192,8 @@ def test_the_build_is_priced_as_what_it_is(pays: bool, monkeypatch: pytest.Monke
 def test_the_views_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with begun(views=1) as freezer:
         [*freezer.batches(0)]
-        freezer._feeder._views = WHOLE
+        freezer._feeder._storer._storing = replace(freezer._feeder._storer._storing, views=WHOLE)
+        freezer._feeder._storer.storage._views = WHOLE
         with pytest.warns(UserWarning, match="2 views are asked for, 1 are stored of 'layer1'"):
             freezer.end_epoch()
         assert freezer.cache is not None

@@ -32,12 +32,12 @@ def test_the_first_view_is_the_prefix_on_the_drawn_images() -> None:
     with frozen(views=2) as freezer:
         epoch_of(freezer)
         assert freezer.cache is not None
-        assert freezer._division is not None
-        samples, feeder = freezer._samples, freezer._feeder
-        ids = feeder.order.members(1)
-        drawn, _ = samples.images(ids, feeder.renditions.view(0, 0))
+        assert freezer._front.division is not None
+        samples = freezer._data.samples
+        ids = freezer._data.order.members(1)
+        drawn, _ = samples.images(ids, freezer._data.renditions.view(0, 0))
         with torch.no_grad():
-            wanted = freezer._division.prefix(drawn)
+            wanted = freezer._front.division.prefix(drawn)
         assert torch.equal(freezer.cache.read(1, 0).features(), wanted)
 
 
@@ -185,17 +185,17 @@ def test_reopening_another_cache_names_the_field_that_differs(tmp_path: Path) ->
     with frozen(cache_dir=tmp_path) as freezer:
         epoch_of(freezer)
         assert freezer.cache is not None
-        assert freezer._division is not None
+        assert freezer._front.division is not None
         digest = freezer.cache.fingerprint.digest
-        assert freezer._feeder.reopen(freezer._division, [digest])
+        assert freezer._feeder.reopen([digest])
         with torch.no_grad():
             freezer.model.get_submodule("stem.0").weight.add_(1)  # type: ignore[union-attr,operator]
         with pytest.warns(UserWarning, match="hoarfrost builds the cache again: 'prefix' is .* here, but"):
-            assert not freezer._feeder.reopen(freezer._division, [digest])
+            assert not freezer._feeder.reopen([digest])
 
 
 def test_a_cache_that_is_gone_is_not_reopened() -> None:
     with frozen() as freezer:
         epoch_of(freezer)
-        assert freezer._division is not None
-        assert not freezer._feeder.reopen(freezer._division, [Fingerprint({}).digest])
+        assert freezer._front.division is not None
+        assert not freezer._feeder.reopen([Fingerprint({}).digest])

@@ -1,1 +1,7 @@
-"""."""
+"""What a way of going on costs: seconds measured, FLOPs counted, and the choice between reading and recomputing."""
+
+from .clock import Clock, seconds_a_chunk, seconds_of
+from .decision import Decision, decide
+from .flops import sum_of, training_flops
+
+__all__ = ["Clock", "Decision", "decide", "seconds_a_chunk", "seconds_of", "sum_of", "training_flops"]

@@ -1,1 +1,10 @@
-"""."""
+"""From stored or computed features to batches, for training and for evaluation.
+
+In come the training data, the model's front, the policy and the caches; out go batches, epoch by epoch.
+"""
+
+from .epochs import Epochs
+from .evaluation import Evaluation
+from .feeder import Feeder
+
+__all__ = ["Epochs", "Evaluation", "Feeder"]

@@ -17,7 +17,7 @@ from ..samples.order import Order
 from ..samples.prefix_source import Block, PrefixSource, dense_block
 from ..samples.renditions import Renditions
 from ..settings import Views
-from .chunks_in_memory import Resident
+from .chunks_in_memory import ChunksInMemory
 
 __all__ = ["CacheSource"]
 
@@ -44,7 +44,7 @@ class CacheSource:
     healer: PrefixSource
     on_heal: Callable[[int, int, str], None]
     budget_bytes: int | None = None
-    resident: Resident = field(default_factory=lambda: Resident(0))
+    resident: ChunksInMemory = field(default_factory=lambda: ChunksInMemory(0))
 
     def begin(self) -> None:
         """An epoch begins: what was kept in memory counts only if the files are still the same."""

@@ -9,10 +9,10 @@ from dataclasses import replace
 from ..codecs import Packed
 from ..samples.prefix_source import Block
 
-__all__ = ["Resident"]
+__all__ = ["ChunksInMemory"]
 
 
-class Resident:
+class ChunksInMemory:
     """What was read of a cache and is kept, so that the next epochs need not read it.
 
     First come, first kept: every chunk is wanted once in an epoch, so to let one go for another would gain nothing.

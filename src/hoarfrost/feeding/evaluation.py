@@ -23,10 +23,8 @@ from ..errors import (
     NonFiniteError,
 )
 from ..freezing.division import Division
-from ..samples.dataset import Samples
-from ..samples.order import Order
-from ..samples.prefix_source import PrefixSource
-from ..storing.calibration import feature_spec
+from ..samples import OnDevice, Order, PrefixSource, Samples
+from ..storing import feature_spec
 
 __all__ = ["Evaluation"]
 
@@ -61,8 +59,7 @@ class Evaluation:
         batch_size: int,
         codec: Codec,
         workers: int,
-        device: torch.device,
-        channels_last: bool,
+        on_device: OnDevice,
         directory: Path | None,
         division: Callable[[], Division | None],
         room: Callable[[], int | None],
@@ -79,7 +76,7 @@ class Evaluation:
         self._draw = self._samples.pipeline.draw(len(self._samples), 0)
         self._order = Order(len(self._samples), 0, batch_size)
         self._groups = list(torch.split(torch.arange(len(self._samples)), batch_size))
-        self._codec, self._device, self._channels_last = codec, device, channels_last
+        self._codec, self._on_device = codec, on_device
         self._directory, self._division, self._room = directory, division, room
         self._of: Division | None = None
         self._caches: tuple[Cache, ...] = ()
@@ -114,7 +111,7 @@ class Evaluation:
             self._caches = ()
             batches = self._computed(division)
         for inputs, targets in batches:
-            yield inputs, targets.to(self._device)
+            yield inputs, targets.to(self._on_device.device)
 
     def drop(self) -> None:
         """Remove what is stored."""
@@ -129,19 +126,17 @@ class Evaluation:
         self._samples.close()
 
     def _images(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        source = self._source(None)
         for number, (images, targets) in enumerate(self._samples.stream(self._groups, self._draw)):
-            yield number, source.placed(images), targets
+            yield number, self._on_device(images), targets
 
-    def _source(self, division: Division | None) -> PrefixSource:
+    def _source(self, division: Division) -> PrefixSource:
         return PrefixSource(
-            prefix=torch.nn.Identity() if division is None else division.prefix,
+            prefix=division.prefix,
             samples=self._samples,
             order=self._order,
             spec=None,
             draw_for=lambda chunk, epoch: self._draw,
-            device=self._device,
-            channels_last=self._channels_last,
+            on_device=self._on_device,
         )
 
     def _computed(self, division: Division) -> Iterator[tuple[Any, Tensor]]:
@@ -183,7 +178,7 @@ class Evaluation:
             yield self._together([cache.spec.dense(r.packed) for r, cache in pairs]), records[0].targets
 
     def _together(self, tensors: Sequence[Tensor]) -> Any:
-        placed = tuple(tensor.to(self._device) for tensor in tensors)
+        placed = tuple(tensor.to(self._on_device.device) for tensor in tensors)
         return placed if len(placed) > 1 else placed[0]
 
     def _writers(self, directory: Path, division: Division, tensors: Sequence[Tensor]) -> list[CacheWriter[Cache]]:

@@ -1,1 +1,11 @@
-"""."""
+"""Freezing the front of a model, and thawing it.
+
+In come a model, its cuts and its optimizer; out goes the model divided, its front inert, and all of it back.
+"""
+
+from .division import Division
+from .front import Front
+from .statistics import estimate_statistics
+from .surgery import Frozen, freeze, thaw
+
+__all__ = ["Division", "Front", "Frozen", "estimate_statistics", "freeze", "thaw"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..cuts import Cut, candidate_cuts, divide
-from ..errors import ArgumentError
+from ..errors import ArgumentError, CheckpointError
 from .averages import Averages
 from .division import Division
 from .statistics import estimate_statistics, standing_norms
@@ -27,7 +27,7 @@ class Front:
     Args:
         example: a few images, as cuts were found on.
         optimizer: gives up what freezes, and has it back behind a thaw; or None.
-        settle: one of `settling.SETTLE`.
+        settle: "last", "statistics" or "average", as in `Freezer`.
     """
 
     def __init__(
@@ -119,12 +119,42 @@ class Front:
         return {name: named[name] for name in (*prefix.parameter_names, *prefix.shared_parameters)}
 
     def state_dict(self) -> dict[str, Any]:
-        """What is known of the epoch's steps so far. Depth and division are not in it: `freeze` makes them anew."""
-        return {"averages": None if self._averages is None else self._averages.state_dict()}
+        """How deep it goes, and what is known of the epoch's steps so far."""
+        return {
+            "depth": self.depth,
+            "cut": self.cut.label if self.cut else None,
+            "event": self.division.event if self.division else None,
+            "front": {"averages": None if self._averages is None else self._averages.state_dict()},
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if self._averages is not None and state["averages"] is not None:
-            self._averages.load_state_dict(state["averages"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
+        """Freeze as deep as it was, with the weights as they are; whether that changed the division.
+
+        Raises:
+            CheckpointError: as `checked_depth`.
+        """
+        depth, division = self.checked_depth(state), self.division
+        changed = depth and (depth > self.depth or division is None or division.event != state["event"])
+        if changed:
+            self.freeze(depth, int(state["event"]), None)
+        averages = state.get("front", {}).get("averages")
+        if self._averages is not None and averages is not None:
+            self._averages.load_state_dict(averages)
+        return bool(changed)
+
+    def checked_depth(self, state: Mapping[str, Any]) -> int:
+        """The depth of a state.
+
+        Raises:
+            CheckpointError: it is frozen up to a cut that this model has elsewhere, or not at all.
+        """
+        depth = int(state["depth"])
+        label = self._cuts[depth - 1].label if 0 < depth <= len(self._cuts) else None
+        if depth and label != state["cut"]:
+            raise CheckpointError(
+                f"the checkpoint is frozen up to cut {state['cut']!r} (depth {depth}), where this model has {label!r}"
+            )
+        return depth
 
 
 def _as_many(batches: Iterator[Tensor], images: int) -> Iterator[Tensor]:

@@ -19,14 +19,10 @@ from ..cache import CacheSpec, StoredView
 from ..codecs import Codec, Exact, Ladder, RungMeasure
 from ..cuts import Cut, divide, find_cut, require_cuts
 from ..errors import ArgumentError
-from ..freezer import EXAMPLES, device_of, storable
-from ..samples.dataset import Frame, Samples
-from ..samples.order import Order
-from ..samples.prefix_source import PrefixSource
-from ..samples.renditions import Renditions
-from ..settings import Selection, Views
-from ..storing.calibration import Calibration, calibrate, derivable, pick
-from ..storing.channels import choose_stored
+from ..freezing import Division
+from ..samples import EXAMPLES, OnDevice, Order, Renditions, Samples, TrainingData, device_of
+from ..settings import Selection, Storing, Views
+from ..storing import Calibration, calibrate, choose_stored, derivable, pick, storable
 
 __all__ = ["SHARES", "CutSensitivity", "StoredShare", "examine_sensitivity"]
 
@@ -154,6 +150,7 @@ def examine_sensitivity(
     views, rungs = Views(2, metric=metric), Ladder.of(ladder)
     selections = [Selection(share=share) for share in shares]
     where = torch.device(device) if device is not None else device_of(model)
+    storing = Storing(views=views, ladder=rungs, tolerance=tolerance, mode="cache")
     with closing(Samples(dataset, transform)) as data:
         if not data.pipeline.is_random:
             steps = ", ".join(step.name for step in data.pipeline.steps) or "no step at all"
@@ -161,7 +158,7 @@ def examine_sensitivity(
                 f"the transform draws nothing at random ({steps}), so that all renditions of an image are alike and "
                 "there is no sensitivity to measure; hand over the transform that you train with"
             )
-        images = _Images(data, min(samples, len(data)), seed, where, channels_last)
+        images = _Images(data, min(samples, len(data)), seed, OnDevice(where, channels_last))
         found = storable(require_cuts(model, images.example))
         wanted = [find_cut(found, name) for name in cuts] if cuts is not None else _recommended(found)
         wanted = sorted(set(wanted), key=lambda cut: cut.index)
@@ -169,7 +166,7 @@ def examine_sensitivity(
         for number, cut in enumerate(wanted):
             if on_cut is not None:
                 on_cut(number, len(wanted))
-            examined.append(_examine(model, cut, images, views, rungs, tolerance, selections))
+            examined.append(_examine(model, cut, images, storing, selections))
         return examined
 
 
@@ -180,41 +177,30 @@ def _recommended(cuts: Sequence[Cut]) -> list[Cut]:
 class _Images:
     """The images that are looked at, in parts, and their renditions."""
 
-    def __init__(self, data: Samples, count: int, seed: int, device: torch.device, channels_last: bool) -> None:
-        self.data, self.seed, self.device, self.channels_last = data, seed, device, channels_last
-        self.renditions = Renditions(data, seed)
-        ids = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:count]
+    def __init__(self, samples: Samples, count: int, seed: int, on_device: OnDevice) -> None:
+        self.samples, self._seed = samples, seed
+        ids = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))[:count]
+        renditions = Renditions(samples, seed)
         # Parts of nearly one size: their plain mean is the mean over the images.
-        self.parts = [_Part(part) for part in ids.tensor_split(-(-count // PART))]
-        example, _ = data.images(ids[:EXAMPLES], self.renditions.view(0, 0))
-        self.frame: Frame | None = data.frame(example)
-        example = example.to(device)
-        is_map = channels_last and example.dim() == 4
-        self.example = example.contiguous(memory_format=torch.channels_last) if is_map else example
+        self.parts = [
+            TrainingData(samples, _Part(part), renditions, on_device, batch_size=PART)
+            for part in ids.tensor_split(-(-count // PART))
+        ]
+        self.example = self.parts[0].images(ids[:EXAMPLES], renditions.view(0, 0))
 
     @property
     def random_steps(self) -> Iterator[tuple[str, int]]:
         """Name and position of each step that two renditions may differ in; a name that comes again has a number."""
         seen: Counter[str] = Counter()
-        for position, step in enumerate(self.data.pipeline.steps):
+        for position, step in enumerate(self.samples.pipeline.steps):
             if step.is_random:
                 seen[step.name] += 1
                 yield (step.name if seen[step.name] == 1 else f"{step.name}#{seen[step.name]}"), position
 
-    def alone(self, step: int) -> _Alone:
-        """Renditions that differ in that step alone."""
-        return _Alone(self.data, self.seed, step)
-
-    def source(self, prefix: nn.Module, part: _Part) -> PrefixSource:
-        return PrefixSource(
-            prefix=prefix,
-            samples=self.data,
-            order=part,
-            spec=None,
-            draw_for=lambda chunk, epoch: self.renditions.live(epoch),
-            device=self.device,
-            channels_last=self.channels_last,
-        )
+    def alone(self, step: int) -> list[TrainingData]:
+        """The same parts in renditions that differ in that step alone."""
+        renditions = _Alone(self.samples, self._seed, step)
+        return [replace(part, renditions=renditions) for part in self.parts]
 
 
 class _Part(Order):
@@ -248,56 +234,33 @@ class _Alone(Renditions):
 
 
 def _examine(
-    model: nn.Module,
-    cut: Cut,
-    images: _Images,
-    views: Views,
-    ladder: Ladder,
-    tolerance: float,
-    selections: Sequence[Selection],
+    model: nn.Module, cut: Cut, images: _Images, storing: Storing, selections: Sequence[Selection]
 ) -> CutSensitivity:
     prefix, suffix = divide(model, cut, images.example)
     prefix.eval()
-    sources = [images.source(prefix, part) for part in images.parts]
+    division = Division(cut, prefix, suffix, event=0, twins=())
 
-    def measure(renditions: Renditions, ladder: Ladder) -> list[Calibration]:
+    def measure(parts: Sequence[TrainingData], storing: Storing) -> list[Calibration]:
         found: list[Calibration] = []
-        for source in sources:
+        for part in parts:
+            found.append(calibrate(division, part, storing))
             # What the first part did not try has no mean.
-            rungs = Ladder([rung.codec for rung in found[0].rungs]) if found else ladder
-            found.append(
-                calibrate(
-                    source=source,
-                    suffix=suffix,
-                    cut=cut,
-                    samples=images.data,
-                    order=source.order,
-                    renditions=renditions,
-                    event=0,
-                    views=views,
-                    ladder=rungs,
-                    floor=0,
-                    tolerance=tolerance,
-                    epochs_left=None,
-                    mode="cache",
-                    frame=images.frame,
-                )
-            )
+            storing = replace(storing, ladder=Ladder([rung.codec for rung in found[0].rungs]))
         return found
 
-    measured = measure(images.renditions, ladder)
-    rung = pick(_mean_rungs([found.rungs for found in measured], tolerance), tolerance, 0)
+    measured = measure(images.parts, storing)
+    rung = pick(_mean_rungs([found.rungs for found in measured], storing.tolerance), storing.tolerance, 0)
     sensitivity = _mean([found.sensitivity for found in measured])
     steps = list(images.random_steps) if sensitivity is not None else []
     alone = {
         # The only random step is alone already; for the others no rung is chosen, so one that does nothing will do.
         name: sensitivity
         if len(steps) == 1
-        else _mean([found.sensitivity for found in measure(images.alone(position), Ladder.of(Exact()))])
+        else _mean([found.sensitivity for found in measure(images.alone(position), replace(storing, ladder=Exact()))])
         for name, position in steps
     }
     spec = replace(measured[0].spec, codec=rung.codec, stored=(StoredView(),))
-    base = [source.features(0, images.renditions.view(0, 0))[0] for source in sources]
+    base = [part.source(prefix).features(0, part.renditions.view(0, 0))[0] for part in images.parts]
     return CutSensitivity(
         cut=cut,
         sensitivity=sensitivity,
@@ -352,8 +315,12 @@ def _stored(
 
 
 def _why_nothing_is_derived(cut: Cut, images: _Images) -> str | None:
-    if all(step.kind != "paired" for step in images.data.pipeline.steps):
+    if all(step.kind != "paired" for step in images.samples.pipeline.steps):
         return "no step of the transform has a form on features, as flips and padded crops have"
-    if not derivable(cut, images.data):
+    if not derivable(cut, images.samples):
         return f"only features on a grid of the image can be moved, and there they are {cut.layout!r}"
-    return "the images differ in size, so that places in them cannot be compared" if images.frame is None else None
+    return (
+        "the images differ in size, so that places in them cannot be compared"
+        if images.parts[0].frame is None
+        else None
+    )

@@ -4,6 +4,7 @@ In comes a `TrainState`, out goes the depth: a `Policy`, or a name or mapping th
 """
 
 from .annealed import Annealed
+from .asking import Asking
 from .autofreeze import AutoFreeze
 from .boosted import Boosted
 from .budget import Budget
@@ -27,6 +28,7 @@ __all__ = [
     "NAMED",
     "SVCCA",
     "Annealed",
+    "Asking",
     "AutoFreeze",
     "Boosted",
     "Budget",

@@ -1,19 +1,147 @@
-"""How the freezer asks a policy: with what watches the model for it, and an answer that is checked."""
+"""Asking a policy through one training: when, with which state, and an answer that is checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..cuts import Cut
 from ..errors import PolicyError
-from ..watching import Observer
-from .policy import Policy, describe, interval, may_thaw
+from ..samples import TrainingData
+from ..watching import PROBE, Measurements, Observer
+from .policy import Policy, announced_change, describe, interval, may_thaw, prepared
 from .state import TrainState
 
-__all__ = ["checked_depth", "observer_for"]
+__all__ = ["Answer", "Asking", "checked_depth", "observer_for"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a policy said.
+
+    Attributes:
+        depth: that should be frozen.
+        before: what it asked for last. Where the disk budget asked for more than the policy did, more is frozen.
+        why: one line on it, or "".
+    """
+
+    depth: int
+    before: int
+    why: str
+
+
+class Asking:
+    """Asks one policy, once for each epoch, or each so many steps; remembers what it was asked, and the metrics.
+
+    Args:
+        data: that the model is trained on.
+        epochs: how many there will be; None where that is not known.
+        measurements: what can be measured of the training.
+
+    Raises:
+        PolicyError, UnknownCutError: the policy asks for what the model or the training does not have.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        model: nn.Module,
+        cuts: tuple[Cut, ...],
+        data: TrainingData,
+        optimizer: Any,
+        epochs: int | None,
+        measurements: Measurements,
+    ) -> None:
+        self.policy = prepared(policy, cuts, epochs)
+        self._cuts, self._epochs, self._steps = cuts, epochs, len(data.bounds)
+        self._measurements = measurements
+        self._every_steps = interval(policy)
+        self.observer: Observer = observer_for(
+            policy, model, cuts, data.example, lambda: data.probe(PROBE), optimizer, epochs, self._steps
+        )
+        self.metrics: list[Mapping[str, float]] = []
+        """What the loop handed to `end_epoch`, one mapping a finished epoch."""
+        self._asked = -1, 0
+        self._depth = 0
+
+    @property
+    def name(self) -> str:
+        """The policy's, for messages and records."""
+        return describe(self.policy)
+
+    @property
+    def may_thaw(self) -> bool:
+        """Whether the policy's depth may become smaller."""
+        return may_thaw(self.policy)
+
+    def due(self, epoch: int, step: int) -> bool:
+        """Whether the policy wants to be asked within the epoch, behind so many steps of it."""
+        every = self._every_steps
+        return bool(every and step and (epoch * self._steps + step) % every == 0)
+
+    def ask(self, epoch: int, step: int, depth: int) -> Answer | None:
+        """Ask before `epoch`, or behind so many steps of it; None where it has been asked by then.
+
+        Args:
+            depth: that is frozen now.
+        """
+        if (epoch, step) <= self._asked:
+            return None
+        self._asked, before = (epoch, step), self._depth
+        self._measurements.epoch = epoch
+        self._depth = checked_depth(self.policy, self._state(epoch, step, depth), before)
+        self.observer.asked(epoch, step)
+        return Answer(self._depth, before, getattr(self.policy, "why", ""))
+
+    def epochs_left(self, epoch: int, depth: int) -> int | None:
+        """Epochs from `epoch` on for which a depth will last, as far as that is known."""
+        change = announced_change(self.policy, self._state(epoch, 0, depth))
+        until = change if change is not None else self._epochs
+        return None if until is None else until - epoch
+
+    def close(self) -> None:
+        """Stop watching the model."""
+        self.observer.close()
+
+    def _state(self, epoch: int, step: int, depth: int) -> TrainState:
+        return TrainState(
+            epoch,
+            self._epochs,
+            depth,
+            self._cuts,
+            tuple(self.metrics),
+            may_thaw(self.policy),
+            self.observer,
+            step,
+            self._measurements,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON, but for what the policy remembers: that may be tensors."""
+        remembered = getattr(self.policy, "state_dict", None)
+        return {
+            "asked": list(self._asked),
+            "policy_depth": self._depth,
+            "metrics": [dict(metrics) for metrics in self.metrics],
+            "policy": remembered() if remembered is not None else None,
+            "observer": self.observer.state_dict(),
+            "wall": self._measurements.wall(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        epoch, step = state.get("asked", (state["epoch"], 0))
+        self._asked = int(epoch), int(step)
+        self._depth = int(state.get("policy_depth", state["depth"]))
+        self.metrics = list(state["metrics"])
+        self._measurements.epoch = self._asked[0]
+        self._measurements.before = float(state.get("wall", 0.0))
+        if state["policy"] is not None:
+            self.policy.load_state_dict(state["policy"])  # type: ignore[attr-defined]
+        if "observer" in state:
+            self.observer.load_state_dict(state["observer"])
 
 
 def observer_for(

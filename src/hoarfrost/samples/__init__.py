@@ -1,1 +1,32 @@
-"""."""
+"""Which sample, in which rendition, in which order, and what the frozen prefix makes of it.
+
+In come a user's data set and transform; out go images in batches, and features chunk by chunk.
+"""
+
+from .dataset import Frame, Samples
+from .derivation import WAYS, Deriver, Way, grid_of
+from .device import OnDevice, device_of
+from .order import Order, batch_bounds
+from .prefix_source import Block, PrefixSource, Together, dense_block
+from .renditions import Renditions
+from .training_data import EXAMPLES, TrainingData
+
+__all__ = [
+    "EXAMPLES",
+    "WAYS",
+    "Block",
+    "Deriver",
+    "Frame",
+    "OnDevice",
+    "Order",
+    "PrefixSource",
+    "Renditions",
+    "Samples",
+    "Together",
+    "TrainingData",
+    "Way",
+    "batch_bounds",
+    "dense_block",
+    "device_of",
+    "grid_of",
+]

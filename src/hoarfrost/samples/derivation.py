@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,27 +64,6 @@ class Deriver:
     grid: Grid
     border: Border
     form: Form = "cells"
-
-    @classmethod
-    def of(
-        cls,
-        cut: Cut,
-        samples: Samples,
-        order: Order,
-        frame: Frame | None,
-        way: Way,
-        blank: Callable[[], Tensor | None],
-    ) -> Deriver | None:
-        """None where features or images allow none, or where there is nothing `blank`.
-
-        Args:
-            blank: gives the features that cells get in that way.
-        """
-        grid = None if frame is None else grid_of(cut, frame.rendered)
-        border: Border | None = blank() if way.border == "blank" else way.border
-        if frame is None or grid is None or border is None:
-            return None
-        return cls(samples, order, frame, grid, border, way.form)
 
     def derive(self, features: Tensor, chunk: int, source: Draw, target: Draw) -> Tensor:
         """[n, ...] of a chunk's samples as `target` shows them, from what they are under `source`."""

@@ -12,6 +12,7 @@ from ..augment import Draw
 from ..cache import CacheSpec
 from ..codecs import Packed
 from .dataset import Samples
+from .device import OnDevice
 from .order import Order
 
 __all__ = ["Block", "PrefixSource", "Together", "dense_block"]
@@ -58,8 +59,7 @@ class PrefixSource:
     spec: CacheSpec | None
     draw_for: Callable[[int, int], Draw]
     """(chunk, epoch) -> the renditions to run."""
-    device: torch.device
-    channels_last: bool = False
+    on_device: OnDevice
     tensor: int = 0
     together: Together | None = None
 
@@ -97,16 +97,9 @@ class PrefixSource:
     def run(self, images: Tensor) -> tuple[Tensor, ...]:
         """All that crosses, each [n, ...], of images [n, C, H, W]: on the CPU, in the prefix's own memory format."""
         with torch.no_grad():
-            features = self.prefix(self.placed(images))
+            features = self.prefix(self.on_device(images))
             tensors = (features,) if isinstance(features, Tensor) else features
             return tuple(tensor.to("cpu") for tensor in tensors)
-
-    def placed(self, images: Tensor) -> Tensor:
-        """On the device, in the memory format that the prefix is run with."""
-        images = images.to(self.device)
-        if self.channels_last and images.dim() == 4:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return images
 
 
 def dense_block(features: Tensor, spec: CacheSpec) -> Packed:

@@ -29,7 +29,20 @@ SETTLE = ("last", "statistics", "average")
 
 @dataclass(frozen=True)
 class Freezing:
-    """When to freeze, where, and what is done to a front before."""
+    """When to freeze, where, and what is done to a front before.
+
+    Args:
+        policy: a name of `hoarfrost.policies.NAMED`, a mapping {epoch: cut}, a `hoarfrost.Policy`, or a function
+            TrainState -> depth.
+        epochs: how many there will be. The default policy needs it, and the cost model uses it.
+        settle: what the front is frozen as: its last weights, with the "statistics" of its batch norms estimated anew
+            from up to 1,024 images; its "last" weights and running statistics; or the "average" of its weights over
+            the last epoch, with statistics of these.
+        max_tensors: how many tensors may cross a cut, as in `find_cuts`; `batches` then gives tuples of features.
+
+    Raises:
+        ArgumentError: of the wrong kind or out of range.
+    """
 
     policy: Any = option(
         "schedule",
@@ -59,7 +72,27 @@ class Freezing:
 
 @dataclass(frozen=True)
 class Storing:
-    """What is stored, where, and what it may do and take."""
+    """What is stored, where, and what it may do and take.
+
+    Args:
+        views: stored renditions of each sample, a number or `hoarfrost.Views`.
+        ladder: codecs from gentle to strong: "auto" (the strongest that does no measured harm), another name, a
+            codec, or a number of bits; see `hoarfrost.codecs.Ladder`.
+        mode: "auto" measures and takes the cheaper; "cache" and "recompute" force it.
+        tolerance: harm that the ladder's rung may do: mean KL divergence of the outputs, in nats.
+        cache_dir: where features are stored. None: a temporary directory, removed by `close`.
+        disk_budget: bytes that the stored features may take, or a size in words: "500MB", "2GiB".
+        over_budget: what to do, in this order, where that is too little: "views" (store fewer), "rung" (compress
+            beyond the tolerance), "cut" (freeze up to a deeper recommended cut) and "recompute", which is also the end
+            of every order.
+        build_from: what the cache of a deeper cut is made from: "images", or the stored "features" of the cut before,
+            which takes less time and keeps what their codec has done; that is measured, and where both together go
+            beyond twice the tolerance images are taken.
+
+    Raises:
+        ArgumentError: of the wrong kind or out of range.
+        CodecError: no codec has so many bits.
+    """
 
     views: Views = option(2, "N", "Stored random renditions of each image", typed=int, min=1)
     ladder: Any = option("auto", "NAME|BITS", "auto, exact, half, or a number of bits", typed=str)
@@ -96,7 +129,17 @@ class Storing:
 
 @dataclass(frozen=True)
 class Reading:
-    """How samples become batches."""
+    """How samples become batches.
+
+    Args:
+        batch_size: samples a batch; a larger number than the data set has gives one batch an epoch.
+        window: chunks of 64 samples that are mixed by the shuffle.
+        memory_budget: bytes of stored features that are kept in memory once they were read, so that later epochs need
+            not read them; 0 keeps none. Beside it an epoch holds two windows of the shuffle.
+
+    Raises:
+        ArgumentError: of the wrong kind or out of range.
+    """
 
     batch_size: int = option(MISSING, "N", "Images a step", panel="Training", min=1)
     window: int = option(16, "N", "Chunks of 64 images that the shuffle mixes")
@@ -111,7 +154,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class Rendering:
-    """How images are made, and where they go."""
+    """How images are made, and where they go.
+
+    Args:
+        seed: of orders and renditions.
+        device: where the model is; None: where its parameters are.
+        workers: processes that read and render images ahead.
+        channels_last: hand images to the model in that memory format (faster convolutions on most devices).
+
+    Raises:
+        ArgumentError: of the wrong kind.
+    """
 
     seed: int = option(0, "N", "Of weights, orders and renditions", panel="Run")
     device: str | None = option(None, "NAME", "cpu, cuda, ...; default: a GPU if there is one", panel="Run", typed=str)

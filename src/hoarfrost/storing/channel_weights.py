@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..codecs import evaluating
 from ..codecs.harm import output_of
-from .sensitivity import own_divergence
+from .distances import own_divergence
 
 __all__ = ["channel_weights"]
 

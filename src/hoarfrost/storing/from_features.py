@@ -11,41 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..augment import Draw
 from ..cache import Cache, CacheSpec, StoredView, assembled
 from ..codecs import RungMeasure, divergence
-from ..costs.clock import seconds_a_chunk
+from ..costs import seconds_a_chunk
 from ..cuts import Cut, Prefix, Suffix, between
 from ..errors import CutError
-from ..samples.derivation import Deriver
-from ..samples.order import Order
-from ..samples.prefix_source import PrefixSource
-from ..samples.renditions import Renditions
+from ..samples import Deriver, OnDevice, PrefixSource, TrainingData
 from .channels import stored_and_back
+from .fingerprint import Origin
 
-__all__ = ["Earlier", "Onward", "Origin", "origin_of"]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Of a cache that was built from another one's features, not from images.
-
-    Attributes:
-        cache: the other's digest.
-        event: the epoch before which the other's renditions were drawn; this one shows the same.
-    """
-
-    cache: str
-    event: int
-
-
-def origin_of(cache: Cache) -> Origin | None:
-    """What a cache was built from; None for images."""
-    built = cache.fingerprint.fields.get("built")
-    return None if built is None else Origin(built["cache"], built["event"])
+__all__ = ["EarlierFeatures", "FromFeatures", "from_features"]
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierFeatures:
     """The stored features of a shallower cut.
 
     Attributes:
@@ -55,8 +35,7 @@ class Earlier:
 
     prefix: Prefix
     cache: Cache
-    order: Order
-    renditions: Renditions
+    data: TrainingData
     event: int
     base: str
     deriver: Deriver | None
@@ -76,8 +55,12 @@ class Earlier:
         if stored.alone or self.deriver is None:
             return features, record.targets
         base = spec.dense(self.cache.read(chunk, 0).packed)
-        draws = (self.renditions.view(self.event, number, base=self.base) for number in (0, view))
-        return assembled(stored, spec.channel_axis, features, self.deriver.derive(base, chunk, *draws)), record.targets
+        derived = self.deriver.derive(base, chunk, self.draw(0), self.draw(view))
+        return assembled(stored, spec.channel_axis, features, derived), record.targets
+
+    def draw(self, view: int) -> Draw:
+        """The renditions that a view shows."""
+        return self.data.renditions.view(self.event, view, base=self.base)
 
     def stream(self, chunks: Sequence[int], view: int) -> Iterator[tuple[Tensor, Tensor]]:
         """`features` of chunk after chunk, one read ahead."""
@@ -92,7 +75,7 @@ class Earlier:
 
 
 @dataclass(frozen=True)
-class Onward:
+class FromFeatures:
     """How a deeper cut's cache is built from an earlier one.
 
     Attributes:
@@ -103,7 +86,7 @@ class Onward:
         view_seconds: to read and compute one view of all samples, before it is encoded and written.
     """
 
-    earlier: Earlier
+    earlier: EarlierFeatures
     source: PrefixSource
     rung: RungMeasure
     harm: float
@@ -126,15 +109,15 @@ class Onward:
         )
 
 
-def onward(
-    earlier: Earlier,
+def from_features(
+    earlier: EarlierFeatures,
     source: PrefixSource,
     suffix: Suffix,
     spec: CacheSpec,
     rungs: Sequence[RungMeasure],
     tolerance: float,
     chunks: int,
-) -> Onward | str:
+) -> FromFeatures | str:
     """How to build from the earlier features, measured on `chunks` chunks of each view; or why not, in words.
 
     Args:
@@ -150,13 +133,14 @@ def onward(
         return f"{spec.views} views are asked for, {earlier.cache.spec.views} are stored of {earlier.cut.label!r}"
     if not earlier.cache.whole:
         return f"the features of {earlier.cut.label!r} are stored as epochs show them"
-    draws = [earlier.renditions.view(earlier.event, view, base=earlier.base) for view in range(spec.views)]
-    example, _ = source.samples.images(source.order.members(0)[:8], draws[0])
+    draws = [earlier.draw(view) for view in range(spec.views)]
+    example = earlier.data.images(source.order.members(0)[:8], draws[0])
     try:
-        layers = between(earlier.prefix, deep, source.placed(example))
+        layers = between(earlier.prefix, deep, example)
     except CutError as error:
         return str(error)
-    through = replace(source, prefix=layers, channels_last=False)
+    device = source.on_device.device
+    through = replace(source, prefix=layers, on_device=OnDevice(device))
     places = [(chunk, view) for view in range(spec.views) for chunk in range(chunks)]
     exact = torch.cat([source.features(chunk, draws[view])[0] for chunk, view in places])
     parts, seconds = [], []
@@ -165,13 +149,13 @@ def onward(
         parts.append(through.run(earlier.features(chunk, view)[0])[0])
         seconds.append(time.perf_counter() - began)
     built, view_seconds = torch.cat(parts), source.order.chunks * seconds_a_chunk(seconds)
-    harm = divergence(suffix, exact, built, source.device)
+    harm = divergence(suffix, exact, built, device)
     least = harm
     for rung in reversed(rungs):
         decoded, _ = stored_and_back(StoredView(), built, built, replace(spec, codec=rung.codec))
-        least = divergence(suffix, exact, decoded, source.device)
+        least = divergence(suffix, exact, decoded, device)
         if least <= 2 * tolerance:
-            return Onward(earlier, through, rung, harm, least, view_seconds)
+            return FromFeatures(earlier, through, rung, harm, least, view_seconds)
     return (
         f"what the codec of {earlier.cut.label!r} has done would become a harm of {least:.2g} with the gentlest rung, "
         f"beyond twice the tolerance of {tolerance:g}"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..costs.clock import Clock
 from ..cuts import Cut
+from ..samples import TrainingData
 from .prices import Prices, measure_prices
 from .trials import Trial, trial
 
@@ -41,8 +42,7 @@ class Measurements:
     Model, optimizer and random state stay as they are.
 
     Args:
-        batches: from which batch on -> batches of the coming epoch, as they would be trained on.
-        samples: in an epoch.
+        data: that it is trained on.
         views: that a freeze would store; 0: it recomputes.
         history: the freezer's records.
         clock: the freezer's.
@@ -52,18 +52,17 @@ class Measurements:
         self,
         model: nn.Module,
         cuts: Sequence[Cut],
-        example: Tensor,
+        data: TrainingData,
         optimizer: Any,
         *,
-        batches: Callable[[], Iterator[tuple[Tensor, Tensor]]],
-        samples: int,
         views: int,
         history: Callable[[], Sequence[dict[str, Any]]],
         clock: Clock,
     ) -> None:
-        self._model, self._cuts, self._example, self._optimizer = model, tuple(cuts), example, optimizer
-        self._batches, self._samples, self._views = batches, samples, views
-        self._history, self._clock = history, clock
+        self._model, self._cuts, self._data, self._optimizer = model, tuple(cuts), data, optimizer
+        self._views, self._history, self._clock = views, history, clock
+        self.epoch = 0
+        """Whose batches are measured on: the coming one."""
         self._began, self.before = time.perf_counter(), 0.0
         """Wall seconds of earlier processes."""
 
@@ -83,17 +82,16 @@ class Measurements:
     def prices(self) -> Prices:
         """Time a few steps on a copy of the model, and the rendering of a few batches."""
         with self._clock.building():
-            batches = self._batches()
-            return measure_prices(self._model, self._cuts, batches, samples=self._samples, views=self._views)
+            batches, samples = self._data.live(self.epoch), len(self._data.samples)
+            return measure_prices(self._model, self._cuts, batches, samples=samples, views=self._views)
 
     def trial(self, depth: int, steps: int) -> Trial | None:
         """Freeze a copy of the model and train it for a few steps; None where labels or optimizer do not allow it."""
-        batches = list(itertools.islice(self._batches(), steps + HELD))
+        batches = list(itertools.islice(self._data.live(self.epoch), steps + HELD))
         targets = batches[0][1]
         plain = isinstance(self._optimizer, torch.optim.Optimizer)
         if not plain or targets.is_floating_point() or targets.dim() != 1 or len(batches) < steps + 1:
             return None
         with self._clock.building():
-            return trial(
-                self._model, self._optimizer, self._cuts[depth - 1], self._example, batches[:steps], batches[steps:]
-            )
+            cut, example = self._cuts[depth - 1], self._data.example
+            return trial(self._model, self._optimizer, cut, example, batches[:steps], batches[steps:])

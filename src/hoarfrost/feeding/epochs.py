@@ -1,0 +1,177 @@
+"""The epochs of one training: each as deep as the policy asks, on what can be had at that depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..costs import Clock
+from ..cuts import Cut
+from ..errors import CheckpointError
+from ..freezing import Division, Front
+from ..policies import Asking
+from ..samples import TrainingData
+from .feeder import Batches, Feeder
+
+__all__ = ["Epochs"]
+
+
+class Epochs:
+    """Asks the policy, freezes and thaws, and gives the batches of one epoch after the other.
+
+    Args:
+        epochs: how many there will be; None where that is not known.
+        say: called with each record (`epoch`, `decision`, `midway`, `thaw`).
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        cuts: tuple[Cut, ...],
+        asking: Asking,
+        front: Front,
+        feeder: Feeder,
+        clock: Clock,
+        epochs: int | None,
+        say: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._data, self._cuts, self._asking, self._front, self._feeder = data, cuts, asking, front, feeder
+        self._clock, self._epochs, self._say = clock, epochs, say
+        self._epoch = 0
+        self._ask(0)
+
+    @property
+    def source(self) -> str:
+        """What an epoch is made of now: "images", "cache", or "recompute"."""
+        return "images" if not self._front.depth else "cache" if self._feeder.cache is not None else "recompute"
+
+    def batches(self, epoch: int, start: int) -> Iterator[tuple[Any, Tensor]]:
+        """The epoch's batches from one on; what is frozen changes in front of it, and within where the policy says."""
+        if epoch != self._epoch:
+            self._epoch, self._feeder.midway = epoch, False
+        self._ask(epoch)
+        self._settle(epoch)
+        with self._clock.training(live=not self._front.depth):
+            yield from self._asking.observer.counted(self._asked_between(epoch, start), epoch, start)
+
+    def end(self, metrics: Mapping[str, Any]) -> None:
+        """Close the epoch: record it, ask the policy, freeze and store if it says so."""
+        seconds, samples = self._clock.epoch_seconds, len(self._data.samples)
+        # Losses are often tensors, and accuracies numpy's: records are JSON.
+        known = {name: number.item() if hasattr(number, "item") else number for name, number in metrics.items()}
+        self._say(
+            {
+                "event": "epoch",
+                "epoch": self._epoch,
+                "depth": self._front.depth,
+                "cut": self._front.cut.label if self._front.cut else None,
+                "source": self.source,
+                "seconds": seconds,
+                "images_per_second": samples / seconds if seconds else None,
+                "cache_bytes": self._feeder.nbytes,
+                "saved_seconds": self._clock.saved_seconds(),
+                "watch_seconds": self._asking.observer.seconds,
+                **known,
+            }
+        )
+        self._asking.metrics.append(known)
+        self._epoch, self._feeder.midway = self._epoch + 1, False
+        if self._epochs is None or self._epoch < self._epochs:
+            self._ask(self._epoch)
+            self._settle(self._epoch)
+        self._front.end_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON, but for what the policy remembers: that may be tensors."""
+        return {
+            "epoch": self._epoch,
+            "clock": self._clock.state_dict(),
+            **self._front.state_dict(),
+            **self._asking.state_dict(),
+            **self._feeder.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`: freeze as deep as it says, and read what was stored.
+
+        Raises:
+            CheckpointError: the state belongs to another model, or less is frozen there than here.
+        """
+        depth, frozen = self._front.checked_depth(state), self._front.depth
+        if depth < frozen and self._asking.may_thaw:
+            self._thaw()
+        if depth < self._front.depth:
+            raise CheckpointError(f"the checkpoint has depth {depth}, but depth {frozen} is frozen already")
+        if self._front.load_state_dict(state):
+            self._feeder.reset()
+        self._epoch = int(state["epoch"])
+        self._clock.load_state_dict(state["clock"])
+        self._asking.load_state_dict(state)
+        self._feeder.load_state_dict(state)
+
+    def _asked_between(self, epoch: int, start: int) -> Batches:
+        """The epoch's batches. Where the policy changes the depth on the way, the others come as it is then."""
+        batches = self._feeder.batches(epoch, start)
+        for step in range(start, len(self._data.bounds)):
+            if self._asking.due(epoch, step):
+                depth = self._front.depth
+                self._ask(epoch, step, leave=batches.close)
+                if self._front.depth != depth:
+                    batches = self._feeder.batches(epoch, step)
+            yield next(batches)
+
+    def _ask(self, epoch: int, step: int = 0, leave: Callable[[], object] = lambda: None) -> None:
+        """Ask the policy once for each epoch, or so many steps, and freeze what it names.
+
+        Args:
+            leave: what is being read, so that it can be removed.
+        """
+        before = self._front.depth
+        answer = self._asking.ask(epoch, step, before)
+        if answer is None:
+            return
+        if answer.why:
+            self._say({"event": "decision", **self._change(epoch, step), "depth": answer.depth, "why": answer.why})
+        if answer.depth < answer.before:
+            leave()
+            self._say({"event": "thaw", **self._change(epoch, step), "before": before, "depth": answer.depth})
+            self._thaw()
+        if answer.depth > self._front.depth:
+            with self._clock.building():
+                self._freeze(answer.depth, epoch + (step > 0))
+        if step and self._front.depth != before:
+            self._feeder.midway = True
+            if self._front.depth:
+                self._feeder.forget()
+                self._say({"event": "midway", **self._change(epoch, step), "depth": self._front.depth})
+
+    def _change(self, epoch: int, step: int) -> dict[str, Any]:
+        """Where a depth changes, and who wants it."""
+        label = self._front.cut.label if self._front.cut else None
+        return {"epoch": epoch, "step": step, "cut": label, "policy": self._asking.name}
+
+    def _freeze(self, depth: int, event: int) -> Division:
+        """The surgery. What feeds the suffix follows in `_settle`."""
+        division = self._front.freeze(depth, event, (images for images, _ in self._data.live(event)))
+        self._feeder.reset()
+        return division
+
+    def _thaw(self) -> None:
+        """Everything trains again, on images; what was stored is removed."""
+        self._front.thaw()
+        self._feeder.drop()
+
+    def _settle(self, epoch: int) -> None:
+        """See to it that the features of the current depth can be had: stored, or computed."""
+        depth = self._front.depth
+        if not depth or self._feeder.midway or self._feeder.ready:
+            return
+        with self._clock.building():
+            self._feeder.settle(
+                self._asking.epochs_left(epoch, depth),
+                self._asking.name,
+                later=self._cuts[depth:],
+                deepen=lambda cut: self._freeze(self._cuts.index(cut) + 1, epoch),
+            )

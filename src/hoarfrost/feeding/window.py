@@ -1,0 +1,130 @@
+"""Several chunks in one piece, their rows in the order in which they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..cache import CacheSpec
+from ..codecs import dequantise
+from ..samples.order import Order
+from ..samples.prefix_source import Block
+
+__all__ = ["Batch", "Window", "batch_of"]
+
+
+# A window whose floats take no more becomes floats chunk by chunk, with one row of scales each; in a larger one bytes
+# are moved, and each batch becomes floats when its turn comes.
+DENSE_WINDOW_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Window:
+    """Several chunks in one piece, the rows as they leave: values [W, ...] in physical order, tables [chunks, C].
+
+    Attributes:
+        scale, low: of each chunk; scale is None where values are floats, low where it would add nothing.
+        chunk_of: the row of the tables for each row of values [W].
+    """
+
+    values: Tensor
+    scale: Tensor | None
+    low: Tensor | None
+    chunk_of: Tensor
+    channel_axis: int
+    dtype: torch.dtype
+    targets: Tensor
+    sample_ids: Tensor
+
+    @property
+    def rows(self) -> int:
+        return len(self.values)
+
+    @classmethod
+    def gather(
+        cls, blocks: list[Block], rows: Tensor, chunks: list[int], order: Order, device: torch.device | None
+    ) -> Window:
+        """The blocks of `chunks`, which are let go one by one, in the order `rows`.
+
+        For a CUDA device bytes and targets lie in pinned memory, from which it copies by itself, and the tables on it.
+        """
+        first, sizes = blocks[0].features, [len(block.targets) for block in blocks]
+        shape, pinned = (len(rows), *first.values.shape[1:]), device is not None and device.type == "cuda"
+        # Derived views are floats already; beside them quantised ones become floats here.
+        dense = len({(block.features.values.dtype, block.features.scale is None) for block in blocks}) > 1 or (
+            device is None and prod(shape) * first.dtype.itemsize <= DENSE_WINDOW_BYTES
+        )
+        scales = [block.features.scale for block in blocks if block.features.scale is not None and not dense]
+        lows = [block.features.low for block in blocks if block.features.low is not None and not dense]
+        chunk_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).index_select(0, rows)
+        targets = torch.cat([block.targets for block in blocks]).index_select(0, rows)
+        values = torch.empty(shape, dtype=first.dtype if dense else first.values.dtype, pin_memory=pinned)
+        places = torch.empty_like(rows)
+        places[rows] = torch.arange(len(rows))
+        for end, size in zip(accumulate(sizes), sizes, strict=True):
+            packed = blocks.pop(0).features
+            _put(packed.dense() if dense else packed.values, values, places[end - size : end])
+        return cls(
+            values=values,
+            scale=torch.stack(scales).to(device) if scales else None,
+            low=torch.stack(lows).to(device) if scales and not _adds_nothing(scales, lows) else None,
+            chunk_of=chunk_of.to(device),
+            channel_axis=first.channel_axis,
+            dtype=first.dtype,
+            targets=targets.pin_memory() if pinned else targets,
+            sample_ids=torch.cat([order.members(chunk) for chunk in chunks]).index_select(0, rows),
+        )
+
+    def features(self, begin: int, end: int, device: torch.device | None) -> Tensor:
+        """Rows as floats, still in physical order; quantised bytes travel, floats are made on the device."""
+        values = self.values[begin:end]
+        if device is not None:
+            values = values.to(device, non_blocking=True)
+        if self.scale is None:
+            # Who writes into one batch must not seem to have written into all that share the window's memory: `data`
+            # gives autograd a count of its own.
+            return values.to(self.dtype).data
+        chunk_of = self.chunk_of[begin:end]
+        scale = self.scale.index_select(0, chunk_of)
+        low = None if self.low is None else self.low.index_select(0, chunk_of)
+        return dequantise(values, scale, low, self.dtype, self.channel_axis)
+
+
+def _put(rows: Tensor, values: Tensor, place: Tensor) -> None:
+    """`values[place] = rows`, as bytes: numpy moves whole rows, torch's `index_copy_` goes through their elements."""
+    _row_bytes(values)[place.numpy()] = _row_bytes(rows.contiguous())
+
+
+def _row_bytes(values: Tensor) -> NDArray[np.uint8]:
+    return values.view(len(values), -1).view(torch.uint8).numpy()
+
+
+def _adds_nothing(scales: Sequence[Tensor], lows: Sequence[Tensor]) -> bool:
+    """Whether adding `low` changes no bit: all zeros, and no negative scale, which could make a zero negative."""
+    return not any(bool(low.any()) for low in lows) and not any(bool((scale < 0).any()) for scale in scales)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What leaves the loader: features [B, ...] and targets [B, ...] on the device, and whose they are [B]."""
+
+    features: Tensor
+    targets: Tensor
+    sample_ids: Tensor
+
+
+def batch_of(parts: list[tuple[Window, int, int]], spec: CacheSpec, device: torch.device | None) -> Batch:
+    def joined(pieces: list[Tensor]) -> Tensor:
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    features = spec.logical(joined([window.features(begin, end, device) for window, begin, end in parts]))
+    targets = joined([window.targets[begin:end] for window, begin, end in parts])
+    ids = joined([window.sample_ids[begin:end] for window, begin, end in parts])
+    return Batch(features, targets if device is None else targets.to(device, non_blocking=True), ids)

@@ -1,0 +1,67 @@
+"""Filling caches: one pass of the prefix, or of the newly frozen layers, for each view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from ..cache import Cache, CacheSpec, CacheWriter, to_store
+from ..freezing import Division
+from ..samples import Deriver, PrefixSource, TrainingData
+from ..settings import Views
+from .from_features import FromFeatures
+
+__all__ = ["fill"]
+
+WRITES_AHEAD = 4
+"""Chunks that may wait to be encoded while the prefix computes the next; bounds the memory of a build."""
+
+
+def fill(
+    writers: Mapping[int, CacheWriter[Cache]],
+    division: Division,
+    data: TrainingData,
+    views: Views,
+    specs: Sequence[CacheSpec],
+    source: PrefixSource,
+    deriver: Deriver | None,
+    from_features: FromFeatures | None,
+) -> None:
+    """Write what is not written yet; a thread encodes and writes while the next chunk is computed.
+
+    What is recorded while epochs show it begins with a single record, which says what the targets are.
+
+    Args:
+        writers: by the number of their tensor.
+        from_features: how it is built from earlier features; None: from images.
+    """
+    event = division.event if from_features is None else from_features.origin.event
+    count, chunks = (specs[0].views, data.order.chunks) if views.record == "ahead" else (1, 1)
+    run = source.run if from_features is None else from_features.source.run
+    first = data.renditions.view(event, 0, base=views.base)
+    with ThreadPoolExecutor(1, "hoarfrost-write") as writing:
+        pending: list[Future[int]] = []
+        for view in range(count):
+            draw = data.renditions.view(event, view, base=views.base)
+            todo = [n for n in range(chunks) if any((n, view) not in writer.done for writer in writers.values())]
+            members = [data.order.members(chunk) for chunk in todo]
+            if from_features is None:
+                given = data.samples.stream(members, draw)
+            else:
+                given = from_features.earlier.stream(todo, view)
+            for chunk, ids, (inputs, targets) in zip(todo, members, given, strict=True):
+                tensors = run(inputs)
+                for number, writer in writers.items():
+                    if (chunk, view) in writer.done:
+                        continue
+                    stored, derived = specs[number].stored[view], None
+                    if stored.gains is not None and deriver is not None:
+                        base = specs[number].dense(writer.packed(chunk, 0))
+                        derived = deriver.derive(base, chunk, first, draw)
+                    features = to_store(stored, specs[number].channel_axis, tensors[number], derived)
+                    if len(pending) >= WRITES_AHEAD:
+                        pending.pop(0).result()
+                    pending.append(writing.submit(writer.append, chunk, view, ids, targets, features))
+            # A further view may be stored as its difference to the base view: that one is written by then.
+            while pending:
+                pending.pop(0).result()

@@ -1,0 +1,43 @@
+"""What a cache of features holds, read off the features themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..cache import CacheSpec, StoredView
+from ..codecs import Codec
+from ..cuts import Crossing, Cut
+from ..samples import Order
+
+__all__ = ["feature_spec", "storable"]
+
+
+def feature_spec(
+    crossing: Crossing,
+    features: Tensor,
+    order: Order,
+    codec: Codec,
+    stored: tuple[StoredView, ...] = (StoredView(),),
+) -> CacheSpec:
+    """What a cache of such features holds; shape and memory format are those that the prefix really gives."""
+    return CacheSpec(
+        samples=order.samples,
+        chunk_size=order.chunk_size,
+        shape=tuple(features.shape[1:]),
+        dtype=features.dtype,
+        channel_axis=features.dim() - 1 if crossing.layout in ("tokens", "NHWC") else 1,
+        channels_last=features.dim() == 4
+        and crossing.layout == "NCHW"
+        and not features.is_contiguous()
+        and features.is_contiguous(memory_format=torch.channels_last),
+        codec=codec,
+        stored=stored,
+    )
+
+
+def storable(cuts: Sequence[Cut]) -> tuple[Cut, ...]:
+    """The cuts of which all that crosses can be stored: tensors with one entry or more for each sample."""
+    return tuple(cut for cut in cuts if all(crossing.shape for crossing in cut.tensors))

@@ -1,0 +1,73 @@
+"""A further view of the calibration sample: exact, and what the base view gives for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ..codecs import divergence
+from ..cuts import Cut
+from ..freezing import Division
+from ..samples import WAYS, Order, Samples, TrainingData, Way, grid_of
+from .calibration_sample import CalibrationSample
+from .distances import channel_distance, channel_harm
+
+__all__ = ["FurtherView", "derivable"]
+
+
+def derivable(cut: Cut, samples: Samples) -> bool:
+    """Whether features of one view can be made from those of another: features on a grid, and geometry to follow."""
+    on_a_grid = grid_of(cut, (1, 1)) is not None and not cut.others
+    return on_a_grid and any(step.kind == "paired" for step in samples.pipeline.steps)
+
+
+class FurtherView:
+    """Another view of the calibration sample, exact, and what the base view gives for it.
+
+    Args:
+        base: what the base view is, "random" or "clean".
+    """
+
+    def __init__(self, sample: CalibrationSample, division: Division, data: TrainingData, base: str) -> None:
+        source, cut, event = sample.source, division.cut, division.event
+        self._draws = data.renditions.view(event, 0, base=base), data.renditions.view(event, 1)
+        self._rows = [range(n, n + data.order.size(chunk)) for chunk, n in _begins(data.order, len(sample.features))]
+        self.exact = torch.cat([source.features(chunk, self._draws[1])[0] for chunk in range(len(self._rows))])
+        blank = source.blank()
+        made = {way: data.deriver(cut, way, lambda: blank) for way in WAYS}
+        self._derivers = {way: deriver for way, deriver in made.items() if deriver is not None}
+        self._axis, self._device = cut.channel_axis, data.on_device.device
+
+    def derived(self, base: Tensor, way: Way) -> Tensor:
+        """From the base view's features, exact or decoded."""
+        derive = self._derivers[way].derive
+        return torch.cat([derive(base[rows.start : rows.stop], n, *self._draws) for n, rows in enumerate(self._rows)])
+
+    def best(self, base: Tensor, suffix: nn.Module) -> Way:
+        """The way whose features let the suffix's outputs diverge least from those on the exact ones.
+
+        Not the one whose features are nearest: measured, blended cells are nearer and three times as harmful.
+        """
+        return min(
+            self._derivers, key=lambda way: divergence(suffix, self.exact, self.derived(base, way), self._device)
+        )
+
+    def sensitivity(self, base: Tensor, way: Way, division: Division, metric: str) -> Tensor:
+        """How far each channel is from what the base view gives for it, [C]."""
+        derived = self.derived(base, way)
+        if metric == "harm":
+            exact, derived = self.exact.to(self._device), derived.to(self._device)
+            return channel_harm(division.suffix, exact, derived, self._axis, seed=division.event)
+        return channel_distance(self.exact, derived, metric, self._axis)
+
+
+def _begins(order: Order, rows: int) -> Iterator[tuple[int, int]]:
+    """(chunk, its first row) of the chunks in a calibration sample."""
+    begin = 0
+    for chunk in range(order.chunks):
+        if begin + order.size(chunk) > rows:
+            return
+        yield chunk, begin
+        begin += order.size(chunk)

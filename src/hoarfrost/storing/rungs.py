@@ -1,0 +1,87 @@
+"""The rung of the ladder that a tensor is stored with: what each does and takes, and which one is picked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..cache import CacheSpec
+from ..codecs import Ladder, RungMeasure, choose, measure_rungs
+from ..codecs.features import find_non_finite
+from ..errors import CodecError, NonFiniteError
+from .calibration_sample import CalibrationSample
+from .channel_weights import channel_weights
+
+__all__ = ["check_finite", "pick", "rungs_of"]
+
+
+def rungs_of(
+    number: int, sample: CalibrationSample, suffix: nn.Module, ladder: Ladder, tolerance: float
+) -> list[RungMeasure]:
+    """Each rung's harm and bytes for one of the tensors that cross, the others exact.
+
+    Bits are spent on the channels whose errors harm the outputs, where that takes fewer bytes than to spend them on all
+    alike: seldom many, and in small networks not always. A ladder of one rung is taken at its word.
+    """
+    spec, features, device = sample.specs[number], sample.tensors[number], sample.source.on_device.device
+
+    def call_with(part: Tensor, start: int) -> Any:
+        rows = [part if n == number else t[start : start + len(part)] for n, t in enumerate(sample.tensors)]
+        moved = tuple(row.to(device) for row in rows)
+        return moved if len(moved) > 1 else moved[0]
+
+    def measured(ladder: Ladder) -> list[RungMeasure]:
+        return measure_rungs(
+            suffix,
+            features,
+            ladder,
+            channel_axis=spec.channel_axis,
+            tolerance=tolerance,
+            chunk_size=spec.chunk_size,
+            channels_last=spec.channels_last,
+            call_with=call_with,
+        )
+
+    alike = measured(ladder)
+    if len(ladder) == 1 or not any(rung.weighable for rung in ladder):
+        return alike
+    weights = channel_weights(suffix, features, spec.channel_axis, call_with=call_with)
+    if weights is None:
+        return alike
+    return min(alike, measured(ladder.weighted(weights)), key=lambda rungs: _least_bytes(rungs, tolerance))
+
+
+def _least_bytes(rungs: Sequence[RungMeasure], tolerance: float) -> float:
+    """Of a sample within the tolerance."""
+    chosen = choose(rungs, tolerance)
+    return math.inf if chosen is None else chosen.bytes_per_sample
+
+
+def pick(rungs: Sequence[RungMeasure], tolerance: float, floor: int) -> RungMeasure:
+    """The strongest rung that keeps to the tolerance; a ladder of one rung is taken at its word.
+
+    Where no rung of a longer ladder does, the gentlest is taken that was not refused.
+
+    Raises:
+        CodecError: every rung refused the features.
+    """
+    chosen = rungs[0] if len(rungs) == 1 else choose(rungs, tolerance, floor)
+    if chosen is None:
+        chosen = min(rungs, key=lambda rung: (rung.harm, rung.index))
+    if chosen.refused is not None:
+        raise CodecError(f"no rung of the ladder takes these features: {chosen.refused}")
+    return chosen
+
+
+def check_finite(features: Tensor, spec: CacheSpec, ids: Tensor) -> None:
+    """Raise NonFiniteError for the first NaN or infinity in `features` [n, ...], whose samples are `ids` [n]."""
+    place = find_non_finite(features, spec.channel_axis)
+    if place is not None:
+        row, channel, value = place
+        raise NonFiniteError(
+            f"features must be finite: sample {int(ids[row])}, channel {channel} holds {value}; "
+            "lower the learning rate or the loss scale, or look for a division by zero in front of the cut"
+        )
