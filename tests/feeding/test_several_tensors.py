@@ -60,6 +60,11 @@ def train(model: nn.Module, data: Any = None, *, epochs: int = 3, **more: Any) -
     return losses, freezer
 
 
+def cached(model: nn.Module, data: Any, **more: Any) -> Freezer:
+    """A freezer that stores the three tensors before the first epoch."""
+    return Freezer(model, data, batch_size=32, epochs=4, policy={0: "middle"}, max_tensors=3, mode="cache", **more)
+
+
 def weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
@@ -104,7 +109,7 @@ def test_images_are_not_read_again(tmp_path: Path) -> None:
     data = CountingImages(N, RANDOM)
     model = skips()
     torch.manual_seed(1)
-    with Freezer(model, data, batch_size=32, epochs=4, policy={0: "middle"}, max_tensors=3, mode="cache") as freezer:
+    with cached(model, data) as freezer:
         list(freezer.batches(0))
         read = data.reads
         for epoch in (1, 2, 3):
@@ -115,18 +120,7 @@ def test_images_are_not_read_again(tmp_path: Path) -> None:
 
 def test_a_damaged_tensor_is_healed_alone(tmp_path: Path) -> None:
     model = skips()
-    with Freezer(
-        model,
-        images(N, PLAIN),
-        batch_size=32,
-        epochs=4,
-        policy={0: "middle"},
-        max_tensors=3,
-        mode="cache",
-        ladder="exact",
-        views=1,
-        cache_dir=tmp_path,
-    ) as freezer:
+    with cached(model, images(N, PLAIN), ladder="exact", views=1, cache_dir=tmp_path) as freezer:
         whole = [tuple(f.clone() for f in features) for features, _ in freezer.batches(1)]
         victim = sorted(path for path in tmp_path.iterdir() if path.is_dir())[1]
         data = max(victim.iterdir(), key=lambda path: path.stat().st_size)
@@ -151,16 +145,7 @@ def test_the_budget_is_for_all_of_them() -> None:
 def test_a_run_goes_on_with_the_caches_that_stand(tmp_path: Path) -> None:
     def begun() -> Freezer:
         torch.manual_seed(0)
-        return Freezer(
-            skips(),
-            images(N, PLAIN),
-            batch_size=32,
-            epochs=4,
-            policy={0: "middle"},
-            max_tensors=3,
-            mode="cache",
-            cache_dir=tmp_path,
-        )
+        return cached(skips(), images(N, PLAIN), cache_dir=tmp_path)
 
     with begun() as first:
         expected = [features for features, _ in first.batches(2)]
