@@ -11,7 +11,7 @@ from hoarfrost import Cache, Linear, Views
 from hoarfrost.augment import Grid, derive
 from hoarfrost.errors import CorruptChunkError
 from hoarfrost.samples.prefix_source import PrefixSource
-from shared.stand import CASES, KEPT, Stand
+from shared.small_cache import CASES, KEPT, Stand
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2])

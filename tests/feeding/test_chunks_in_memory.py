@@ -10,7 +10,7 @@ from hoarfrost import Cache, Linear, Views
 from hoarfrost.codecs import Packed
 from hoarfrost.feeding.chunks_in_memory import ChunksInMemory
 from hoarfrost.samples.prefix_source import Block
-from shared.stand import CASES, Stand, batches_of
+from shared.small_cache import CASES, Stand, batches_of
 
 LEVELS = torch.arange(24, dtype=torch.uint8).view(2, 3, 4)
 

@@ -19,7 +19,7 @@ from hoarfrost.errors import ArgumentError
 from hoarfrost.feeding.loading import Batch, feature_batches, sent_ahead
 from hoarfrost.samples.order import Order
 from hoarfrost.samples.prefix_source import Block
-from shared.numbered import NumberedSource, batch_sizes, epoch_of, epochs, features_of, ids_of, orders, spec_of
+from shared.numbered_source import NumberedSource, batch_sizes, epoch_of, epochs, features_of, ids_of, orders, spec_of
 
 
 @settings(max_examples=60, deadline=None)

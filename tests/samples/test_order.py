@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hoarfrost.samples.order import Order, batch_bounds
-from shared.numbered import batch_sizes, epoch_of, epochs, ids_of, orders
+from shared.numbered_source import batch_sizes, epoch_of, epochs, ids_of, orders
 
 
 @settings(max_examples=40, deadline=None)

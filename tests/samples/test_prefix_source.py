@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from shared.stand import Stand, prefix
+from shared.small_cache import Stand, prefix
 
 
 def test_the_prefix_source_gives_the_prefix_of_the_live_rendition(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from hoarfrost.samples.dataset import Samples
 from hoarfrost.samples.renditions import Renditions
 from shared.images import PLAIN, RANDOM, images
-from shared.stand import N
+from shared.small_cache import N
 
 
 def test_renditions_are_functions_of_seed_and_purpose() -> None:
