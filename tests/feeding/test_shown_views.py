@@ -137,7 +137,7 @@ def test_a_view_that_is_stored_coarser_is_near_to_the_exact_one(views: Views) ->
         assert freezer._front.division is not None
         assert freezer.cache is not None
         samples = freezer._data.samples
-        (source, spec) = feeder._sources[0]
+        (source, spec) = freezer._feeder._sources[0]
         assert spec.stored[1] != spec.stored[0] or views.metric == "harm"
         errors = []
         for chunk in range(freezer._data.order.chunks):

@@ -1,4 +1,4 @@
-"""What a front is frozen as: averaged weights, statistics estimated anew."""
+"""What a front is frozen as: statistics estimated anew, averaged weights."""
 
 from __future__ import annotations
 
@@ -15,16 +15,10 @@ from hoarfrost import Freezer, find_cut, find_cuts
 from hoarfrost.cuts import Prefix
 from hoarfrost.cuts import divide as divide_at
 from hoarfrost.errors import ArgumentError
-from hoarfrost.freezing.averages import Averages
 from hoarfrost.freezing.statistics import estimate_statistics
-from shared.images import PLAIN, RANDOM, images
+from shared.images import PLAIN, RANDOM, batches, images
 from shared.nets import in_place, resnet, vit
-from shared.runs import Trace, adamw, assert_same_run, sgd, train, train_epoch
-
-
-def batches(count: int = 3, size: int = 8) -> list[Tensor]:
-    made = torch.Generator().manual_seed(0)
-    return [torch.randn(size, 1, 28, 28, generator=made) for _ in range(count)]
+from shared.runs import Trace, assert_same_run, sgd, train, train_epoch
 
 
 def divide(model: nn.Module, label: str) -> Prefix:
@@ -97,44 +91,6 @@ def test_a_momentum_is_given_back_though_a_batch_fails() -> None:
     with pytest.raises(RuntimeError):
         estimate_statistics(prefix, [torch.zeros(2, 3, 28, 28)])
     assert {norm.momentum for norm in norms} == {0.1}
-
-
-def stepped(model: nn.Module, averages: Averages, steps: int) -> list[dict[str, Tensor]]:
-    """Some steps of training; the weights that each was taken with."""
-    optimizer = adamw(model)
-    found = []
-    for batch in batches(steps):
-        averages.add()
-        found.append({name: p.detach().clone() for name, p in model.named_parameters()})
-        model(batch).square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return found
-
-
-def test_averages_are_the_mean_over_the_steps() -> None:
-    model = vit()
-    averages = Averages(dict(model.named_parameters()))
-    stepped(model, averages, 2)
-    averages.restart()
-    seen = stepped(model, averages, 4)
-    last = {name: p.detach().clone() for name, p in model.named_parameters()}
-    names = ["class_token", "conv_proj.weight"]
-    averages.put(names)
-    for name, parameter in model.named_parameters():
-        expected = torch.stack([weights[name] for weights in seen]).mean(0) if name in names else last[name]
-        torch.testing.assert_close(parameter.detach(), expected, msg=name)
-
-
-def test_what_froze_is_averaged_no_more() -> None:
-    model = vit()
-    averages = Averages(dict(model.named_parameters()))
-    stepped(model, averages, 2)
-    model.conv_proj.requires_grad_(False)
-    (weights,) = stepped(model, averages, 1)
-    assert not {"conv_proj.weight", "conv_proj.bias"} & averages.state_dict()["means"].keys()
-    averages.put(["conv_proj.weight"])
-    assert torch.equal(model.conv_proj.weight, weights["conv_proj.weight"])
 
 
 SETTLED = ["statistics", "average"]

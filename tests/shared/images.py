@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torchvision.transforms import v2
 
 from hoarfrost.data import ImageArray, open_data
@@ -34,3 +35,9 @@ class CountingImages(ImageArray):
     def __getitem__(self, index: int) -> tuple[Any, int]:
         self.reads += 1
         return super().__getitem__(index)
+
+
+def batches(count: int = 3, size: int = 8) -> list[Tensor]:
+    """Noise in the shape of the images, float32 [size, 1, 28, 28], the same at each call."""
+    made = torch.Generator().manual_seed(0)
+    return [torch.randn(size, 1, 28, 28, generator=made) for _ in range(count)]
