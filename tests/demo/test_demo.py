@@ -13,7 +13,7 @@ from hoarfrost.data import default_transforms, open_data
 from hoarfrost.demo import stories
 from hoarfrost.demo.arms import Arm, Bench
 from hoarfrost.errors import ArgumentError
-from hoarfrost.running.evaluate import Examination
+from hoarfrost.running.examination import Examination
 
 honest = stories.from_scratch
 

@@ -10,10 +10,10 @@ import typer
 
 from ..demo import run_demo
 from .cache import cache
-from .looking import cuts, report
+from .cuts import cuts, report
 from .plan import plan
 from .sensitivity import sensitivity
-from .telling import console, say, told_plainly
+from .terminal import console, say, told_plainly
 from .train import train
 
 __all__ = ["app"]

@@ -10,9 +10,9 @@ import typer
 from ..cache import list_caches
 from ..cache import prune as prune_caches
 from ..errors import ArgumentError
-from ..planning.tables import caches_table, damage_table
-from ..running.console import print_table
-from .telling import console, say, told_plainly
+from ..planning.model_cuts import caches_table, damage_table
+from ..running.display import print_table
+from .terminal import console, say, told_plainly
 
 __all__ = ["cache"]
 

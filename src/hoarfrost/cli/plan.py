@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 
 from ..errors import ArgumentError
-from ..planning.plan_tables import Elsewhere, Outlook
+from ..planning.model_plan import Elsewhere, Outlook
 from ..running.config import RunConfig
-from ..running.console import print_table
-from .telling import console, told_plainly
+from ..running.display import print_table
+from .terminal import console, told_plainly
 from .train import DATA, FREEZING, RUN, TRAINING, option, parse_points
 
 __all__ = ["plan"]

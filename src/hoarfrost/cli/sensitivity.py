@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from ..planning.model_cuts import ModelSensitivity
 from ..planning.sensitivity import SHARES
-from ..planning.tables import ModelSensitivity
 from ..report import sensitivity_tables, write_sensitivity
 from ..running.config import RunConfig
-from ..running.console import print_table
-from .telling import console, say, told_plainly
+from ..running.display import print_table
+from .terminal import console, say, told_plainly
 from .train import DATA, RUN, option
 
 __all__ = ["sensitivity"]

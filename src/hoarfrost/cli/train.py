@@ -11,10 +11,10 @@ import typer
 from ..errors import ArgumentError
 from ..policies import NAMED
 from ..running.config import RunConfig
-from ..running.console import RunDisplay
+from ..running.display import RunDisplay
 from ..running.files import RunFiles
 from ..running.run import train as run_training
-from .telling import INTERRUPTED, console, say, told_plainly
+from .terminal import INTERRUPTED, console, say, told_plainly
 
 __all__ = ["train"]
 

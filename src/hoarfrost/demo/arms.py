@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from ..freezer import Freezer
 from ..report import Run, format_bytes, format_count, format_percent, format_seconds
-from ..running.evaluate import Examination
+from ..running.examination import Examination
 from ..running.files import Journal
 from ..running.loop import cosine, fit
 

@@ -14,8 +14,8 @@ from ..data import default_transforms, open_data
 from ..errors import ArgumentError
 from ..models import cifar_resnet, efficientnet_lite0
 from ..report import Chapter, Table, format_seconds, write_report
-from ..running.console import RunDisplay, print_table
-from ..running.evaluate import Examination
+from ..running.display import RunDisplay, print_table
+from ..running.examination import Examination
 from ..running.run import describe_machine
 from ..settings import Views
 from .arms import HEADER, Arm, Bench, Outcome

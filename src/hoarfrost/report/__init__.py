@@ -3,7 +3,7 @@
 from .format import format_bytes, format_count, format_percent, format_seconds
 from .page import Chapter, Table, write_report
 from .records import Run, read_records
-from .sensitivity import sensitivity_tables, write_sensitivity
+from .sensitivity_page import sensitivity_tables, write_sensitivity
 
 __all__ = [
     "Chapter",

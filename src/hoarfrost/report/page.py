@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..errors import ArgumentError
-from . import figures
+from . import run_figures as figures
 from .format import format_bytes, format_count, format_percent, format_seconds
 from .records import Record, Run, number
 from .style import SERIES

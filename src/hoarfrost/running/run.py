@@ -15,7 +15,7 @@ from ..data import Data, default_transforms, few, open_data
 from ..freezer import Freezer
 from ..models import resolve_model
 from .config import RunConfig
-from .evaluate import Examination, scores
+from .examination import Examination, scores
 from .files import Journal, RunFiles, report_on, save_model
 from .loop import fit, interruptible
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from hoarfrost.report import Table
-from hoarfrost.running.console import RunDisplay, print_table
+from hoarfrost.running.display import RunDisplay, print_table
 
 START = {
     "event": "start",

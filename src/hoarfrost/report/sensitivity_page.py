@@ -1,6 +1,6 @@
 """How sensitive the channels of each cut are, as two tables and as a page with pictures.
 
-What is shown is a plain mapping, as `hoarfrost.planning.tables.ModelSensitivity.plain` gives it and `--json` prints it.
+What is shown is a plain mapping, as `hoarfrost.planning.model_cuts.ModelSensitivity.plain` gives it and `--json` prints it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
-from .figures import DASHES, WIDE
 from .format import UNKNOWN, format_bytes, format_percent
 from .page import Chapter, Table, write_page
+from .run_figures import DASHES, WIDE
 from .style import INK, PAPER, QUIET, RAMP, SERIES, calm, new_figure, to_svg
 
 __all__ = ["sensitivity_tables", "write_sensitivity"]

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from ..planning.tables import ModelCuts
-from ..running.console import print_table
+from ..planning.model_cuts import ModelCuts
+from ..running.display import print_table
 from ..running.files import report_on
-from .telling import console, say, told_plainly
+from .terminal import console, say, told_plainly
 
 __all__ = ["cuts", "report"]
 
