@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hoarfrost.demo import comparison, finetuning, from_scratch, run_story
-from hoarfrost.demo.arms import Outcome
+from hoarfrost.demo.story import Outcome
 from hoarfrost.report import Chapter, Table, write_report
 from hoarfrost.running.run import describe_machine
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from hoarfrost.data import default_transforms, open_data
 from hoarfrost.demo import stories
-from hoarfrost.demo.arms import Arm, Bench
+from hoarfrost.demo.story import Arm, Bench
 from hoarfrost.errors import ArgumentError
 from hoarfrost.running.examination import Examination
 

@@ -18,7 +18,7 @@ from ..running.display import RunDisplay, print_table
 from ..running.examination import Examination
 from ..running.run import describe_machine
 from ..settings import Views
-from .arms import HEADER, Arm, Bench, Outcome
+from .story import HEADER, Arm, Bench, Outcome
 
 __all__ = ["comparison", "finetuning", "from_scratch", "run_demo", "run_story"]
 
