@@ -1,20 +1,7 @@
-"""From a run's records to one page of HTML, and numbers as people read them."""
+"""In come the records of runs and what was measured of a model; out go pages of HTML, and tables and numbers as people
+read them. What draws and fills pages is imported when it is first asked for (`__init__.pyi` says from where).
+"""
 
-from .format import format_bytes, format_count, format_percent, format_seconds
-from .page import Chapter, Table, write_report
-from .records import Run, read_records
-from .sensitivity_page import sensitivity_tables, write_sensitivity
+import lazy_loader
 
-__all__ = [
-    "Chapter",
-    "Run",
-    "Table",
-    "format_bytes",
-    "format_count",
-    "format_percent",
-    "format_seconds",
-    "read_records",
-    "sensitivity_tables",
-    "write_report",
-    "write_sensitivity",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -21,17 +21,14 @@ def format_count(count: float | None) -> str:
 
 def format_percent(share: float | None, digits: int = 1) -> str:
     """A share of 1 in percent: `0.8875` gives `"88.8 %"`."""
-    return UNKNOWN if _missing(share) else f"{100 * float(share or 0):.{digits}f} %"
+    return UNKNOWN if share is None or math.isnan(share) else f"{100 * float(share):.{digits}f} %"
 
 
 def format_seconds(seconds: float | None) -> str:
     """Seconds as `"42 ms"`, `"3.21 s"`, `"2 min 05 s"` or `"1 h 03 min"`; a dash for None or NaN."""
-    if _missing(seconds):
-        return UNKNOWN
-    value = float(seconds or 0)
-    if not math.isfinite(value):
-        return "∞" if value > 0 else "-∞"
-    sign, value = ("-" if value < 0 else ""), abs(value)
+    if seconds is None or not math.isfinite(seconds):
+        return _without_number(seconds)
+    sign, value = ("-" if seconds < 0 else ""), abs(float(seconds))
     if value == 0:
         return "0 s"
     if value < 0.9995:
@@ -47,17 +44,17 @@ def format_seconds(seconds: float | None) -> str:
     return f"{sign}{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _missing(value: float | None) -> bool:
-    return value is None or math.isnan(value)
+def _without_number(value: float | None) -> str:
+    """What has no digits: nothing, NaN, and what is infinite."""
+    if value is None or math.isnan(value):
+        return UNKNOWN
+    return "∞" if value > 0 else "-∞"
 
 
 def _scaled(count: float | None, step: int, units: tuple[str, ...]) -> str:
-    if _missing(count):
-        return UNKNOWN
-    value = float(count or 0)
-    if not math.isfinite(value):
-        return "∞" if value > 0 else "-∞"
-    sign, value = ("-" if value < 0 else ""), abs(value)
+    if count is None or not math.isfinite(count):
+        return _without_number(count)
+    sign, value = ("-" if count < 0 else ""), abs(float(count))
     power = 0
     # 999.5 would be printed as 1000: it belongs to the next unit.
     while value >= step - 0.5 and power < len(units) - 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,49 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..errors import ArgumentError
-from . import run_figures as figures
+from . import freeze_figures, run_figures
 from .format import format_bytes, format_count, format_percent, format_seconds
 from .records import Record, Run, number
 from .style import SERIES
+from .table import Table
 
-__all__ = ["Chapter", "Table", "write_page", "write_report"]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the report: its cells are ready to print.
-
-    Args:
-        title: stands above it.
-        header: names of the columns.
-        rows: as many cells as the header each.
-        emphasis: number of the row to set off, from 0.
-        note: a line below, say on how it was measured.
-
-    Raises:
-        ArgumentError: a row's length differs from the header's, or there is no row `emphasis`.
-    """
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    emphasis: int | None = None
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        for order, row in enumerate(self.rows):
-            if len(row) != len(self.header):
-                raise ArgumentError(
-                    f"table {self.title!r}: row {order} has {len(row)} cells, the header {len(self.header)}"
-                )
-        if self.emphasis is not None and not 0 <= self.emphasis < len(self.rows):
-            raise ArgumentError(f"table {self.title!r} has {len(self.rows)} rows, none of number {self.emphasis}")
-
-    @property
-    def numeric(self) -> list[bool]:
-        """For each column whether its cells are numbers, to be set flush right."""
-        columns = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.header)
-        return [_numeric(column) for column in columns]
+__all__ = ["Chapter", "write_page", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -127,7 +90,7 @@ def _shown(chapter: Chapter) -> dict[str, Any]:
         "tables": chapter.tables,
         "legend": [(run.name, order % len(SERIES), order // len(SERIES) % 3) for order, run in enumerate(runs)],
         "pictures": _pictures(runs, _emphasised(chapter.tables)),
-        "bands": _safe(figures.bands(runs)),
+        "bands": _safe(run_figures.bands(runs)),
         "details": [_detail(run) for run in runs if run.freezes or run.turns or run.heals],
     }
 
@@ -140,15 +103,15 @@ def _pictures(runs: Sequence[Run], strong: frozenset[str]) -> list[tuple[str, Ma
     candidates = [
         (
             "Test accuracy over time",
-            figures.accuracy_over_time(runs, strong),
+            run_figures.accuracy_over_time(runs, strong),
             "Time counts training and the building of caches, not evaluation. Early epochs may lie below." + diamonds,
         ),
         (
             "Test accuracy by epoch",
-            figures.accuracy_by_epoch(runs, strong),
+            run_figures.accuracy_by_epoch(runs, strong),
             "The same epochs, whatever they cost." + diamonds,
         ),
-        ("Time of an epoch", figures.seconds_by_epoch(runs, strong), "Training only." + stalks),
+        ("Time of an epoch", run_figures.seconds_by_epoch(runs, strong), "Training only." + stalks),
     ]
     return [(title, Markup(svg), caption) for title, svg, caption in candidates if svg is not None]
 
@@ -163,8 +126,8 @@ def _detail(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
         "freezes": [_freeze_row(record) for record in run.freezes],
-        "sensitivity": _safe(figures.sensitivities(run)),
-        "rungs": _safe(figures.rungs(run)),
+        "sensitivity": _safe(freeze_figures.sensitivities(run)),
+        "rungs": _safe(freeze_figures.rungs(run)),
         "turns": [_turn_row(record) for record in run.turns],
         "heals": [
             (str(record.get("chunk", "")), str(record.get("view", "")), str(record.get("reason", "")))
@@ -243,11 +206,6 @@ def _text(value: Any) -> str:
 def _safe(svg: str | None) -> Markup | None:
     # Matplotlib has escaped what is written in the picture.
     return None if svg is None else Markup(svg)
-
-
-def _numeric(column: Iterable[str]) -> bool:
-    cells = [cell for cell in column if cell.strip() not in ("", "–", "-")]
-    return bool(cells) and all(re.match(r"^[-+−±<>≤≥~]?\s?[\d.,]*\d", cell) is not None for cell in cells)
 
 
 def _replace(path: Path, text: str) -> Path:

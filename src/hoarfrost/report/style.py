@@ -17,7 +17,9 @@ from matplotlib.ticker import Formatter
 
 __all__ = [
     "CACHE",
+    "DASHES",
     "FAINT",
+    "HALF",
     "IMAGES",
     "INK",
     "MUTED",
@@ -26,6 +28,7 @@ __all__ = [
     "RAMP",
     "RECOMPUTE",
     "SERIES",
+    "WIDE",
     "TextFormatter",
     "calm",
     "new_figure",
@@ -37,6 +40,10 @@ IMAGES, RECOMPUTE, CACHE = "#0a0b11", "#0a0b12", "#0a0b13"
 SERIES = tuple(f"#0a0b2{number}" for number in range(8))
 RAMP = tuple(f"#0a0b3{number}" for number in range(8))
 """One hue from little to much; only pages that define `--ramp-0` to `--ramp-7` can show it."""
+
+WIDE, HALF = 9.4, 4.3
+DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1.2, 1.6)))
+"""Widths of figures in inches, and the lines of further series of one colour."""
 
 VARIABLES = {
     INK: "ink",
