@@ -34,7 +34,7 @@ from hoarfrost import Freezer
 from hoarfrost.data import open_data
 from hoarfrost.models import cifar_resnet, efficientnet_lite0
 from hoarfrost.policies import Budget, Never, Policy
-from hoarfrost.running.loop import fit
+from hoarfrost.running import fit
 from policies import accuracy_of
 
 

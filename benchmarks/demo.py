@@ -20,7 +20,7 @@ from rich.console import Console
 from hoarfrost.demo import comparison, finetuning, from_scratch, run_story
 from hoarfrost.demo.story import Outcome
 from hoarfrost.report import Chapter, Table, write_report
-from hoarfrost.running.run import describe_machine
+from hoarfrost.running import describe_machine
 
 
 def spread(values: Sequence[float], digits: int = 2, unit: str = "") -> str:
@@ -97,9 +97,9 @@ def main() -> None:
             continue
         by_seed = []
         for seed in range(options.first_seed, options.first_seed + options.seeds):
-            bench, arms = story(seed, **changed)
+            shared, arms = story(seed, **changed)
             folder = options.out / name / str(seed)
-            found = run_story(f"{title}, seed {seed}", bench, arms, folder, console, shortened=name == "scratch")
+            found = run_story(f"{title}, seed {seed}", shared, arms, folder, console, shortened=name == "scratch")
             console.print(comparison(title, found).note, highlight=False)
             by_seed.append(found)
         chapters.append(Chapter([outcome.run for outcome in by_seed[0]], [summary(title, by_seed)], title))

@@ -38,7 +38,7 @@ from hoarfrost.data import open_data
 from hoarfrost.freezing.statistics import SETTLE
 from hoarfrost.models import cifar_resnet
 from hoarfrost.policies import NAMED, Egeria, Never, Policy, Schedule
-from hoarfrost.running.loop import fit
+from hoarfrost.running import fit
 
 NORMALISE = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.286], [0.353])]
 TRAIN = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(28, padding=4), *NORMALISE])

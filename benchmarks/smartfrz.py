@@ -35,7 +35,7 @@ from hoarfrost.data import open_data
 from hoarfrost.models import cifar_resnet
 from hoarfrost.policies.predictor import FEATURES, HISTORY, Predictor, tokens
 from hoarfrost.policies.smartfrz import LEAST, WEIGHTS
-from hoarfrost.running.loop import cosine
+from hoarfrost.running import cosine
 from hoarfrost.watching import Observer, centred_gram, linear_cka
 
 OFTEN = 4

@@ -1,48 +1,14 @@
-"""Hoarfrost: train on stored features instead of frozen layers."""
+"""Hoarfrost: train on stored features instead of frozen layers.
 
-from .augment import HorizontalFlip, PaddedCrop, Pipeline
-from .cache import Cache
-from .codecs import BFloat16, Codec, Exact, Half, Ladder, Linear, Shared
-from .cuts import Cut, divide, find_cut, find_cuts, join
-from .errors import HoarfrostError
-from .freezer import Freezer
-from .freezing.surgery import freeze, thaw
-from .planning.forecast import Plan
-from .planning.plan import plan
-from .planning.sensitivity import CutSensitivity, examine_sensitivity
-from .policies import Policy, Schedule, TrainState
-from .settings import Selection, Views
-from .storing.sensitivity import sensitivity
+Names are imported when they are first asked for (`__init__.pyi` says from where): the command answers before torch is
+there, and what one does not use costs nothing.
+"""
 
-__all__ = [
-    "BFloat16",
-    "Cache",
-    "Codec",
-    "Cut",
-    "CutSensitivity",
-    "Exact",
-    "Freezer",
-    "Half",
-    "HoarfrostError",
-    "HorizontalFlip",
-    "Ladder",
-    "Linear",
-    "PaddedCrop",
-    "Pipeline",
-    "Plan",
-    "Policy",
-    "Schedule",
-    "Selection",
-    "Shared",
-    "TrainState",
-    "Views",
-    "divide",
-    "examine_sensitivity",
-    "find_cut",
-    "find_cuts",
-    "freeze",
-    "join",
-    "plan",
-    "sensitivity",
-    "thaw",
-]
+import lazy_loader
+
+WINGS = frozenset({"augment", "cache", "codecs", "cuts", "data", "errors", "models", "policies"})
+"""What can be reached as `hoarfrost.cuts`, but is no name for `from hoarfrost import *`."""
+
+__getattr__, __dir__, _known = lazy_loader.attach_stub(__name__, __file__)
+
+__all__ = [name for name in _known if name not in WINGS]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,13 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from hoarfrost import running
 from hoarfrost.cache import Cache, CacheSpec, Fingerprint, list_caches
 from hoarfrost.cache.locking import CacheLock
 from hoarfrost.cli import app
 from hoarfrost.codecs import Linear
 from hoarfrost.models import cifar_resnet
-from hoarfrost.running.files import save_model
+from hoarfrost.running import save_model
 
 
 def hoarfrost(*words: str | Path, **more: Any) -> Result:
@@ -194,7 +194,7 @@ def test_ctrl_c_is_a_sentence_and_a_further_one_no_traceback(tmp_path: Path, mon
     def interrupted(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["hoarfrost.cli.train"], "run_training", interrupted)
+    monkeypatch.setattr(running, "train", interrupted)
     before = signal.getsignal(signal.SIGINT)
     try:
         stopped = hoarfrost("train", "--out", tmp_path / "out")

@@ -11,25 +11,25 @@ from rich.console import Console
 
 from hoarfrost.data import default_transforms, open_data
 from hoarfrost.demo import stories
-from hoarfrost.demo.story import Arm, Bench
+from hoarfrost.demo.story import Arm, Story
 from hoarfrost.errors import ArgumentError
-from hoarfrost.running.examination import Examination
+from hoarfrost.running import Examination
 
 honest = stories.from_scratch
 
 
-def small(*names: str) -> Callable[[int], tuple[Bench, list[Arm]]]:
+def small(*names: str) -> Callable[[int], tuple[Story, list[Arm]]]:
     """The story from scratch on few images, with some of its arms; the first stands for full training."""
 
-    def story(seed: int) -> tuple[Bench, list[Arm]]:
-        bench, arms = honest(seed, epochs=4, samples=96)
+    def story(seed: int) -> tuple[Story, list[Arm]]:
+        shared, arms = honest(seed, epochs=4, samples=96)
         data = open_data("embedded")
         plain, augmented = (
             Examination(data.test.first(48), transform, channels_last=True)  # type: ignore[attr-defined]
             for transform in reversed(default_transforms(data))
         )
-        bench = replace(bench, plain=plain, augmented=augmented, curve=plain)
-        return bench, [arm for arm in arms if arm.name in names]
+        shared = replace(shared, plain=plain, augmented=augmented, curve=plain)
+        return shared, [arm for arm in arms if arm.name in names]
 
     return story
 

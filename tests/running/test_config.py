@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 
 import pytest
+import yaml
 
+from hoarfrost import Freezer
 from hoarfrost.errors import ArgumentError
-from hoarfrost.running.config import RunConfig, parse_bytes
+from hoarfrost.running import RunConfig
+from hoarfrost.settings import parse_bytes
 
 
 def test_options_win_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("epochs: 7\nfreeze: {2: layer1}\nlr: 0.2\n")
     config = RunConfig.told(tmp_path / "run.yaml", lr=0.3)
-    assert (config.epochs, config.lr, config.points) == (7, 0.3, {2: "layer1"})
+    assert (config.freezing.epochs, config.lr, config.points) == (7, 0.3, {2: "layer1"})
 
 
 def test_a_written_configuration_reads_back(tmp_path: Path) -> None:
-    config = RunConfig(epochs=3, freeze={1: "layer1", 2: 4}, disk_budget="2GiB", out=str(tmp_path))
+    config = RunConfig.told(epochs=3, freeze={1: "layer1", 2: 4}, disk_budget="2GiB", out=str(tmp_path))
     config.write(tmp_path / "config.yaml")
     assert RunConfig.told(tmp_path / "config.yaml") == config
     RunConfig().write(tmp_path / "plain.yaml")
@@ -25,10 +29,10 @@ def test_a_written_configuration_reads_back(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_remembers(tmp_path: Path) -> None:
-    begun = RunConfig(epochs=3, cut="layer1", out=str(tmp_path))
+    begun = RunConfig.told(epochs=3, cut="layer1", out=str(tmp_path))
     begun.write(tmp_path / "config.yaml")
     assert RunConfig.told(resume=True, out=str(tmp_path)) == begun
-    assert RunConfig.told(resume=True, out=str(tmp_path), workers=2).workers == 2
+    assert RunConfig.told(resume=True, out=str(tmp_path), workers=2).rendering.workers == 2
     assert RunConfig.told(resume=True, out=str(tmp_path), epochs=3) == begun
     with pytest.raises(
         ArgumentError, match=r"was begun with epochs=3 and cannot go on with 4; when resuming, leave it"
@@ -53,10 +57,44 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, text: str, words: str) 
 
 def test_a_new_run_gets_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    first = RunConfig(model="nets:small", data="images/birds").folder()
+    first = RunConfig.told(model="nets:small", data="images/birds").folder()
     assert first == Path("runs/nets-small-birds")
     first.mkdir(parents=True)
-    assert RunConfig(model="nets:small", data="images/birds").folder() == Path("runs/nets-small-birds-2")
+    assert RunConfig.told(model="nets:small", data="images/birds").folder() == Path("runs/nets-small-birds-2")
+
+
+def test_an_order_for_a_full_disk_is_checked_when_it_is_told() -> None:
+    assert RunConfig.told(over_budget="rung,views").storing.over_budget.ways == ("rung", "views")
+    with pytest.raises(ArgumentError, match="there is no 'luck'"):
+        RunConfig.told(over_budget="luck")
+
+
+def test_the_configuration_of_an_earlier_release_reads(tmp_path: Path) -> None:
+    written = (
+        "data: images\nepochs: 3\nbatch_size: 32\nfreeze:\n  1: layer1\nviews: 1\nladder: 8\nmode: cache\n"
+        "settle: average\ndisk_budget: 2147483648\nover_budget: rung,views\ncache_dir: stored\nwindow: 4\n"
+        "tolerance: 0.01\nbuild_from: features\nworkers: 2\nchannels_last: true\nseed: 5\nout: runs/old\n"
+    )
+    (tmp_path / "config.yaml").write_text(written)
+    config = RunConfig.told(tmp_path / "config.yaml")
+    assert (config.data, config.out, config.points) == ("images", "runs/old", {1: "layer1"})
+    assert (config.freezing.epochs, config.freezing.settle, config.reading.batch_size) == (3, "average", 32)
+    assert (config.storing.views.count, config.storing.ladder, config.storing.cache_dir) == (1, 8, Path("stored"))
+    assert (config.rendering.seed, config.rendering.workers, config.rendering.channels_last) == (5, 2, True)
+    config.write(tmp_path / "again.yaml")
+    assert yaml.safe_load((tmp_path / "again.yaml").read_text()) == yaml.safe_load(written)
+
+
+def test_the_freezer_takes_every_keyword() -> None:
+    known = set(signature(Freezer).parameters) - {"model", "dataset", "transform", "optimizer", "mix"}
+    assert set(RunConfig().keywords) == known
+    assert RunConfig.told(cut="layer1", epochs=8).keywords["policy"] == {2: "layer1"}
+
+
+@pytest.mark.parametrize("epochs", [None, 0, 1.5, True])
+def test_a_run_has_a_number_of_epochs(epochs: object) -> None:
+    with pytest.raises(ArgumentError, match="epochs must be a whole number of at least 1"):
+        RunConfig.told(epochs=epochs)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +109,3 @@ def test_sizes(text: str, bytes_: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ArgumentError, match="is no size; write 500MB, 2GiB"):
         parse_bytes(text)
-
-
-def test_an_order_for_a_full_disk_is_checked_when_it_is_told() -> None:
-    assert RunConfig(over_budget="rung,views").over_budget == "rung,views"
-    with pytest.raises(ArgumentError, match="there is no 'luck'"):
-        RunConfig(over_budget="luck")

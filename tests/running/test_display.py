@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hoarfrost.report import Table
-from hoarfrost.running.display import RunDisplay, print_table
+from hoarfrost.report import Table, print_table
+from hoarfrost.running.display import RunDisplay
 
 START = {
     "event": "start",

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from hoarfrost import Freezer
 from hoarfrost.errors import ArgumentError, CheckpointError
-from hoarfrost.running import loop as training
+from hoarfrost.running import cosine, fit, resuming
 from hoarfrost.running.checkpoints import load_tree, save_tree
-from hoarfrost.running.loop import cosine, fit, held_back, interruptible
+from hoarfrost.running.interruption import held_back, interruptible
 from shared.images import RANDOM, images
 from shared.nets import in_place, resnet
 from shared.runs import adamw, assert_same_tensors, sgd
@@ -235,7 +235,7 @@ def test_ctrl_c_while_the_checkpoint_is_written(
                 send()
         save_tree(path, tree)
 
-    monkeypatch.setattr(training, "save_tree", slowly)
+    monkeypatch.setattr(resuming, "save_tree", slowly)
     asked = stopping_after(STEPS + 2)
     with interruptible() as stop:
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,7 @@ from safetensors.torch import load_file
 
 from hoarfrost.data import embedded
 from hoarfrost.errors import ArgumentError, CheckpointError
-from hoarfrost.running import run
-from hoarfrost.running.config import RunConfig
-from hoarfrost.running.files import Journal, RunFiles
-from hoarfrost.running.run import make_optimizer, train
+from hoarfrost.running import Journal, RunConfig, RunFiles, make_optimizer, run, setup, train
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +32,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def config(pictures: Path, tmp_path: Path) -> RunConfig:
-    return RunConfig(
+    return RunConfig.told(
         data=str(pictures),
         epochs=2,
         batch_size=32,
@@ -77,7 +73,7 @@ def test_a_run_leaves_its_files(config: RunConfig) -> None:
 def test_epochs_can_be_evaluated_on_stored_features(
     config: RunConfig, evaluation: str | int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(config, epochs=3)
+    config = config.but(epochs=3)
     shown: list[tuple[int, ...]] = []
     given = run.scores
 
@@ -91,11 +87,11 @@ def test_epochs_can_be_evaluated_on_stored_features(
     monkeypatch.setattr(run, "scores", watched)
     train(config)
     assert shown == []
-    train(replace(config, evaluation=evaluation, out=str(tmp_path / "other")))
+    train(config.but(evaluation=evaluation, out=str(tmp_path / "other")))
     assert len(set(shown)) == 2, "images first, features behind the freeze"
     wanted, got = (
         [(record["test_loss"], record["test_accuracy"]) for record in records(one) if "test_loss" in record]
-        for one in (config, replace(config, out=str(tmp_path / "other")))
+        for one in (config, config.but(out=str(tmp_path / "other")))
     )
     assert len(wanted) == 4
     if evaluation == "exact":
@@ -105,11 +101,11 @@ def test_epochs_can_be_evaluated_on_stored_features(
 
 
 def test_some_of_the_images_hold_each_class_with_its_share(config: RunConfig, pictures: Path) -> None:
-    few = replace(config, samples=30, batch_size=15, epochs=1, freeze={0: "layer1"})
+    few = config.but(samples=30, batch_size=15, epochs=1, freeze={0: "layer1"})
     train(few)
     assert records(few)[0]["samples"] == 30
-    data = run.open_data(str(pictures))
-    subset: Any = run.few(data, 30)
+    data = setup.open_data(str(pictures))
+    subset: Any = setup.few(data, 30)
     whole = Counter(data.train.targets)  # type: ignore[attr-defined]
     taken = Counter(target for _, target in subset)
     assert all(abs(taken[target] - count / 4) < 1 for target, count in whole.items())
@@ -127,8 +123,8 @@ def test_a_finished_run_is_left_as_it_is(config: RunConfig) -> None:
 def test_an_interrupted_run_goes_on_to_the_same_weights(
     config: RunConfig, settle: str, at: int, tmp_path: Path
 ) -> None:
-    config = replace(config, settle=settle)
-    whole = train(replace(config, out=str(tmp_path / "whole"))).files
+    config = config.but(settle=settle)
+    whole = train(config.but(out=str(tmp_path / "whole"))).files
     heard: list[bool] = []
     outcome = train(config, on_step=interrupting(at=at), on_stop=lambda: heard.append(True))
     assert not outcome.finished
@@ -183,6 +179,6 @@ def test_the_journal_goes_on_behind_a_torn_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
 def test_the_optimizer_is_the_one_asked_for(name: str, kind: type[torch.optim.Optimizer]) -> None:
-    made = make_optimizer(RunConfig(optimizer=name, lr=0.25, weight_decay=0.125), torch.nn.Linear(2, 2))
+    made = make_optimizer(RunConfig.told(optimizer=name, lr=0.25, weight_decay=0.125), torch.nn.Linear(2, 2))
     assert type(made) is kind
     assert (made.defaults["lr"], made.defaults["weight_decay"]) == (0.25, 0.125)

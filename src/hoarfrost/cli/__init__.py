@@ -1,4 +1,4 @@
-"""The command: parse, call, print."""
+"""The command: words in, results on stdout, errors as one sentence on stderr."""
 
 from .app import app
 

@@ -1,4 +1,7 @@
-"""The command and what belongs to all of it."""
+"""The command and what belongs to all of it.
+
+Commands import what needs torch where the work begins: the help and a mistyped option then answer at once.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from ..demo import run_demo
 from .cache import cache
-from .cuts import cuts, report
+from .cuts import cuts
 from .plan import plan
+from .report import report
 from .sensitivity import sensitivity
 from .terminal import console, say, told_plainly
 from .train import train
@@ -58,4 +61,6 @@ def demo(
 ) -> None:
     """The main job on the embedded data: two stories, each with its honest rivals; about ten minutes on two cores."""
     with told_plainly():
+        from ..demo import run_demo
+
         run_demo(out, seed=seed, story=story, console=console)

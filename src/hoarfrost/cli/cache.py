@@ -7,11 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..cache import list_caches
-from ..cache import prune as prune_caches
 from ..errors import ArgumentError
-from ..planning.model_cuts import caches_table, damage_table
-from ..running.display import print_table
 from .terminal import console, say, told_plainly
 
 __all__ = ["cache"]
@@ -25,6 +21,9 @@ Directory = Annotated[Path, typer.Argument(help="A cache directory, as in train'
 def ls(directory: Directory) -> None:
     """List the caches in a directory."""
     with told_plainly():
+        from ..report import print_table
+        from .cache_tables import caches_table
+
         print_table(console, caches_table(directory))
 
 
@@ -32,6 +31,9 @@ def ls(directory: Directory) -> None:
 def verify(directory: Directory) -> None:
     """Read every cache in a directory from end to end; exit code 1 if something is damaged."""
     with told_plainly():
+        from ..report import print_table
+        from .cache_tables import damage_table
+
         table = damage_table(directory)
         print_table(console, table)
     if table.rows:
@@ -47,6 +49,11 @@ def prune(
 ) -> None:
     """Remove builds that nobody goes on with, and what cannot be read; with --all, finished caches as well."""
     with told_plainly():
+        from ..cache import list_caches
+        from ..cache import prune as prune_caches
+        from ..report import print_table
+        from .cache_tables import caches_table
+
         known = {info.key for info in list_caches(directory)}
         unknown = sorted(set(keep or []) - known)
         if unknown:

@@ -1,19 +1,15 @@
-"""Commands that look and change nothing: a model's cuts, a run's report."""
+"""`hoarfrost cuts`."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..planning.model_cuts import ModelCuts
-from ..running.display import print_table
-from ..running.files import report_on
-from .terminal import console, say, told_plainly
+from .terminal import console, told_plainly
 
-__all__ = ["cuts", "report"]
+__all__ = ["cuts"]
 
 
 def cuts(
@@ -30,6 +26,9 @@ def cuts(
 ) -> None:
     """Show where a model can be divided, and what lies in front."""
     with told_plainly():
+        from ..planning import ModelCuts
+        from ..report import print_table
+
         found = ModelCuts.of(
             model,
             data=data,
@@ -43,12 +42,3 @@ def cuts(
             typer.echo(json.dumps(found.plain(), indent=2))
         else:
             print_table(console, found.table())
-
-
-def report(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of runs; several are compared.", metavar="DIR...")],
-    out: Annotated[Path | None, typer.Option(help="The file; default: report.html in the run's folder.")] = None,
-) -> None:
-    """Write the report of a run anew from its metrics.jsonl, also while it runs; or compare several runs."""
-    with told_plainly():
-        say(f"report   {report_on(folders, out)}")

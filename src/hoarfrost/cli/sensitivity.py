@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from ..planning.model_cuts import ModelSensitivity
-from ..planning.sensitivity import SHARES
-from ..report import sensitivity_tables, write_sensitivity
-from ..running.config import RunConfig
-from ..running.display import print_table
-from .terminal import console, say, told_plainly
-from .train import DATA, RUN, option
+from ..running import RunConfig
+from .options import DATA, RUN, as_told, option, takes
+from .terminal import console, measuring, say, told_plainly
 
 __all__ = ["sensitivity"]
 
-DEFAULT = RunConfig()
 MEASURING = "Measuring"
 
 
+@takes(
+    *("model", "data", "weights", "pretrained", "image_size"),
+    *("cut", "metric", "samples", "share", "ladder", "tolerance"),
+    *("out", "as_json", "seed", "device", "channels_last"),
+    data={"text": "embedded, fashion-mnist, or an image folder; with the training transform"},
+    ladder={"panel": MEASURING},
+    tolerance={"panel": MEASURING},
+    seed={"text": "Of fresh weights, images and renditions"},
+)
 def sensitivity(
-    model: Annotated[
-        str, option(DATA, "NAME", text="A torchvision classifier, cifar_resnet, or module:function.")
-    ] = DEFAULT.model,
-    data: Annotated[
-        str, option(DATA, "NAME|DIR", text="embedded, fashion-mnist, or an image folder; with the training transform.")
-    ] = DEFAULT.data,
+    *,
     weights: Annotated[
         Path | None, option(DATA, "FILE", text="A trained model, such as model.safetensors of a run.")
     ] = None,
-    pretrained: Annotated[
-        bool, option(DATA, None, "--pretrained/--from-scratch", text="ImageNet weights, or none.")
-    ] = False,
-    image_size: Annotated[int | None, option(DATA, "N", text="Pixels that images are brought to.", min=1)] = None,
     cut: Annotated[
         list[str] | None, option(MEASURING, "CUT", text="Once or more; default: the recommended cuts.")
     ] = None,
@@ -47,40 +40,26 @@ def sensitivity(
         list[float] | None,
         option(MEASURING, "S", text="Share of channels that a view stores, from 0 to 1; once or more."),
     ] = None,
-    ladder: Annotated[str, option(MEASURING, "NAME|BITS", text="auto, exact, half, or a number of bits.")] = str(
-        DEFAULT.ladder
-    ),
-    tolerance: Annotated[
-        float, option(MEASURING, "X", text="Harm that compression may do, KL in nats.")
-    ] = DEFAULT.tolerance,
     out: Annotated[Path | None, option(RUN, "FILE", text="Write the pictures, as one HTML file.")] = None,
     as_json: Annotated[bool, option(RUN, None, "--json", text="For programs: one JSON object.")] = False,
-    seed: Annotated[int, option(RUN, "N", text="Of fresh weights, images and renditions.")] = DEFAULT.seed,
-    device: Annotated[str | None, option(RUN, "NAME", text="cpu, cuda, ...; default: a GPU if there is one.")] = None,
-    channels_last: Annotated[
-        bool, option(RUN, None, "--channels-last/--channels-first", text="Memory format of images.")
-    ] = DEFAULT.channels_last,
+    **told: Any,
 ) -> None:
     """Show how sensitive a model's channels are to the augmentation, and what views would store of them."""
     with told_plainly():
-        # Not on stdout, which may be read by a program.
-        with Console(stderr=True).status("preparing") as status:
+        from rich.markup import escape
+
+        from ..planning import ModelSensitivity
+        from ..report import print_table, sensitivity_tables, write_sensitivity
+
+        with measuring("preparing") as on_cut:
             measured = ModelSensitivity.of(
-                model,
-                data,
+                RunConfig.told(**as_told(told)),
                 weights=weights,
-                pretrained=pretrained,
-                image_size=image_size,
                 cuts=cut or None,
                 metric=metric,
                 samples=samples,
-                shares=share or SHARES,
-                ladder=int(ladder) if ladder.isdigit() else ladder,
-                tolerance=tolerance,
-                seed=seed,
-                device=device,
-                channels_last=channels_last,
-                on_cut=lambda done, of: status.update(f"measuring cut {done + 1} of {of}"),
+                shares=share or None,
+                on_cut=on_cut,
             )
         found = measured.plain()
         if as_json:

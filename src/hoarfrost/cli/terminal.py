@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from ..errors import HoarfrostError
 
-__all__ = ["INTERRUPTED", "REFUSED", "console", "say", "told_plainly"]
+__all__ = ["INTERRUPTED", "REFUSED", "console", "measuring", "say", "told_plainly"]
 
 REFUSED, INTERRUPTED = 2, 130
 """Exit codes: the arguments or what they name cannot be used; Ctrl-C."""
@@ -23,6 +23,13 @@ console = Console()
 def say(text: str) -> None:
     """Print as it is: a path is never wrapped, since it is copied."""
     console.print(escape(text), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def measuring(first: str) -> Iterator[Callable[[int, int], None]]:
+    """Says what is measured, `first` and then cut by cut; not on stdout, which may be read by a program."""
+    with Console(stderr=True).status(first) as status:
+        yield lambda done, of: status.update(f"measuring cut {done + 1} of {of}")
 
 
 @contextmanager

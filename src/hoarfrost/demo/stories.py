@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -13,12 +14,10 @@ from torchvision.transforms import v2
 from ..data import default_transforms, open_data
 from ..errors import ArgumentError
 from ..models import cifar_resnet, efficientnet_lite0
-from ..report import Chapter, Table, format_seconds, write_report
-from ..running.display import RunDisplay, print_table
-from ..running.examination import Examination
-from ..running.run import describe_machine
+from ..report import Chapter, Table, format_seconds, print_table, write_report
+from ..running import Examination, RunConfig, RunDisplay, describe_machine
 from ..settings import Views
-from .story import HEADER, Arm, Bench, Outcome
+from .story import HEADER, Arm, Outcome, Story
 
 __all__ = ["comparison", "finetuning", "from_scratch", "run_demo", "run_story"]
 
@@ -27,30 +26,26 @@ CLEAN = Views(count=1, base="clean", derived=1.0)
 
 def from_scratch(
     seed: int = 0, *, epochs: int = 40, samples: int = 1_250, curve: bool = True
-) -> tuple[Bench, list[Arm]]:
-    """A CIFAR-style ResNet on the first of the embedded images: the bench and its arms, but for the shortened rival."""
+) -> tuple[Story, list[Arm]]:
+    """A CIFAR-style ResNet on the first of the embedded images: the story and its arms, but for the shortened rival."""
     data = open_data("embedded")
     train_transform, test_transform = default_transforms(data)
     train = data.train.first(samples)  # type: ignore[attr-defined]
     plain = Examination(data.test, test_transform, channels_last=True)
-    bench = Bench(
+    story = Story(
+        config=RunConfig.told(batch_size=32, lr=0.05, weight_decay=5e-4, **_for_all_arms(seed)),
         make_model=lambda: cifar_resnet(len(data.classes), data.channels, (32, 48, 64), (1, 1, 1)),
         train_set=train,
         train_transform=train_transform,
         plain=plain,
         augmented=Examination(data.test, train_transform, channels_last=True),
-        batch_size=32,
-        lr=0.05,
-        weight_decay=5e-4,
         warmup=0.15,
-        seed=seed,
         start={"model": "cifar_resnet", "data": data.name, "samples": len(train), **describe_machine()},
         curve=plain if curve else None,
         evaluate_every=8,
-        channels_last=True,
     )
     points = {round(0.325 * epochs): "layer1", round(0.5 * epochs): "layer2"}
-    return bench, [
+    return story, [
         Arm("full training", epochs),
         Arm("Hoarfrost", epochs, {"policy": points}),
         Arm("conventional freezing", epochs, {"policy": points, "mode": "recompute"}),
@@ -58,7 +53,7 @@ def from_scratch(
     ]
 
 
-def finetuning(seed: int = 0, *, epochs: int = 6, samples: int = 2_000, curve: bool = True) -> tuple[Bench, list[Arm]]:
+def finetuning(seed: int = 0, *, epochs: int = 6, samples: int = 2_000, curve: bool = True) -> tuple[Story, list[Arm]]:
     """EfficientNet-Lite0 with its ImageNet weights on 2,000 of the images, enlarged to 64 pixels."""
     data = open_data("embedded")
     train = data.train.first(samples)  # type: ignore[attr-defined]
@@ -66,28 +61,29 @@ def finetuning(seed: int = 0, *, epochs: int = 6, samples: int = 2_000, curve: b
     enlarge = v2.Resize((64, 64), antialias=True)
     train_transform = v2.Compose([enlarge, v2.RandomHorizontalFlip(), v2.RandomCrop(64, padding=8), *to_tensor])
     test_transform = v2.Compose([enlarge, *to_tensor])
-    bench = Bench(
+    story = Story(
+        config=RunConfig.told(batch_size=64, lr=0.02, weight_decay=1e-4, **_for_all_arms(seed)),
         make_model=lambda: efficientnet_lite0(len(data.classes), data.channels),
         train_set=train,
         train_transform=train_transform,
         plain=Examination(data.test, test_transform, channels_last=True),
         augmented=Examination(data.test, train_transform, channels_last=True),
-        batch_size=64,
-        lr=0.02,
-        weight_decay=1e-4,
         warmup=0.1,
-        seed=seed,
         start={"model": "efficientnet_lite0, ImageNet weights", "data": data.name, "samples": len(train)}
         | describe_machine(),
         curve=Examination(data.test.first(1_000), test_transform, channels_last=True) if curve else None,  # type: ignore[attr-defined]
-        channels_last=True,
     )
     longer = round(epochs * 10 / 6)
-    return bench, [
+    return story, [
         Arm("full fine-tuning", epochs),
         Arm("Hoarfrost", longer, {"policy": {0: "blocks.9"}}),
         Arm("linear probe", longer, {"policy": {0: "top"}}),
     ]
+
+
+def _for_all_arms(seed: int) -> dict[str, Any]:
+    """What both stories tell all their trainings."""
+    return {"seed": seed, "device": "cpu", "channels_last": True}
 
 
 def run_demo(out: Path, *, seed: int = 0, story: str = "both", console: Console | None = None) -> None:
@@ -116,7 +112,7 @@ def run_demo(out: Path, *, seed: int = 0, story: str = "both", console: Console 
 
 
 def run_story(
-    title: str, bench: Bench, arms: Sequence[Arm], folder: Path, console: Console, *, shortened: bool = False
+    title: str, story: Story, arms: Sequence[Arm], folder: Path, console: Console, *, shortened: bool = False
 ) -> list[Outcome]:
     """All arms, one after the other; then, if asked, full training cut to the time that Hoarfrost took."""
     outcomes = []
@@ -124,13 +120,13 @@ def run_story(
     with RunDisplay(console) as display:
         for arm in arms:
             console.print(f"[bold]{arm.name}[/]")
-            outcomes.append(bench.run(arm, folder, display.show, display.step))
+            outcomes.append(story.run(arm, folder, display.show, display.step))
         if shortened:
             full, ours = outcomes[0], outcomes[1]
             fitting = max(1, round(ours.seconds / (full.seconds / full.arm.epochs)))
             rival = Arm("full training, shortened", fitting)
             console.print(f"[bold]{rival.name}[/] to the {format_seconds(ours.seconds)} that Hoarfrost took")
-            outcomes.insert(1, bench.run(rival, folder, display.show, display.step))
+            outcomes.insert(1, story.run(rival, folder, display.show, display.step))
     return outcomes
 
 

@@ -1,9 +1,11 @@
-"""One arm of a comparison: a model, a way of training it, and what it cost."""
+"""A comparison of trainings that differ in how they freeze alone, and what each of them cost."""
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,9 @@ from torch.utils.data import Dataset
 
 from ..freezer import Freezer
 from ..report import Run, format_bytes, format_count, format_percent, format_seconds
-from ..running.examination import Examination
-from ..running.files import Journal
-from ..running.loop import cosine, fit
+from ..running import Examination, Journal, RunConfig, cosine, fit, make_optimizer, placed, write_end, write_start
 
-__all__ = ["HEADER", "Arm", "Bench", "Outcome"]
+__all__ = ["HEADER", "Arm", "Outcome", "Story"]
 
 HEADER = (
     "training",
@@ -36,7 +36,11 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Arm:
-    """A way of training: how many epochs, and what the Freezer is told besides the data."""
+    """One of the trainings that are compared, as the arms of a trial are: how many epochs, and how it freezes.
+
+    Args:
+        freezer: what its Freezer is told beside what the story says for all arms.
+    """
 
     name: str
     epochs: int
@@ -44,24 +48,20 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What all arms of a story share."""
+class Story:
+    """What all arms of a comparison share, so that they differ in how they freeze alone."""
 
+    config: RunConfig
     make_model: Callable[[], nn.Module]
     train_set: Dataset[Any]
     train_transform: Callable[[Any], Any]
     plain: Examination
     augmented: Examination
-    batch_size: int
-    lr: float
-    weight_decay: float
     warmup: float
-    seed: int
     start: Mapping[str, Any]
     curve: Examination | None = None
     """Seen after each epoch; None: only the end is examined."""
     evaluate_every: int = 1
-    channels_last: bool = False
 
     def run(
         self,
@@ -71,45 +71,17 @@ class Bench:
         on_step: Callable[[int, int], None] | None = None,
     ) -> Outcome:
         """Train one arm from the same start as all others."""
-        torch.manual_seed(self.seed)
-        model = self.make_model()
-        if self.channels_last:
-            model = model.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.SGD(
-            model.parameters(), lr=self.lr, momentum=0.9, nesterov=True, weight_decay=self.weight_decay
-        )
-        records: list[dict[str, Any]] = []
-        journal = Journal(folder / f"{arm.name.replace(' ', '-').replace(',', '')}.jsonl")
-
-        def say(record: dict[str, Any]) -> None:
-            records.append(record)
-            journal.write(record)
-            if listener is not None:
-                listener(record)
-
-        with Freezer(
-            model,
-            self.train_set,
-            batch_size=self.batch_size,
-            epochs=arm.epochs,
-            transform=self.train_transform,
-            optimizer=optimizer,
-            seed=self.seed,
-            channels_last=self.channels_last,
-            **arm.freezer,
-        ) as freezer:
-            say(
-                {
-                    "event": "start",
-                    **self.start,
-                    "epochs": arm.epochs,
-                    "seed": self.seed,
-                    "policy": repr(freezer.policy),
-                    "cuts": [cut.label for cut in freezer.cuts],
-                    "transform": freezer.describe(),
-                }
-            )
-            freezer.listener = say
+        torch.manual_seed(self.config.rendering.seed)
+        model = placed(self.make_model(), self.config.rendering)
+        optimizer = make_optimizer(self.config, model)
+        keywords = {**self.config.keywords, "epochs": arm.epochs, **arm.freezer}
+        path = folder / f"{arm.name.replace(' ', '-').replace(',', '')}.jsonl"
+        with (
+            Freezer(model, self.train_set, transform=self.train_transform, optimizer=optimizer, **keywords) as freezer,
+            closing(Journal(path, listener=listener)) as journal,
+        ):
+            write_start(journal, freezer, self.start)
+            began = time.perf_counter()
             fit(
                 freezer,
                 optimizer,
@@ -119,18 +91,8 @@ class Bench:
                 evaluate_every=self.evaluate_every,
                 on_step=on_step,
             )
-            plain, augmented = self.plain(model), self.augmented(model)
-            say(
-                {
-                    "event": "end",
-                    "seconds": freezer.training_seconds,
-                    "test_loss": plain["loss"],
-                    "test_accuracy": plain["accuracy"],
-                    "augmented_accuracy": augmented["accuracy"],
-                }
-            )
-        journal.close()
-        return Outcome(arm, tuple(records))
+            write_end(journal, freezer, self.plain, self.augmented, began)
+        return Outcome(arm, tuple(journal.records))
 
 
 @dataclass(frozen=True)

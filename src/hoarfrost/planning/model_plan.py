@@ -1,23 +1,20 @@
-"""What `hoarfrost plan` shows: a model's cuts with their seconds and bytes, and the whole training."""
+"""What freezing a model by name would cost and save, to be shown: at each cut, and over the whole training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
-import torch
-
-from ..data import Data, default_transforms, few, open_data, photo_like
+from ..data import Data, photo_like
 from ..errors import ArgumentError
-from ..models import resolve_model
 from ..report import Table, format_bytes, format_seconds
-from ..running.config import RunConfig
-from ..running.run import make_optimizer
+from ..running import RunConfig, Setup, make_optimizer
 from .forecast import CutPlan, Plan, RungPlan, Stage
 from .plan import plan
 
-__all__ = ["Elsewhere", "Outlook"]
+__all__ = ["Elsewhere", "ModelPlan"]
 
 STAND_INS = 256
 """Images that stand for data that are elsewhere."""
@@ -52,7 +49,7 @@ class Elsewhere:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class ModelPlan:
     """A plan for a model and data by name, to be shown.
 
     Attributes:
@@ -74,7 +71,7 @@ class Outlook:
         cuts: Sequence[str] | None = None,
         probe: int | None = None,
         on_cut: Callable[[int, int], None] | None = None,
-    ) -> Outlook:
+    ) -> ModelPlan:
         """Measure what `hoarfrost train` would do with this configuration.
 
         Args:
@@ -84,45 +81,20 @@ class Outlook:
         Raises:
             HoarfrostError: as `hoarfrost.plan`, or no such model or data.
         """
-        torch.manual_seed(config.seed)
-        if elsewhere is None:
-            data = open_data(config.data, config.seed, image_size=config.image_size)
-            train_set = data.train if config.samples is None else few(data, config.samples, config.seed)
-        else:
-            data = elsewhere.stand_in(config.seed)
-            train_set = data.train
-        transform, _ = default_transforms(data)
-        model = resolve_model(
-            config.model,
-            classes=len(data.classes),
-            channels=data.channels,
-            pretrained=config.pretrained,
-            image_size=data.image_size,
-        ).to(torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu")))
-        if config.channels_last:
-            model = model.to(memory_format=torch.channels_last)
+        setup = Setup.of(config, None if elsewhere is None else elsewhere.stand_in(config.rendering.seed))
+        taken = signature(plan).parameters
         found = plan(
-            model,
-            train_set,
-            batch_size=config.batch_size,
-            epochs=config.epochs,
-            transform=transform,
-            policy=config.points,
+            setup.model,
+            setup.train_set,
+            transform=setup.train_transform,
             cuts=cuts,
             optimizer=lambda model: make_optimizer(config, model),
-            disk_budget=None if config.disk_budget is None else int(config.disk_budget),
-            views=config.views,
-            ladder=config.ladder,
-            tolerance=config.tolerance,
-            mode=config.mode,
-            workers=config.workers,
-            channels_last=config.channels_last,
             samples=None if elsewhere is None else elsewhere.samples,
             probe=probe,
-            seed=config.seed,
             on_cut=on_cut,
+            **{name: value for name, value in config.keywords.items() if name in taken},
         )
-        return cls(config, data.name, elsewhere is not None, found)
+        return cls(config, setup.data.name, elsewhere is not None, found)
 
     @property
     def cuts_table(self) -> Table:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from math import prod
@@ -14,23 +13,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..augment import Draw
 from ..cache import CacheSpec, StoredView
 from ..codecs import Codec, Exact, Ladder, RungMeasure
 from ..cuts import Cut, divide, find_cut, require_cuts
 from ..errors import ArgumentError
 from ..freezing import Division
-from ..samples import EXAMPLES, OnDevice, Order, Renditions, Samples, TrainingData, device_of
+from ..samples import OnDevice, Samples, TrainingData, device_of
 from ..settings import Selection, Storing, Views
 from ..storing import Calibration, calibrate, choose_stored, derivable, pick, storable
+from .examined_images import ExaminedImages
 
 __all__ = ["SHARES", "CutSensitivity", "StoredShare", "examine_sensitivity"]
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 1.0)
 """Of the channels of a further view, as they are looked at by default."""
-
-PART = 64
-"""Images measured together: as many as a chunk holds, so that the codec's ranges and the bytes are a chunk's."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +154,7 @@ def examine_sensitivity(
                 f"the transform draws nothing at random ({steps}), so that all renditions of an image are alike and "
                 "there is no sensitivity to measure; hand over the transform that you train with"
             )
-        images = _Images(data, min(samples, len(data)), seed, OnDevice(where, channels_last))
+        images = ExaminedImages(data, min(samples, len(data)), seed, OnDevice(where, channels_last))
         found = storable(require_cuts(model, images.example))
         wanted = [find_cut(found, name) for name in cuts] if cuts is not None else _recommended(found)
         wanted = sorted(set(wanted), key=lambda cut: cut.index)
@@ -174,67 +170,8 @@ def _recommended(cuts: Sequence[Cut]) -> list[Cut]:
     return [cut for cut in cuts if cut.recommended] or list(cuts)
 
 
-class _Images:
-    """The images that are looked at, in parts, and their renditions."""
-
-    def __init__(self, samples: Samples, count: int, seed: int, on_device: OnDevice) -> None:
-        self.samples, self._seed = samples, seed
-        ids = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))[:count]
-        renditions = Renditions(samples, seed)
-        # Parts of nearly one size: their plain mean is the mean over the images.
-        self.parts = [
-            TrainingData(samples, _Part(part), renditions, on_device, batch_size=PART)
-            for part in ids.tensor_split(-(-count // PART))
-        ]
-        self.example = self.parts[0].images(ids[:EXAMPLES], renditions.view(0, 0))
-
-    @property
-    def random_steps(self) -> Iterator[tuple[str, int]]:
-        """Name and position of each step that two renditions may differ in; a name that comes again has a number."""
-        seen: Counter[str] = Counter()
-        for position, step in enumerate(self.samples.pipeline.steps):
-            if step.is_random:
-                seen[step.name] += 1
-                yield (step.name if seen[step.name] == 1 else f"{step.name}#{seen[step.name]}"), position
-
-    def alone(self, step: int) -> list[TrainingData]:
-        """The same parts in renditions that differ in that step alone."""
-        renditions = _Alone(self.samples, self._seed, step)
-        return [replace(part, renditions=renditions) for part in self.parts]
-
-
-class _Part(Order):
-    """Given samples, as an order's only chunk."""
-
-    def __init__(self, ids: Tensor) -> None:
-        super().__init__(samples=len(ids), seed=0, chunk_size=len(ids))
-        object.__setattr__(self, "_ids", ids)
-
-    def members(self, chunk: int) -> Tensor:
-        ids: Tensor = self._ids  # type: ignore[attr-defined]
-        return ids
-
-
-class _Alone(Renditions):
-    """Renditions that differ in one step of the transform alone; the others change nothing, or always the same.
-
-    A crop is held in the middle, where a flip is nothing but a flip: beside it the flip would move the image too.
-    """
-
-    def __init__(self, samples: Samples, seed: int, step: int) -> None:
-        super().__init__(samples, seed)
-        self._still = samples.pipeline.still(len(samples))
-        self._step = step
-
-    def view(self, event: int, view: int, edition: int = 0, base: str = "random") -> Draw:
-        drawn = super().view(event, view, edition, base)
-        decisions = list(self._still.decisions)
-        decisions[self._step] = drawn.decisions[self._step]
-        return replace(drawn, decisions=tuple(decisions))
-
-
 def _examine(
-    model: nn.Module, cut: Cut, images: _Images, storing: Storing, selections: Sequence[Selection]
+    model: nn.Module, cut: Cut, images: ExaminedImages, storing: Storing, selections: Sequence[Selection]
 ) -> CutSensitivity:
     prefix, suffix = divide(model, cut, images.example)
     prefix.eval()
@@ -314,7 +251,7 @@ def _stored(
     return StoredShare(share, every if channels is None else channels, nbytes)
 
 
-def _why_nothing_is_derived(cut: Cut, images: _Images) -> str | None:
+def _why_nothing_is_derived(cut: Cut, images: ExaminedImages) -> str | None:
     if all(step.kind != "paired" for step in images.samples.pipeline.steps):
         return "no step of the transform has a form on features, as flips and padded crops have"
     if not derivable(cut, images.samples):

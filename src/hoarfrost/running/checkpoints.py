@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CheckpointError
 
-__all__ = ["load_tree", "save_tensors", "save_tree"]
+__all__ = ["load_tree", "random_state", "restore_random_state", "save_model", "save_tensors", "save_tree"]
 
 TENSOR, INTEGER_KEYS = "__tensor__", "__integer_keys__"
 
@@ -48,6 +48,11 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_model(path: Path, model: nn.Module) -> None:
+    """The model's own state_dict under its own names, as safetensors, atomically."""
+    save_tensors(path, model.state_dict(), {"format": "pt"})
 
 
 def load_tree(path: str | Path) -> Any:

@@ -1,0 +1,30 @@
+from .checkpoints import save_model
+from .config import RunConfig
+from .display import RunDisplay
+from .examination import Examination
+from .files import Journal, RunFiles
+from .learning_rate import cosine
+from .loop import fit
+from .records import describe_machine, write_end, write_start
+from .reporting import report_on
+from .run import train
+from .setup import Setup, make_optimizer, placed
+
+__all__ = [
+    "Examination",
+    "Journal",
+    "RunConfig",
+    "RunDisplay",
+    "RunFiles",
+    "Setup",
+    "cosine",
+    "describe_machine",
+    "fit",
+    "make_optimizer",
+    "placed",
+    "report_on",
+    "save_model",
+    "train",
+    "write_end",
+    "write_start",
+]
