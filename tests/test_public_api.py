@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import ast
+import importlib
 import types
+from pathlib import Path
 
 import pytest
 
@@ -9,12 +12,28 @@ from hoarfrost import errors
 
 
 def test_all_is_exactly_what_is_exported_and_sorted() -> None:
-    exported = {
-        name
-        for name, value in vars(hoarfrost).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }
+    found = {name: getattr(hoarfrost, name) for name in dir(hoarfrost) if not name.startswith("_")}
+    exported = {name for name, value in found.items() if not isinstance(value, types.ModuleType)}
     assert hoarfrost.__all__ == sorted(exported)
+    assert set(found) - exported == set(hoarfrost.WINGS)
+
+
+def test_a_star_brings_all_of_them() -> None:
+    brought: dict[str, object] = {}
+    exec("from hoarfrost import *", brought)
+    assert {name: brought[name] for name in hoarfrost.__all__} == {n: getattr(hoarfrost, n) for n in hoarfrost.__all__}
+    assert "policies" not in brought
+
+
+@pytest.mark.parametrize(
+    "stub", sorted(Path(hoarfrost.__file__).parent.rglob("*.pyi")), ids=lambda path: path.parent.name
+)
+def test_types_and_doors_name_the_same(stub: Path) -> None:
+    """What checkers of types read is what is imported when it is asked for."""
+    door = importlib.import_module(".".join(stub.relative_to(Path(hoarfrost.__file__).parents[1]).parent.parts))
+    told = next(node for node in ast.parse(stub.read_text()).body if isinstance(node, ast.Assign))
+    assert ast.literal_eval(told.value) == list(door.__all__)
+    assert all(getattr(door, name) is not None for name in door.__all__)
 
 
 @pytest.mark.parametrize("name", errors.__all__)

@@ -108,3 +108,12 @@ def test_the_predictor_of_weights_that_have_settled(tmp_path: Path) -> None:
     assert {n: t.shape for n, t in load_file(made).items()} == {n: t.shape for n, t in load_file(shipped).items()}
     assert [record["way"] for record in json.loads(records.read_text())[:3]] == ["predictor", "threshold", "never"]
     assert "| text transformer |" in table
+
+
+def test_starting(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    table = run("startup.py", "--repeats", "1", "--only", "report", "--out", str(out)).splitlines()
+    found = json.loads(out.read_text())
+    assert [line.split("`")[1] for line in table[2:]] == list(found)
+    assert all(seconds > 0 for (seconds,) in found.values())
+    assert list(found)[:2] == ["hoarfrost report --help", "import hoarfrost"]
