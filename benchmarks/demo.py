@@ -17,8 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hoarfrost.demo import comparison, finetuning, from_scratch, run_story
-from hoarfrost.demo.story import Outcome
+from hoarfrost.demo import Outcome, comparison, finetuning, from_scratch, run_story
 from hoarfrost.report import Chapter, Table, write_report
 from hoarfrost.running import describe_machine
 

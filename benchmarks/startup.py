@@ -46,13 +46,14 @@ def processor_seconds(words: Sequence[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", nargs="*", help="of the commands, such as train; by default all of them")
+    parser.add_argument("--only", nargs="+", help="of the processes, by their names in the table")
     parser.add_argument("--out", type=Path, help="a JSON file with all the numbers")
     options = parser.parse_args()
     subjects = {
         f"hoarfrost {command} --help".replace("  ", " "): ["-m", "hoarfrost", *command.split(), "--help"]
-        for command in (COMMANDS if options.only is None else options.only)
+        for command in COMMANDS
     } | {text: ["-c", text] for text in IMPORTS}
+    subjects = {name: words for name, words in subjects.items() if not options.only or name in options.only}
     seconds: dict[str, list[float]] = {name: [] for name in subjects}
     for turn in range(options.repeats + 1):
         for name, words in subjects.items():
@@ -60,10 +61,10 @@ def main() -> None:
             if turn:
                 seconds[name].append(taken)
     print("| process | processor seconds | from | to | beyond torch and torchvision |\n|---|---|---|---|---|")
-    base = statistics.median(seconds[BASE])
+    base = statistics.median(seconds[BASE]) if BASE in seconds else None
     for name, values in seconds.items():
         median = statistics.median(values)
-        beyond = f"{median - base:+.2f}" if name in IMPORTS[2:] else ""
+        beyond = f"{median - base:+.2f}" if base is not None and name in IMPORTS[2:] else ""
         print(f"| `{name}` | {median:.2f} | {min(values):.2f} | {max(values):.2f} | {beyond} |")
     if options.out is not None:
         options.out.write_text(json.dumps(seconds, indent=2))

@@ -34,6 +34,8 @@ def test_types_and_doors_name_the_same(stub: Path) -> None:
     told = next(node for node in ast.parse(stub.read_text()).body if isinstance(node, ast.Assign))
     assert ast.literal_eval(told.value) == list(door.__all__)
     assert all(getattr(door, name) is not None for name in door.__all__)
+    # The import system would put a module of that name in its place.
+    assert [name for name in door.__all__ if (stub.parent / f"{name}.py").exists()] == []
 
 
 @pytest.mark.parametrize("name", errors.__all__)

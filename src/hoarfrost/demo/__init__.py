@@ -1,5 +1,9 @@
-"""The main job on the embedded data, beside its honest rivals."""
+"""The main job on the embedded data, beside its honest rivals.
+
+In come a seed and the name of a story; out go its arms' records, a table of what each cost, and one report.
+"""
 
 from .stories import comparison, finetuning, from_scratch, run_demo, run_story
+from .story import Outcome
 
-__all__ = ["comparison", "finetuning", "from_scratch", "run_demo", "run_story"]
+__all__ = ["Outcome", "comparison", "finetuning", "from_scratch", "run_demo", "run_story"]

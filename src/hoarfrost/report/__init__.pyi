@@ -1,9 +1,9 @@
+from .channel_tables import sensitivity_tables
 from .format import format_bytes, format_count, format_percent, format_seconds
 from .page import Chapter, write_report
 from .printing import print_table
 from .records import Run, read_records
 from .sensitivity_page import write_sensitivity
-from .sensitivity_tables import sensitivity_tables
 from .table import Table
 
 __all__ = [

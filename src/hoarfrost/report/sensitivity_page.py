@@ -14,9 +14,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
-from .format import format_bytes
-from .page import Chapter, write_page
-from .sensitivity_tables import (
+from .channel_tables import (
     METRICS,
     Found,
     highest_of,
@@ -26,6 +24,8 @@ from .sensitivity_tables import (
     steps_of,
     three_digits,
 )
+from .format import format_bytes
+from .page import Chapter, write_page
 from .style import DASHES, INK, PAPER, QUIET, RAMP, SERIES, WIDE, calm, new_figure, to_svg
 
 __all__ = ["write_sensitivity"]
