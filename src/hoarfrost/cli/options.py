@@ -10,15 +10,15 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from ..errors import ArgumentError
-from ..running import RunConfig
+from ..running.config import DATA, RUN, TRAINING, RunConfig
 from ..settings import fields_of, to_flat
 
-__all__ = ["DATA", "DEFAULT", "FREEZING", "RUN", "as_told", "option", "takes"]
+__all__ = ["DATA", "DEFAULT", "ELSEWHERE", "FREEZING", "MEASURING", "RUN", "as_told", "option", "takes"]
 
 F = TypeVar("F", bound=Callable[..., None])
 
-DATA, FREEZING, RUN = "Model and data", "Freezing and storing", "Run"
-PANELS = [DATA, "Data that are not on this machine", "Training", "Measuring", FREEZING, RUN]
+ELSEWHERE, MEASURING, FREEZING = "Data that are not on this machine", "Measuring", "Freezing and storing"
+PANELS = [DATA, ELSEWHERE, TRAINING, MEASURING, FREEZING, RUN]
 """Of the help, from top to bottom."""
 
 TYPES = {kind.__name__: kind for kind in (str, int, float, bool)}
@@ -61,22 +61,21 @@ def takes(*names: str, left_out: bool = False, **otherwise: Mapping[str, Any]) -
 def _parameter(
     field: Field[Any], left_out: bool, text: str | None = None, panel: str | None = None, default: Any = None
 ) -> inspect.Parameter:
-    known = dict(field.metadata["option"])
-    kind = known.pop("typed", None) or TYPES[str(field.type)]
-    names = [known.pop("flag")] if "flag" in known else []
-    own = to_flat(RunConfig())[field.name]
-    told, described = known.pop("text"), known.pop("panel", FREEZING)
+    """Of a field that is an option; `text`, `panel` and `default` win over its own."""
+    more = dict(field.metadata["option"])
+    metavar, told, usual = more.pop("metavar"), more.pop("text"), more.pop("panel", FREEZING)
+    kind = more.pop("typed", None) or TYPES[str(field.type)]
+    names = [more.pop("flag")] if "flag" in more else []
+    of_run = to_flat(RunConfig())[field.name]
     silent = left_out or default is DEFAULT
-    said = f"; default: {own}" if silent and own is not None and kind is not bool else ""
-    value = None if silent else own
+    said = f"; default: {of_run}" if silent and of_run is not None and kind is not bool else ""
+    value = None if silent else of_run
+    words = option(panel or usual, metavar, *names, text=f"{text or told}{said}.", **more)
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=value,
-        annotation=Annotated[
-            kind if value is not None else kind | None,
-            option(panel or described, known.pop("metavar"), *names, text=f"{text or told}{said}.", **known),
-        ],
+        annotation=Annotated[kind if value is not None else kind | None, words],
     )
 
 

@@ -9,15 +9,13 @@ import typer
 
 from ..errors import ArgumentError
 from ..running import RunConfig
-from .options import DEFAULT, FREEZING, RUN, as_told, option, takes
+from .options import DEFAULT, ELSEWHERE, FREEZING, RUN, as_told, option, takes
 from .terminal import console, measuring, told_plainly
 
 if TYPE_CHECKING:
     from ..planning import Elsewhere
 
 __all__ = ["plan"]
-
-ELSEWHERE = "Data that are not on this machine"
 
 
 @takes(

@@ -9,12 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from ..running import RunConfig
-from .options import DATA, RUN, as_told, option, takes
+from .options import DATA, MEASURING, RUN, as_told, option, takes
 from .terminal import console, measuring, say, told_plainly
 
 __all__ = ["sensitivity"]
-
-MEASURING = "Measuring"
 
 
 @takes(
