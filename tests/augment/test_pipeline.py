@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
+import pkgutil
 import random
+import re
 import subprocess
 import sys
 import time
@@ -21,7 +24,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import functional as v1f
 from torchvision.transforms import v2
 
+from hoarfrost import augment
 from hoarfrost.augment import Draw, HorizontalFlip, PaddedCrop, Pipeline, deterministic, image_size
+from hoarfrost.augment.transforms.description import describe_object
 from hoarfrost.errors import ArgumentError, DataError, ImageShapeError
 
 N = 12
@@ -442,6 +447,39 @@ CHANGES = {
 def test_config_changes_with_the_transform(name: str) -> None:
     one, other = (json.dumps(Pipeline.from_transform(t).to_config()) for t in CHANGES[name])
     assert one != other
+
+
+class Bare:
+    def __call__(self, image: Any) -> Any:
+        return image
+
+
+NAMED = {
+    "at the door": (PaddedCrop(8, 2), "hoarfrost.augment.PaddedCrop"),
+    "behind it": (deterministic(Bare()), "hoarfrost.augment.Deterministic"),
+    "a user's": (Bare(), f"{__name__}.Bare"),
+    "torchvision's": (v2.Normalize([0.0], [1.0]), "torchvision.transforms.v2._misc.Normalize"),
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_what_is_ours_is_named_by_its_wing_so_that_a_moved_file_leaves_caches_fresh(case: str) -> None:
+    transform, name = NAMED[case]
+    assert describe_object(transform)["type"] == name
+
+
+def test_nothing_in_a_description_tells_the_file() -> None:
+    transform = v2.Compose([HorizontalFlip(), PaddedCrop(8, 2), deterministic(Bare())])
+    assert re.findall(r"hoarfrost\.\w+\.[a-z]\w*", json.dumps(Pipeline.from_transform(transform).to_config())) == []
+
+
+def test_within_the_wing_a_name_tells_one_class_from_another() -> None:
+    modules = [
+        importlib.import_module(found.name) for found in pkgutil.walk_packages(augment.__path__, "hoarfrost.augment.")
+    ]
+    classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    names = [value.__qualname__ for value in classes if value.__module__.startswith("hoarfrost.augment.")]
+    assert sorted(names) == sorted(set(names))
 
 
 @pytest.fixture

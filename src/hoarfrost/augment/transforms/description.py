@@ -52,7 +52,7 @@ def _parts(value: Any, depth: int) -> dict[str, Any]:
     if isinstance(value, FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
         return {
-            "name": f"{value.__module__}.{value.__qualname__}",
+            "name": _name(value),
             "code": _hash(repr(_code(value.__code__)).encode()),
             "values": describe_object([value.__defaults__, value.__kwdefaults__, cells], depth - 1),
         }
@@ -90,11 +90,16 @@ def _filled(cell: Any) -> bool:
     return True
 
 
-def _name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+def _name(value: type | FunctionType) -> str:
+    """What it is called: what is ours by its wing alone, so that no cache goes stale when a file is moved."""
+    parts = value.__module__.split(".")
+    module = ".".join(parts[:2]) if parts[0] == __name__.partition(".")[0] else value.__module__
+    return f"{module}.{value.__qualname__}"
 
 
 def _repr(value: Any) -> str:
+    if type(value).__repr__ is object.__repr__:
+        return f"<{_name(type(value))} object>"
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
