@@ -1,8 +1,12 @@
-"""Dependencies run downward: a wing imports from the wings that its line of the plan names, and from its own files."""
+"""Dependencies run downward: a wing imports from the wings that its line of the plan names, and by their doors."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
+import importlib
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,13 +64,23 @@ PLAN: dict[str, set[str]] = {
 
 BEHIND = ("running", "planning", "demo", "cli")
 """The wings behind the freezer, each standing on those before it."""
-
-
 ROOMS = {
     "cuts": ("sandbox", "tracing", "cut", "finding", "dividing"),
     "augment": ("geometry", "transforms", "pipeline"),
 }
 """The rooms inside a large wing, each standing on those before it."""
+
+PAST_THE_DOOR = {
+    "codecs.features.array_bytes": "bytes as codecs pack them; no part of what a user meets at codecs",
+    "codecs.features.find_non_finite": "the same check that codecs make, for an error that names the sample",
+    "codecs.harm.output_of": "which output is compared, when weights are measured as harm is",
+    "policies.asking.checked_depth": "an answer is checked by a forecast as it is in a run",
+    "policies.policy.announced_change": "what a policy says of itself is read by a forecast as it is in a run",
+    "policies.policy.prepared": "a policy of known times is told how many epochs there are, by a forecast too",
+}
+"""What one wing takes from a file inside another, and why it is not at that door: both doors are public."""
+
+FLOORS = 12
 
 
 def allowed(wing: str) -> set[str]:
@@ -82,15 +96,24 @@ def wings() -> list[str]:
     )
 
 
+PACKAGES = [wing for wing in wings() if (ROOT / wing).is_dir()]
+
+
 def files_of(wing: str) -> list[Path]:
     return [ROOT / f"{wing}.py"] if (ROOT / f"{wing}.py").exists() else sorted((ROOT / wing).rglob("*.py"))
 
 
+@cache
 def imports_of(path: Path) -> set[tuple[str, ...]]:
-    """The names that a file imports from hoarfrost, as paths of modules with the name behind them."""
+    """The names that a file imports from hoarfrost, as paths of modules with the name behind them.
+
+    A lazy door imports what its `.pyi` says.
+    """
     package = ("hoarfrost", *path.relative_to(ROOT).parent.parts)
     found: set[tuple[str, ...]] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(
+        ast.parse((path.with_suffix(".pyi") if path.with_suffix(".pyi").exists() else path).read_text())
+    ):
         if isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -101,6 +124,16 @@ def imports_of(path: Path) -> set[tuple[str, ...]]:
             continue
         found |= {tuple(parts[1:]) for parts in names if parts[0] == "hoarfrost" and len(parts) > 1}
     return found
+
+
+@cache
+def module_of(parts: tuple[str, ...]) -> Path | None:
+    """The file of the longest part of a dotted name that is a module."""
+    for end in range(len(parts), 0, -1):
+        for path in (ROOT.joinpath(*parts[:end]).with_suffix(".py"), ROOT.joinpath(*parts[:end], "__init__.py")):
+            if path.exists():
+                return path
+    return None
 
 
 def test_every_wing_stands_in_the_plan() -> None:
@@ -123,10 +156,43 @@ def test_arrows_run_downward_inside_a_wing(wing: str) -> None:
             assert other in rooms[: rooms.index(room) + 1], f"{path.relative_to(ROOT)} imports {other}"
 
 
-@pytest.mark.parametrize("wing", sorted(ROOMS))
-def test_other_wings_come_in_by_the_door(wing: str) -> None:
-    for path in (path for other in wings() if other != wing for path in files_of(other)):
+def test_no_circle_between_files() -> None:
+    """Whatever is imported anywhere in a file counts, for types alone and inside functions too."""
+    graph = {path: {module_of(parts) for parts in imports_of(path)} - {None} for path in ROOT.rglob("*.py")}
+    order = [path for path in graphlib.TopologicalSorter(graph).static_order() if path]
+    assert set(order) == set(graph)
+
+
+def test_the_house_is_not_too_high() -> None:
+    arrows = {wing: {parts[0] for path in files_of(wing) for parts in imports_of(path)} - {wing} for wing in wings()}
+
+    @cache
+    def floor(wing: str) -> int:
+        return 1 + max((floor(other) for other in arrows[wing]), default=0)
+
+    assert max(map(floor, arrows)) <= FLOORS
+
+
+@pytest.mark.parametrize("wing", wings())
+def test_other_wings_are_entered_by_their_doors(wing: str) -> None:
+    for path in files_of(wing):
         for parts in imports_of(path):
-            assert parts[0] != wing or not {*parts[1:2]} & {*ROOMS[wing]}, (
-                f"{path.relative_to(ROOT)} imports {'.'.join(parts)}"
-            )
+            if parts[0] in PACKAGES and parts[0] != wing and ".".join(parts) not in PAST_THE_DOOR:
+                door = importlib.import_module(f"hoarfrost.{parts[0]}").__all__
+                assert parts[1:] in {(name,) for name in door}, f"{path.relative_to(ROOT)} imports {'.'.join(parts)}"
+
+
+def test_nobody_is_let_past_a_door_in_vain() -> None:
+    used = {".".join(parts) for wing in wings() for path in files_of(wing) for parts in imports_of(path)}
+    assert set(PAST_THE_DOOR) <= used
+
+
+@pytest.mark.parametrize("wing", PACKAGES)
+def test_a_door_says_what_comes_in_and_what_goes_out(wing: str) -> None:
+    door = importlib.import_module(f"hoarfrost.{wing}")
+    told = (door.__doc__ or "").strip()
+    assert len(told.splitlines()) <= 5
+    assert re.search(r"\bIn(:| comes?\b)", told), told
+    assert re.search(r"\b[Oo]ut(:| goe?s?\b)", told), told
+    # The order of ruff's RUF022, which does not read the lists of lazy doors.
+    assert door.__all__ == sorted(door.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name))

@@ -1,4 +1,7 @@
-"""The command: words in, results on stdout, errors as one sentence on stderr."""
+"""The command.
+
+In come words. Out go results on stdout, and errors as one sentence on stderr.
+"""
 
 from .app import app
 

@@ -1,4 +1,8 @@
-"""Features to bytes and back, and the ladder from gentle to strong."""
+"""Features to bytes and back.
+
+In come features. Out go bytes, those packed for reading again, a `Ladder` of codecs from gentle to strong, and the harm
+that each does to a model's outputs.
+"""
 
 from .base import Codec, Packed, codec_from_config, dequantise, known_codecs, register
 from .bfloat16 import BFloat16

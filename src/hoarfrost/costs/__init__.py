@@ -1,4 +1,7 @@
-"""What a way of going on costs: seconds measured, FLOPs counted, and the choice between reading and recomputing."""
+"""What a way of going on costs.
+
+In come work to be timed or counted, and prices. Out go seconds, FLOPs, and the choice between reading and recomputing.
+"""
 
 from .clock import Clock, seconds_a_chunk, seconds_of
 from .decision import Decision, decide

@@ -1,4 +1,7 @@
-"""Data sets to start from: the one that ships with the package, Fashion-MNIST, and folders of images."""
+"""Data sets to start from.
+
+In comes a name or a folder of images. Out go data sets for training and testing, with transforms that suit them.
+"""
 
 from .arrays import ImageArray
 from .fashion import FASHION_CLASSES, embedded, fashion_mnist

@@ -1,4 +1,4 @@
-"""The two sources of a chunk's features: the prefix itself, and the cache that stands for it."""
+"""The cache as a source of a chunk's features; the prefix stands in for what it lacks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from ..augment import Draw
 from ..cache import Cache, assembled, to_store
 from ..codecs import Packed
 from ..errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError
-from ..samples.derivation import Deriver
-from ..samples.order import Order
-from ..samples.prefix_source import Block, PrefixSource, dense_block
-from ..samples.renditions import Renditions
+from ..samples import Block, Deriver, Order, PrefixSource, Renditions, dense_block
 from ..settings import Views
 from .chunks_in_memory import ChunksInMemory
 

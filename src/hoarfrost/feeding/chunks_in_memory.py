@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import replace
 
 from ..codecs import Packed
-from ..samples.prefix_source import Block
+from ..samples import Block
 
 __all__ = ["ChunksInMemory"]
 

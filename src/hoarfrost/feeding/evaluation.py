@@ -22,7 +22,7 @@ from ..errors import (
     CorruptChunkError,
     NonFiniteError,
 )
-from ..freezing.division import Division
+from ..freezing import Division
 from ..samples import OnDevice, Order, PrefixSource, Samples
 from ..storing import feature_spec
 

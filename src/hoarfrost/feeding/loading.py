@@ -16,8 +16,7 @@ from torch import Tensor
 
 from ..cache import CacheSpec
 from ..errors import ArgumentError, CacheDirectoryError, CorruptChunkError
-from ..samples.order import Order, batch_bounds
-from ..samples.prefix_source import Block
+from ..samples import Block, Order, batch_bounds
 from .streams import sent_ahead
 from .window import Batch, Window, batch_of
 

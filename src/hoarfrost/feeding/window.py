@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ..cache import CacheSpec
 from ..codecs import dequantise
-from ..samples.order import Order
-from ..samples.prefix_source import Block
+from ..samples import Block, Order
 
 __all__ = ["Batch", "Window", "batch_of"]
 

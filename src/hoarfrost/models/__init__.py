@@ -1,4 +1,7 @@
-"""Models by name, and the two that the demo trains."""
+"""Models by name, and the two that the demo trains.
+
+In come a name or a function of the user's, classes and channels. Out goes a model that takes such images.
+"""
 
 from .cifar import CifarResNet, cifar_resnet
 from .lite import EfficientNetLite0, efficientnet_lite0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..costs.decision import Decision, decide
+from ..costs import Decision, decide
 from ..cuts import Cut
 from ..policies import Policy, TrainState
 from ..policies.policy import announced_change

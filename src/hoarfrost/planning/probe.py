@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
-from ..costs.flops import sum_of
+from ..costs import sum_of
 from ..cuts import Cut
 from ..freezer import Freezer
 from ..settings import Views

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..samples.dataset import Samples
+from ..samples import Samples
 
 __all__ = ["Examination", "scores"]
 

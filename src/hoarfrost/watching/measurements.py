@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..costs.clock import Clock
+from ..costs import Clock
 from ..cuts import Cut
 from ..samples import TrainingData
 from .prices import Prices, measure_prices

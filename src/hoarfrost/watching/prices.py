@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..codecs import Shared
-from ..costs.clock import seconds_of
+from ..costs import seconds_of
 from ..cuts import Cut, candidate_cuts
 from .timings import step_times
 

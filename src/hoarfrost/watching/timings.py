@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..costs.flops import sum_of
+from ..costs import sum_of
 from ..cuts import Cut
 from .copies import unfrozen_copy
 from .hooks import at_cuts

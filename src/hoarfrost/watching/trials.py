@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from ..codecs import evaluating
 from ..cuts import Cut, divide
-from ..freezing.statistics import estimate_statistics
-from ..freezing.surgery import freeze
+from ..freezing import estimate_statistics, freeze
 
 __all__ = ["Trial", "trial"]
 
