@@ -98,7 +98,7 @@ def _name(value: type | FunctionType) -> str:
 
 
 def _repr(value: Any) -> str:
-    if type(value).__repr__ is object.__repr__:
+    if repr(value) == object.__repr__(value):
         return f"<{_name(type(value))} object>"
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
