@@ -49,7 +49,12 @@ class Freezer:
         freezer.end_epoch({"val_loss": evaluate(model)})    # may freeze more, may build a cache
     ```
 
-    `model` stays the user's: evaluate, save and export it as ever.
+    `model` stays the user's: evaluate, save and export it as ever. The settings explain what is not explained here:
+
+    - when to freeze, and where, `hoarfrost.settings.Freezing`: policy, epochs, settle, max_tensors;
+    - what is stored, `Storing`: views, ladder, tolerance, mode, cache_dir, disk_budget, over_budget, build_from;
+    - how samples become batches, `Reading`: batch_size, window, memory_budget;
+    - how images are made, `Rendering`: seed, device, workers, channels_last.
 
     Args:
         model: any module whose forward takes one batch of images [B, ...].
@@ -59,11 +64,6 @@ class Freezer:
         mix: torchvision's `v2.MixUp` or `v2.CutMix`, or a `v2.RandomChoice` of them, for each batch: of images first,
             of features later. Targets become probabilities [B, classes]; which samples are mixed, and how, belongs to
             the seed, the epoch and the step.
-        policy, epochs, settle, max_tensors: when to freeze, and where; see `hoarfrost.settings.Freezing`.
-        views, ladder, tolerance, mode, cache_dir, disk_budget, over_budget, build_from: what is stored; see
-            `hoarfrost.settings.Storing`.
-        batch_size, window, memory_budget: how samples become batches; see `hoarfrost.settings.Reading`.
-        seed, device, workers, channels_last: how images are made; see `hoarfrost.settings.Rendering`.
 
     Raises:
         ArgumentError: an argument of the wrong kind or out of range.
