@@ -26,7 +26,7 @@ def freeze_record(
     over_budget: Sequence[str],
     built_from: FromFeatures | None,
 ) -> dict[str, Any]:
-    """The `freeze` record (docs/design/house.md, Records).
+    """The `freeze` record (docs/design/records.md).
 
     Args:
         caches: none where it is recomputed.
