@@ -77,8 +77,12 @@ PAST_THE_DOOR = {
     "policies.asking.checked_depth": "an answer is checked by a forecast as it is in a run",
     "policies.policy.announced_change": "what a policy says of itself is read by a forecast as it is in a run",
     "policies.policy.prepared": "a policy of known times is told how many epochs there are, by a forecast too",
+    **dict.fromkeys(
+        ("running.config.DATA", "running.config.RUN", "running.config.TRAINING"),
+        "titles in the command's help, which say nothing without the fields that they stand above",
+    ),
 }
-"""What one wing takes from a file inside another, and why it is not at that door: both doors are public."""
+"""What one wing takes from a file inside another, and why it is not at that door."""
 
 FLOORS = 12
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from ..errors import ArgumentError
-from ..running.config import DATA, RUN, TRAINING, RunConfig
+from ..running import RunConfig
+from ..running.config import DATA, RUN, TRAINING
 from ..settings import fields_of, to_flat
 
 __all__ = ["DATA", "DEFAULT", "ELSEWHERE", "FREEZING", "MEASURING", "RUN", "as_told", "option", "takes"]
