@@ -10,6 +10,7 @@ HoarfrostError
 ├── DataError
 │   ├── DatasetError         empty, too small, or of no known length
 │   ├── UnstableDataError    one index gives different images, though no transform was handed over
+│   ├── UnstableTransformError  a transform gives two images for one sample under one draw; names the step
 │   ├── ImageShapeError      images of differing sizes reach the model
 │   └── NonFiniteError       NaN or infinity in features; names the sample and the channel
 ├── PolicyError              a policy asked for a depth that does not exist, or to thaw though it never does
@@ -48,6 +49,7 @@ __all__ = [
     "StaleCacheError",
     "UnknownCutError",
     "UnstableDataError",
+    "UnstableTransformError",
     "UnwatchedError",
 ]
 
@@ -86,6 +88,10 @@ class DatasetError(DataError):
 
 class UnstableDataError(DataError):
     """One index gives different images, though no transform was handed over."""
+
+
+class UnstableTransformError(DataError):
+    """A transform gives two images for one sample under one draw; the message names the step."""
 
 
 class ImageShapeError(DataError):

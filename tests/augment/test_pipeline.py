@@ -321,8 +321,8 @@ def test_describe_says_what_and_why() -> None:
         "RandomHorizontalFlip: paired, has a form on images and one on features",
         "ColorJitter: image-only, random, without a form on features; run on images under a seed of each sample",
         "ToTensor: deterministic, the same for every rendition of an image",
-        "<lambda>: image-only, an unknown callable may be random; run on images under a seed of each sample "
-        "(wrap it in hoarfrost.augment.deterministic if it is not)",
+        "<lambda>: image-only, a function that we do not know: rendered anew each time, the global random states "
+        "seeded for each sample (wrap it in hoarfrost.augment.deterministic if it decides nothing at random)",
     ]
 
 

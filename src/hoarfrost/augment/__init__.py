@@ -11,7 +11,9 @@ from .geometry.placement import Placement
 from .pipeline.batching import image_size
 from .pipeline.deterministic import deterministic
 from .pipeline.pipeline import Draw, Pipeline
+from .pipeline.repeatability import check_repeatable
 from .pipeline.steps import Step
+from .pipeline.target_derivation import derive_targets
 from .transforms.affine import Affine
 from .transforms.crops import PaddedCrop
 from .transforms.erasing import Erasing
@@ -41,7 +43,9 @@ __all__ = [
     "Rotation",
     "Step",
     "VerticalFlip",
+    "check_repeatable",
     "derive",
+    "derive_targets",
     "deterministic",
     "image_size",
 ]

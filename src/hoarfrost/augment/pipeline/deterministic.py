@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import _presets
 
+from . import albumentations_calls, from_timm
 from .batching import Batch, to_tensor
 
 __all__ = ["Deterministic", "batched_form", "deterministic", "is_deterministic"]
@@ -24,14 +25,14 @@ __all__ = ["Deterministic", "batched_form", "deterministic", "is_deterministic"]
 class Deterministic:
     """A callable that its user declares to be free of randomness; see `deterministic`."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
 
-    def __call__(self, item: Any) -> Any:
-        return self.function(item)
+    def __call__(self, *items: Any) -> Any:
+        return self.function(*items)
 
 
-def deterministic(function: Callable[[Any], Any]) -> Deterministic:
+def deterministic(function: Callable[..., Any]) -> Deterministic:
     """Declare that a function always gives the same result for the same image.
 
     Unknown callables (a Lambda, a function of one's own) may be random, so they are run under a seed of each
@@ -70,6 +71,9 @@ _TYPES: tuple[type, ...] = (
         v2.RGB,
         v2.Identity,
         v2.LinearTransformation,
+        v2.SanitizeBoundingBoxes,
+        v2.ClampBoundingBoxes,
+        v2.ConvertBoundingBoxFormat,
     ),
     *(v2.FiveCrop, v2.TenCrop, torch.nn.Identity, _presets.ImageClassification, Deterministic),
 )
@@ -101,6 +105,10 @@ def is_deterministic(transform: object) -> bool:
     """Whether a transform is of a type, or a function, that is known to be free of randomness."""
     if isinstance(transform, functools.partial):
         return is_deterministic(transform.func) and transform.func not in _TYPES
+    if from_timm.is_deterministic(transform):
+        return True
+    if albumentations_calls.is_albumentations(transform):
+        return albumentations_calls.is_deterministic(transform)
     return type(transform) in _TYPES or any(transform is function for function in _FUNCTIONS)
 
 
@@ -109,7 +117,12 @@ def batched_form(transform: Any, kind: str) -> Batched | None:
     exact = type(transform)
     if exact in (torch.nn.Identity, v2.Identity):
         return lambda batch: batch
-    if exact in (v1.ToTensor, v2.ToTensor) or transform is v1_functional.to_tensor:
+    timms = from_timm.timm_name(transform)
+    if timms in ("MaybeToTensor", "MaybePILToTensor") and kind in _TENSORS:
+        return lambda batch: batch
+    if timms == "MaybePILToTensor":
+        return (lambda batch: Batch(batch.tensor, "tensor")) if kind == "pil" else None
+    if timms == "MaybeToTensor" or exact in (v1.ToTensor, v2.ToTensor) or transform is v1_functional.to_tensor:
         return to_tensor if kind in ("pil", "numpy") else None
     if exact in (v1.PILToTensor, v2.PILToTensor) or transform is v1_functional.pil_to_tensor:
         return (lambda batch: Batch(batch.tensor, "tensor")) if kind == "pil" else None

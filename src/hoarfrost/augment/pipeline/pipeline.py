@@ -13,9 +13,11 @@ from torch import Tensor
 from ...errors import ArgumentError
 from ..geometry.placement import Placement, as_sizes
 from ..transforms.description import describe_object
+from ..transforms.own_states import find_states
 from ..transforms.randomness import forked_random_states, generator_for, seed_random_states
 from .batching import Batch, as_tensor, check_alike, kind_of, stack, unstack
 from .deterministic import batched_form
+from .joint import apply_together, as_masks, is_apart, moves_by_type
 from .step_placement import advance
 from .steps import Step, split
 
@@ -24,6 +26,9 @@ __all__ = ["Draw", "Pipeline"]
 # Handled at once, so that the images stay in the processor's cache from step to step: 85 of 3x32x32, 1 of
 # 3x224x224.
 _VALUES_TOGETHER = 1 << 18
+
+
+_SEEN = {True: "; it drew random numbers when it was tried", False: "; it drew none when it was tried"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +61,7 @@ class Pipeline:
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = tuple(steps)
+        self._drew: list[bool] | None = None
 
     @classmethod
     def from_transform(cls, transform: Any) -> Pipeline:
@@ -82,8 +88,16 @@ class Pipeline:
         return any(step.kind == "image-only" for step in self.steps)
 
     def describe(self) -> list[str]:
-        """One line a step: its name, its kind and why."""
-        return [f"{step.name}: {step.kind}, {step.reason}" for step in self.steps]
+        """One line a step: its name, its kind and why, and what `check_repeatable` saw of it."""
+        seen = [""] * len(self.steps) if self._drew is None else [_SEEN[drew] for drew in self._drew]
+        return [
+            f"{step.name}: {step.kind}, {step.reason}{said if step.kind == 'image-only' else ''}"
+            for step, said in zip(self.steps, seen, strict=True)
+        ]
+
+    def remember_drawing(self, drew: Sequence[bool]) -> None:
+        """Keep for `describe` which steps were seen to draw random numbers."""
+        self._drew = list(drew)
 
     def to_config(self) -> dict[str, Any]:
         """JSON for a fingerprint: the steps' types, parameters and code, the same in every process."""
@@ -145,24 +159,109 @@ class Pipeline:
         if len(rows) == 0:
             raise ArgumentError("Pipeline.render: no items; a batch has at least one")
         together = max(1, _VALUES_TOGETHER // _values(items[0]))
+        own = self._own_states()
         if len(items) <= together:
-            return as_tensor(self._run(list(items), rows, draw), rows.tolist()).contiguous()
+            return as_tensor(self._run(list(items), rows, draw, own), rows.tolist()).contiguous()
         images = torch.empty(0)
         for i in range(0, len(items), together):
             some = rows[i : i + together]
-            part = as_tensor(self._run(list(items[i : i + together]), some, draw), some.tolist())
+            part = as_tensor(self._run(list(items[i : i + together]), some, draw, own), some.tolist())
             if i == 0:
                 images = part.new_empty(len(items), *part.shape[1:])
             check_alike([images[0], part[0]], [int(rows[0]), int(some[0])])
             images[i : i + together] = part
         return images
 
+    def render_with(
+        self,
+        items: Sequence[Any] | Tensor,
+        others: Sequence[Any],
+        ids: Sequence[int] | Tensor,
+        draw: Draw,
+        *,
+        masks: bool = False,
+    ) -> tuple[Tensor, list[Any]]:
+        """The images of some samples under a draw, and what belongs to them, moved by the same decisions.
+
+        The transform is called with both, as torchvision's data sets call `transforms=`: tv_tensors (masks, boxes,
+        keypoints) move with their image, exactly as v2 moves them; what is no tv_tensor passes through, but for what v2
+        itself takes for an image (a PIL image, an array). The images have the bits of `render` unless a step looks at
+        the targets.
+
+        Args:
+            items, ids, draw: as for `render`.
+            others: B trees (dict, list, tuple) of anything.
+            masks: PIL images among the others are masks: they become tv_tensors.Mask first.
+
+        Returns:
+            [B, C, H, W], and B trees of the same structure.
+
+        Raises:
+            ArgumentError: a step that moves images alone, where something moves with them; or as `render`.
+            DataError, ImageShapeError: as `render`.
+        """
+        rows = self._rows(ids, draw)
+        if not len(rows) == len(items) == len(others):
+            raise ArgumentError(
+                f"Pipeline.render_with: {len(items)} items and {len(others)} others, but {len(rows)} ids"
+            )
+        beside = [as_masks(other) if masks else other for other in others]
+        pairs = list(zip(items, beside, strict=True))
+        if moves_by_type(self.steps) and all(is_apart(item, other) for item, other in pairs):
+            return self.render(items, rows, draw), beside
+        pairs = self._run_together(pairs, rows, draw)
+        return as_tensor([pair[0] for pair in pairs], rows.tolist()).contiguous(), [pair[1] for pair in pairs]
+
+    def render_samples(self, samples: Sequence[Any], ids: Sequence[int] | Tensor, draw: Draw) -> list[Any]:
+        """Whole samples (dict, tuple, list) under a draw, for a transform that is called with the sample itself.
+
+        What is an image in a sample and what moves with it is v2's own rule.
+
+        Raises:
+            ArgumentError: ids that the draw does not have, another number of them than samples, or a step that moves
+                images alone.
+        """
+        rows = self._rows(ids, draw)
+        if len(rows) != len(samples):
+            raise ArgumentError(f"Pipeline.render_samples: {len(samples)} samples, but {len(rows)} ids")
+        return [parts[0] for parts in self._run_together([(sample,) for sample in samples], rows, draw)]
+
+    def run_step(
+        self, position: int, parts: tuple[Any, ...], row: int, draw: Draw, together: bool = False
+    ) -> tuple[Any, ...]:
+        """One step alone on one sample: on (image,); or, together, on (image, other) or (sample,)."""
+        step, decisions = self.steps[position], draw.decisions[position]
+        own = find_states(step.transform) if step.kind == "image-only" else []
+        if together:
+            return apply_together(step, parts, decisions[row] if decisions is not None else None, own)
+        rows = decisions[row : row + 1] if decisions is not None else None
+        return tuple(_items(_apply(step, list(parts), rows, own)))
+
+    def _run_together(self, samples: list[tuple[Any, ...]], rows: Tensor, draw: Draw) -> list[tuple[Any, ...]]:
+        own = self._own_states()
+        for position, (step, decisions) in enumerate(zip(self.steps, draw.decisions, strict=True)):
+            picked = [None] * len(samples) if decisions is None else list(decisions[rows])
+            samples = [
+                apply_together(step, parts, row, own[position]) for parts, row in zip(samples, picked, strict=True)
+            ]
+        return samples
+
+    def _own_states(self) -> list[list[Any]]:
+        """For each step the random states that it holds itself: looked for anew, since they may be exchanged."""
+        return [find_states(step.transform) if step.kind == "image-only" else [] for step in self.steps]
+
     def _run(
-        self, held: Batch | list[Any], rows: Tensor, draw: Draw, first: int = 0, last: int | None = None
+        self,
+        held: Batch | list[Any],
+        rows: Tensor,
+        draw: Draw,
+        own: list[list[Any]],
+        first: int = 0,
+        last: int | None = None,
     ) -> Batch | list[Any]:
         """What the steps from first to before last make of what is held."""
-        for step, decisions in list(zip(self.steps, draw.decisions, strict=True))[first:last]:
-            held = _apply(step, held, decisions[rows] if decisions is not None else None)
+        for step, decisions, states in list(zip(self.steps, draw.decisions, own, strict=True))[first:last]:
+            held = _apply(step, held, decisions[rows] if decisions is not None else None, states)
         return held
 
     def blank(self, item: Any) -> Tensor | None:
@@ -183,12 +282,13 @@ class Pipeline:
             return None
         # Nothing later is to be erased or moved: the fill alone is to be seen.
         draw, row, behind = self.still(1), torch.zeros(1, dtype=torch.int64), filling[-1] + 1
-        batch = _batch(self._run([item], row, draw, last=behind))
+        own = self._own_states()
+        batch = _batch(self._run([item], row, draw, own, last=behind))
         paired = self.steps[filling[-1]].paired
         if batch is None or paired is None:
             return None
         filled = batch.with_tensor(paired.blank(batch.tensor))
-        return as_tensor(self._run(filled, row, draw, first=behind), [0])
+        return as_tensor(self._run(filled, row, draw, own, first=behind), [0])
 
     def placement(self, draw: Draw, ids: Sequence[int] | Tensor, image_size: Sequence[int] | Tensor) -> Placement:
         """Where the renditions' pixels lie in the raw images.
@@ -232,22 +332,22 @@ class Pipeline:
         return rows
 
 
-def _apply(step: Step, held: Batch | list[Any], decisions: Tensor | None) -> Batch | list[Any]:
+def _apply(step: Step, held: Batch | list[Any], decisions: Tensor | None, own: list[Any]) -> Batch | list[Any]:
     if step.kind == "image-only" and decisions is not None:
-        with forked_random_states():
-            return [_seeded(step.transform, item, int(row)) for item, row in zip(_items(held), decisions, strict=True)]
+        with forked_random_states(own):
+            return [_seeded(step, item, int(row), own) for item, row in zip(_items(held), decisions, strict=True)]
     kind = held.kind if isinstance(held, Batch) else kind_of(held[0])
     if step.paired is not None and decisions is not None:
         batch = _batch(held)
         whole = kind in ("tensor", "image") or (kind == "pil" and step.paired.copies_pixels)
-        if batch is not None and whole and batch.tensor.ndim >= 3:
+        if batch is not None and whole and batch.tensor.ndim >= 3 and not step.paired.varies_size:
             return batch.with_tensor(step.paired.on_images(batch.tensor, decisions))
         return [_moved(step, item, row) for item, row in zip(_items(held), decisions, strict=True)]
     form = batched_form(step.transform, kind)
     batch = _batch(held) if form is not None else None
     if form is not None and batch is not None:
         return form(batch)
-    return [step.transform(item) for item in _items(held)]
+    return [step.call(item) for item in _items(held)]
 
 
 def _values(item: Any) -> int:
@@ -265,9 +365,9 @@ def _items(held: Batch | list[Any]) -> list[Any]:
     return unstack(held)
 
 
-def _seeded(transform: Any, item: Any, seed: int) -> Any:
-    seed_random_states(seed)
-    return transform(item)
+def _seeded(step: Step, item: Any, seed: int, own: list[Any]) -> Any:
+    seed_random_states(seed, own)
+    return step.call(item)
 
 
 def _moved(step: Step, item: Any, row: Tensor) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.transforms import _presets
 
 from ..geometry.placement import Placement, as_sizes
+from . import albumentations_calls, from_timm
 
 __all__ = ["advance"]
 
@@ -21,6 +22,16 @@ def advance(transform: Any, placement: Placement, sizes: Tensor) -> tuple[Placem
     CenterCrop and Pad move the grid exactly; Resize scales it. A kind of RandomResizedCrop that is not ours is taken as
     a resize, since its window is not known; all other steps are taken to leave the grid where it is.
     """
+    if albumentations_calls.is_albumentations(transform):
+        if albumentations_calls.is_deterministic(transform):
+            return albumentations_calls.advance(transform, placement, sizes)
+        return placement, sizes
+    timm_moved = from_timm.advance(transform, placement, sizes)
+    if timm_moved is not None:
+        return timm_moved
+    timm_window = from_timm.centre_size(transform)
+    if timm_window is not None:
+        return _centre(placement, sizes, timm_window)
     if isinstance(transform, (v1.CenterCrop, v2.CenterCrop)):
         return _centre(placement, sizes, _pair(transform.size))
     if isinstance(transform, (v1.Pad, v2.Pad)):

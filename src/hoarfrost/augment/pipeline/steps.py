@@ -12,9 +12,11 @@ import torchvision.transforms.v2 as v2
 
 from ...errors import ArgumentError
 from ..transforms.mixing import is_mixing
+from ..transforms.own_states import find_states
 from ..transforms.paired import Paired
+from . import from_timm, from_torchvision
+from .albumentations_calls import call_on_image, is_albumentations
 from .deterministic import is_deterministic
-from .from_torchvision import adopt
 
 __all__ = ["Step", "split"]
 
@@ -25,6 +27,11 @@ _MOVING: tuple[type, ...] = (
     *(v2.RandAugment, v2.AutoAugment, v2.TrivialAugmentWide, v2.AugMix, v2.ElasticTransform),
     *(v2.RandomApply, v2.RandomChoice, v2.RandomOrder, v2.RandomZoomOut, v2.RandomIoUCrop),
     *(v2.ScaleJitter, v2.RandomShortestSize, v2.RandomResize),
+)
+# Those that are image-only for what they are set to.
+_WARPING: tuple[type, ...] = (
+    *(v1.RandomCrop, v1.RandomResizedCrop, v1.RandomRotation, v1.RandomAffine, v1.RandomPerspective),
+    *(v2.RandomCrop, v2.RandomResizedCrop, v2.RandomRotation, v2.RandomAffine, v2.RandomPerspective),
 )
 
 
@@ -46,13 +53,24 @@ class Step:
     transform: Any
     paired: Paired | None = None
 
+    def call(self, item: Any) -> Any:
+        """The user's own transform on one image, in the way that its library is called."""
+        return call_on_image(self.transform, item) if is_albumentations(self.transform) else self.transform(item)
+
+    @property
+    def moves_unseen(self) -> bool:
+        """Whether it may move pixels in a way that no placement tells."""
+        if self.kind != "image-only":
+            return False
+        return not _is_torchvisions(self.transform) or isinstance(self.transform, (*_MOVING, *_WARPING))
+
     @property
     def is_random(self) -> bool:
         return self.paired.is_random if self.paired is not None else self.kind == "image-only"
 
 
 def split(transform: Any) -> list[Step]:
-    """The steps of a torchvision transform (v1 or v2), in order; Compose and nn.Sequential are opened.
+    """The steps of a transform, in order; torchvision's Compose (v1 or v2) and nn.Sequential are opened.
 
     Raises:
         ArgumentError: something that cannot be called.
@@ -91,21 +109,35 @@ def _mixes(transform: Any) -> bool:
 
 def _step(transform: Any) -> Step:
     name = getattr(transform, "__name__", type(transform).__name__)
-    paired = adopt(transform)
+    paired = from_timm.adopt(transform) or from_torchvision.adopt(transform)
     if isinstance(paired, str):
         return Step(name, "image-only", paired, transform)
     if paired is not None:
         return Step(name, "paired", "has a form on images and one on features", transform, paired)
     if is_deterministic(transform):
         return Step(name, "deterministic", "the same for every rendition of an image", transform)
-    module = type(transform).__module__
-    if module.startswith("torchvision.transforms") and not isinstance(transform, (v1.Lambda, v2.Lambda)):
+    return Step(name, "image-only", _reason(transform), transform)
+
+
+def _reason(transform: Any) -> str:
+    """Why a transform is image-only."""
+    if _is_torchvisions(transform) or from_timm.timm_name(transform) is not None:
         reason = "random, without a form on features; run on images under a seed of each sample"
-        if isinstance(transform, _MOVING):
+        if isinstance(transform, _MOVING) or from_timm.is_moving(transform):
             reason += "; it moves pixels too, which derived features do not follow"
-    else:
-        reason = (
-            "an unknown callable may be random; run on images under a seed of each sample "
-            "(wrap it in hoarfrost.augment.deterministic if it is not)"
-        )
-    return Step(name, "image-only", reason, transform)
+        return reason
+    if is_albumentations(transform):
+        return "albumentations, without a form on features; its generators are seeded for each sample"
+    if type(transform).__module__.split(".")[0] == "kornia":
+        return "kornia, without a form on features; run on images under a seed of each sample"
+    own = " and its own" if find_states(transform) else ""
+    return (
+        f"a function that we do not know: rendered anew each time, the global{own} random states seeded for each "
+        "sample (wrap it in hoarfrost.augment.deterministic if it decides nothing at random)"
+    )
+
+
+def _is_torchvisions(transform: Any) -> bool:
+    return type(transform).__module__.startswith("torchvision.transforms") and not isinstance(
+        transform, (v1.Lambda, v2.Lambda)
+    )

@@ -71,18 +71,22 @@ class Affine(Warp):
         return (params[:, [2, 1]].double() * sizes).round()
 
     def on_item(self, item: Any, params: Tensor) -> Any:
-        down, right = self.shifts(params[None], size_of(item))[0].tolist()
-        angle, _, _, scale, *shear = params.tolist()
         return kernels(self.version).affine(
             item,
-            angle=angle,
-            translate=[int(right), int(down)],
-            scale=scale,
-            shear=shear,
+            **self._moves(params, size_of(item)),
             interpolation=self.interpolation,
             center=None if self.centre is None else list(self.centre),
             fill=self.fill_for(item),
         )
+
+    def v2_params(self, params: Tensor, size: tuple[int, int]) -> dict[str, Any] | None:
+        return self._moves(params, torch.tensor([size]))
+
+    def _moves(self, params: Tensor, sizes: Tensor) -> dict[str, Any]:
+        """One row of params [k] as torchvision's kernels take it, for an image of the sizes [1, 2]."""
+        down, right = self.shifts(params[None], sizes)[0].tolist()
+        angle, _, _, scale, *shear = params.tolist()
+        return {"angle": angle, "translate": [int(right), int(down)], "scale": scale, "shear": shear}
 
     def maps(self, params: Tensor, sizes: Tensor) -> Tensor:
         angle, shear_x, shear_y = params[:, [0, 4, 5]].double().deg2rad().unbind(1)

@@ -142,6 +142,21 @@ class PaddedCrop(Paired):
             item = functional.pad(item, margins, fill=fill, padding_mode=self.padding_mode)
         return functional.crop(item, top, left, *self.size)
 
+    def v2_params(self, params: Tensor, size: tuple[int, int]) -> dict[str, Any] | None:
+        sizes = torch.tensor([size])
+        before, after = (margin[0].tolist() for margin in self.margins(sizes))
+        top, left = self.offsets(params[None], sizes)[0].tolist()
+        padded = [sum(sides) for sides in zip(size, before, after, strict=True)]
+        return {
+            "needs_crop": padded != list(self.size),
+            "top": top,
+            "left": left,
+            "height": self.size[0],
+            "width": self.size[1],
+            "needs_pad": any(before) or any(after),
+            "padding": [before[1], before[0], after[1], after[0]],
+        }
+
     def place(self, params: Tensor, sizes: Tensor) -> tuple[Placement, Tensor]:
         shift = self.offsets(params, sizes) - self.margins(sizes)[0]
         return Placement.shifted(shift), as_sizes(self.size, len(params))

@@ -14,10 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .own_states import is_random_state
+
 __all__ = ["describe_object"]
 
 _MODULE_FIELDS = frozenset(nn.Module().__dict__)
 _DEPTH = 8
+# What albumentations' transforms keep of their last call, and what refers back to them.
+_LAST_DRAWN = frozenset({"params", "_key2func", "processors", "seed", "random_generator", "py_random"})
 
 
 def describe_object(value: Any, depth: int = _DEPTH) -> Any:
@@ -45,6 +49,9 @@ def describe_object(value: Any, depth: int = _DEPTH) -> Any:
         return sorted(str(describe_object(element, depth - 1)) for element in value)
     if isinstance(value, Mapping):
         return {str(describe_object(k, depth - 1)): describe_object(v, depth - 1) for k, v in value.items()}
+    if is_random_state(value):
+        # Where it stands belongs to the moment.
+        return {"type": _name(type(value))}
     return {"type": _name(type(value)), **_parts(value, depth)}
 
 
@@ -64,6 +71,16 @@ def _parts(value: Any, depth: int) -> dict[str, Any]:
     if isinstance(value, functools.partial):
         parts = (value.func, value.args, value.keywords)
         return {"partial": [describe_object(part, depth - 1) for part in parts]}
+    library = type(value).__module__.split(".")[0]
+    if library == "albumentations" and hasattr(value, "to_dict"):
+        # Its attributes hold the last decisions too. What cannot be serialised (a Lambda without a name) is read as is.
+        try:
+            return {"parameters": describe_object(value.to_dict(), depth + _DEPTH)}
+        except (NotImplementedError, ValueError):
+            fields = {k: v for k, v in vars(value).items() if k not in _LAST_DRAWN}
+            return {"parameters": {k: describe_object(v, depth - 1) for k, v in sorted(fields.items())}}
+    if library == "kornia":
+        return {"repr": _repr(value)}
     fields = {k: v for k, v in getattr(value, "__dict__", {}).items() if k not in _MODULE_FIELDS}
     if isinstance(value, nn.Module):
         fields |= {**value._parameters, **value._buffers, **value._modules}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -79,6 +79,13 @@ class Erasing(Paired):
         # torchvision's value passes through a tensor of the default type.
         value = filling("Erasing", torch.tensor(self.value).tolist(), images)
         return torch.where(mask.view(n, *[1] * (images.ndim - 3), *size), value, images)
+
+    def v2_params(self, params: Tensor, size: tuple[int, int]) -> dict[str, Any] | None:
+        corner, extent = self.rectangles(params[None], torch.tensor([size]))
+        (i, j), (h, w) = corner[0].tolist(), extent[0].tolist()
+        if not h or not w:
+            return None
+        return {"i": i, "j": j, "h": h, "w": w, "v": torch.tensor(self.value).view(-1, 1, 1)}
 
     def place(self, params: Tensor, sizes: Tensor) -> tuple[Placement, Tensor]:
         return Placement.erased(*self.rectangles(params, sizes)), sizes

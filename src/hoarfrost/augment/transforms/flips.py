@@ -48,6 +48,9 @@ class _Flip(Paired):
         flip = functional.horizontal_flip if self.axis else functional.vertical_flip
         return flip(item) if int(params[0]) else item
 
+    def v2_params(self, params: Tensor, size: tuple[int, int]) -> dict[str, Any] | None:
+        return {} if int(params[0]) else None
+
     def place(self, params: Tensor, sizes: Tensor) -> tuple[Placement, Tensor]:
         sign, shift = torch.ones_like(sizes), torch.zeros_like(sizes)
         sign[:, self.axis] -= 2 * params[:, 0]

@@ -46,6 +46,9 @@ class Paired(ABC):
     copies_pixels: ClassVar[bool] = False
     """Whether `on_images` only moves pixels and fills: then it stands in for PIL's own kernels on PIL images, too."""
 
+    varies_size: ClassVar[bool] = False
+    """Whether images of one size can come out in several: then they are moved one by one."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.on_images is Paired.on_images and cls.on_item is Paired.on_item:
@@ -88,6 +91,37 @@ class Paired(ABC):
     def __call__(self, item: Any) -> Any:
         """One image under decisions of the moment, so that a transform with it also runs where there is no pipeline."""
         return self.on_item(item, self.sample(1)[0])
+
+    def v2_params(self, params: Tensor, size: tuple[int, int]) -> dict[str, Any] | None:
+        """One row of params [k] as torchvision's v2 transform of this kind would have drawn it (its `make_params`).
+
+        Args:
+            size: height and width of the sample's image.
+
+        Returns:
+            What its `transform` takes; None where the sample stays as it is.
+
+        Raises:
+            ArgumentError: torchvision has no transform of this kind; define `on_target`.
+        """
+        raise ArgumentError(f"{type(self).__name__}: no v2 transform of torchvision has these decisions")
+
+    def on_target(self, target: Any, params: Tensor, size: tuple[int, int]) -> Any:
+        """What moves with one image, under its row of params [k]: a mask, boxes or keypoints (`tv_tensors`).
+
+        One of your own defines it where it stands in a joint transform; for torchvision's own v2 transforms their
+        kernels are called, and this is not.
+
+        Args:
+            size: height and width of the image before this step.
+
+        Raises:
+            ArgumentError: not defined.
+        """
+        raise ArgumentError(
+            f"{type(self).__name__} moves images alone, and a {type(target).__name__} has to move with its image: "
+            "take torchvision.transforms.v2's transform in its place, or a Paired of your own that defines on_target"
+        )
 
     @abstractmethod
     def place(self, params: Tensor, sizes: Tensor) -> tuple[Placement, Tensor]:

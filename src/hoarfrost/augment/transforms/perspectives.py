@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import _get_perspective_coeffs
 
 from ...errors import ArgumentError
 from .functional import kernels, size_of
@@ -75,6 +76,13 @@ class Perspective(Warp):
         return kernels(self.version).perspective(
             item, start, end, interpolation=self.interpolation, fill=self.fill_for(item)
         )
+
+    def v2_params(self, params: Tensor, size: tuple[int, int]) -> dict[str, Any] | None:
+        if not bool(params[0]):
+            return None
+        corners = self.corners(params[None], torch.tensor([size]))
+        start, end = ([[int(x), int(y)] for x, y in points[0].tolist()] for points in corners)
+        return {"coefficients": _get_perspective_coeffs(start, end)}
 
     def maps(self, params: Tensor, sizes: Tensor) -> Tensor:
         maps = torch.eye(3, dtype=torch.float64).repeat(len(params), 1, 1)

@@ -12,7 +12,7 @@ from torchvision.transforms import InterpolationMode
 
 from ...errors import ArgumentError
 from ..geometry.placement import Placement, as_sizes
-from .functional import Version, kernels, size_of
+from .functional import Interpolation, Version, chosen, kernels, size_of
 from .paired import Paired
 from .rectangles import NUMBERS, check_ranges, draw_numbers, windows
 
@@ -24,7 +24,8 @@ class ResizedCrop(Paired):
     """A random window of random area and shape, resized: torchvision's RandomResizedCrop.
 
     Params: [n, 22] random numbers from 0 to 1, which become a window only when the image's size is known (`windows`);
-        NaN asks for the window that torchvision falls back to, the largest in the middle.
+        NaN asks for the window that torchvision falls back to, the largest in the middle. One more number, [n, 23],
+        where the interpolation is drawn too.
 
     Law: for the identity it is exact with the interpolation "nearest-exact"; a bilinear one without antialiasing is met
     by the form "interpolated" away from the window's border.
@@ -33,7 +34,7 @@ class ResizedCrop(Paired):
         size: height and width of the output, or one number for both.
         scale: the least and the largest share of the image's area.
         ratio: the least and the largest width over height.
-        interpolation, antialias: as torchvision's.
+        interpolation, antialias: as torchvision's; of several interpolations one is drawn for each sample.
         version: "v1" or "v2" of torchvision's kernels.
 
     Raises:
@@ -43,7 +44,7 @@ class ResizedCrop(Paired):
     size: tuple[int, int]
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    interpolation: InterpolationMode | str | int = InterpolationMode.BILINEAR
+    interpolation: Interpolation | tuple[Interpolation, ...] = InterpolationMode.BILINEAR
     antialias: bool | None = True
     version: Version = "v2"
 
@@ -52,7 +53,7 @@ class ResizedCrop(Paired):
         size: int | Sequence[int],
         scale: Sequence[float] = (0.08, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
-        interpolation: InterpolationMode | str | int = InterpolationMode.BILINEAR,
+        interpolation: Interpolation | tuple[Interpolation, ...] = InterpolationMode.BILINEAR,
         antialias: bool | None = True,
         version: Version = "v2",
     ) -> None:
@@ -68,14 +69,18 @@ class ResizedCrop(Paired):
         object.__setattr__(self, "version", version)
 
     def sample(self, n: int, generator: Generator | None = None) -> Tensor:
-        return draw_numbers(n, generator)
+        numbers = draw_numbers(n, generator)
+        if not isinstance(self.interpolation, tuple):
+            return numbers
+        return torch.cat([numbers, torch.rand(n, 1, generator=generator)], 1)
 
     def still(self, n: int) -> Tensor:
-        return torch.full((n, NUMBERS), float("nan"))
+        numbers = torch.full((n, NUMBERS), float("nan"))
+        return torch.cat([numbers, torch.zeros(n, 1)], 1) if isinstance(self.interpolation, tuple) else numbers
 
     def windows(self, params: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Top left corner, and height and width, of the windows in images of the sizes [n, 2]; [n, 2] each."""
-        drawn = windows(params, self.scale, self.ratio, sizes, ratio_of="width", whole=True)
+        drawn = windows(params[:, :NUMBERS], self.scale, self.ratio, sizes, ratio_of="width", whole=True)
         if bool(drawn.found.all()):
             return drawn.corner, drawn.extent
         found, middle = drawn.found[:, None], self._largest(sizes)
@@ -98,7 +103,12 @@ class ResizedCrop(Paired):
         corner, extent = self.windows(params[None], size_of(item))
         window = [*corner[0].tolist(), *extent[0].tolist()]
         crop = kernels(self.version).resized_crop
-        return crop(item, *window, list(self.size), self.interpolation, antialias=self.antialias)
+        return crop(item, *window, list(self.size), chosen(self.interpolation, params[-1]), antialias=self.antialias)
+
+    def v2_params(self, params: Tensor, size: tuple[int, int]) -> dict[str, Any] | None:
+        corner, extent = self.windows(params[None], torch.tensor([size]))
+        (top, left), (height, width) = corner[0].tolist(), extent[0].tolist()
+        return {"top": top, "left": left, "height": height, "width": width}
 
     def place(self, params: Tensor, sizes: Tensor) -> tuple[Placement, Tensor]:
         size = as_sizes(self.size, len(params))

@@ -55,6 +55,9 @@ class Rotation(Warp):
             fill=self.fill_for(item),
         )
 
+    def v2_params(self, params: Tensor, size: tuple[int, int]) -> dict[str, Any] | None:
+        return {"angle": float(params[0])}
+
     def maps(self, params: Tensor, sizes: Tensor) -> Tensor:
         # Rounded as in PIL, so that a quarter turn is one.
         angle = params[:, 0].double().deg2rad()
