@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from .augment import Mixing
 from .cache import Cache
-from .codecs import Codec, Ladder
+from .codecs import Codec, Ladder, harm_of
 from .costs import Clock
 from .cuts import Cut, find_cuts
 from .errors import ArgumentError, CheckpointError, NoCutError
@@ -52,7 +52,7 @@ class Freezer:
     `model` stays the user's: evaluate, save and export it as ever. The settings explain what is not explained here:
 
     - when to freeze, and where, `hoarfrost.settings.Freezing`: policy, epochs, settle, max_tensors;
-    - what is stored, `Storing`: views, ladder, tolerance, mode, cache_dir, disk_budget, over_budget, build_from;
+    - what is stored, `Storing`: views, ladder, tolerance, harm, mode, cache_dir, disk_budget, over_budget, build_from;
     - how samples become batches, `Reading`: batch_size, window, memory_budget;
     - how images are made, `Rendering`: seed, device, workers, channels_last.
 
@@ -61,6 +61,7 @@ class Freezer:
         dataset: map-style, giving (image, target); its images are read until a cache stands, and not again.
         transform: the augmentation. None: the data set's own `transform` is taken over until `close`.
         optimizer: frozen parameters leave it and their state is freed; the others' state is untouched.
+        criterion: of outputs and targets, as the loop calls it; tells what the outputs are, and is a trial's loss.
         mix: torchvision's `v2.MixUp` or `v2.CutMix`, or a `v2.RandomChoice` of them, for each batch: of images first,
             of features later. Targets become probabilities [B, classes]; which samples are mixed, and how, belongs to
             the seed, the epoch and the step.
@@ -96,13 +97,16 @@ class Freezer:
         device: str | torch.device | None = None,
         window: int = 16,
         tolerance: float = 1e-3,
+        harm: str | Callable[..., Any] = "auto",
         workers: int = 0,
         channels_last: bool = False,
         max_tensors: int = 1,
         mix: Any = None,
+        criterion: Callable[..., Any] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ArgumentError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+        harm = harm_of(harm, criterion)
         # The other keywords are the fields of the settings, which check them.
         told = from_flat(Settings, {name: value for name, value in locals().items() if name in fields_of(Settings)})
         self._mixing = None if mix is None else Mixing.of(mix, _classes(dataset))
@@ -135,6 +139,7 @@ class Freezer:
                 self.cuts,
                 self._data,
                 optimizer,
+                criterion or harm,
                 views=0 if mode == "recompute" else told.storing.views.count,
                 history=lambda: self.history,
                 clock=self._clock,
@@ -154,9 +159,8 @@ class Freezer:
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, Tensor]]:
         """The epoch's batches, on the device: images [B, C, H, W] or features [B, ...], and targets [B, ...].
 
-        Where several tensors cross the cut, features are a tuple of them.
-
-        Every sample comes once. The order depends on the seed and the epoch only.
+        Where several tensors cross the cut, features are a tuple of them. Every sample comes once; the order
+        depends on the seed and the epoch only.
 
         Args:
             epoch: from 0.

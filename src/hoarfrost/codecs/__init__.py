@@ -13,23 +13,32 @@ from .harm import RungMeasure, choose, divergence, measure_rungs
 from .ladder import Ladder
 from .linear import Linear
 from .shared import Shared
+from .task import Classes, Labels, OwnLoss, Task, Values
+from .task_choice import harm_of, task_of
 
 __all__ = [
     "BFloat16",
+    "Classes",
     "Codec",
     "Exact",
     "Half",
+    "Labels",
     "Ladder",
     "Linear",
+    "OwnLoss",
     "Packed",
     "RungMeasure",
     "Shared",
+    "Task",
+    "Values",
     "choose",
     "codec_from_config",
     "dequantise",
     "divergence",
     "evaluating",
+    "harm_of",
     "known_codecs",
     "measure_rungs",
     "register",
+    "task_of",
 ]

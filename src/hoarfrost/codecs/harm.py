@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,11 @@ from .base import Codec
 from .evaluating import evaluating
 from .features import check_features
 from .ladder import Ladder
+from .outputs import output_of
+from .task import Task
+from .task_choice import task_by_shape
 
-__all__ = ["TOLERANCE", "RungMeasure", "choose", "divergence", "measure_rungs", "output_of"]
+__all__ = ["TOLERANCE", "RungMeasure", "choose", "divergence", "measure_rungs"]
 
 # Mean KL divergence in nats. At 1e-3 training was unharmed in our measurements (docs: MEASURED, 4 and 3
 # bits).
@@ -29,9 +32,8 @@ EVERY = 8
 class RungMeasure:
     """What one rung of a ladder does to a sample of features.
 
-    `harm`: mean KL divergence (nats) of the suffix's softmax outputs from exact to decoded features where
-    these are `[N, K]` with `K > 1`, else the relative error of the outputs; infinite where the codec
-    refused the features, and then `refused` says why. `ratio` is against float32.
+    `harm`: how far the suffix's outputs on decoded features are from those on exact ones, as `Task.divergence` says it
+    in nats; infinite where the codec refused the features, and then `refused` says why. `ratio` is against float32.
     """
 
     index: int
@@ -53,6 +55,7 @@ def measure_rungs(
     chunk_size: int = 64,
     channels_last: bool = False,
     call_with: Callable[[Tensor, int], Any] = lambda part, start: part,
+    task: Task | None = None,
 ) -> list[RungMeasure]:
     """What the rungs cost and harm on `features` (`[N, ...]`, a calibration sample), gentle to strong.
 
@@ -64,6 +67,7 @@ def measure_rungs(
     restored. Features are encoded in chunks of `chunk_size` as the cache does, since the range of a channel
     is that of its chunk; with `channels_last` in that physical order. `call_with(part, start)` makes what the
     suffix is called with of a part that begins at row `start`, where it takes more than these features.
+    `task` says how outputs are judged; None: as class scores where they are `[N, K]` with `K > 1`, else as values.
 
     Raises:
         ArgumentError: the suffix gives no tensor, or outputs that are not finite on the exact features.
@@ -73,8 +77,9 @@ def measure_rungs(
     parts = torch.split(features, chunk_size)
     starts = range(0, len(features), chunk_size)
     dense_bytes = features[0].numel() * 4
-    with evaluating(suffix):
-        exact = [output_of(suffix(call_with(part, start))) for part, start in zip(parts, starts, strict=True)]
+    judged = task or _task_by_outputs(suffix, parts, starts, call_with)
+    with evaluating(suffix, gradients=judged.gradients):
+        exact = [_observed(judged, suffix, *rows, call_with) for rows in zip(parts, starts, strict=True)]
         if not all(bool(output.isfinite().all()) for output in exact):
             raise ArgumentError("the suffix's outputs on the exact features are not finite: harm cannot be measured")
 
@@ -84,10 +89,10 @@ def measure_rungs(
                 for part, start in zip(parts, starts, strict=True):
                     nbytes, decoded = _there_and_back(codec, part, channel_axis, channels_last)
                     size += nbytes
-                    outputs.append(output_of(suffix(call_with(decoded, start))))
+                    outputs.append(_observed(judged, suffix, decoded, start, call_with))
             except CodecError as error:
                 return RungMeasure(index, codec, float("inf"), dense_bytes, 1.0, False, str(error))
-            harm, per_sample = _divergence(torch.cat(exact), torch.cat(outputs)), size / len(features)
+            harm, per_sample = _harm(judged, exact, outputs), size / len(features)
             return RungMeasure(index, codec, harm, per_sample, dense_bytes / per_sample, harm <= tolerance)
 
         if len(ladder) <= EVERY:
@@ -125,16 +130,37 @@ def divergence(
     exact: Tensor,
     shown: Tensor,
     device: torch.device | None = None,
+    task: Task | None = None,
     *,
     batch_size: int = 64,
 ) -> float:
     """How far the suffix's outputs on `shown` are from those on `exact` (`[N, ...]`): as `RungMeasure.harm`."""
-    with evaluating(suffix):
-        outputs = [
-            torch.cat([output_of(suffix(part.to(device))) for part in torch.split(features, batch_size)])
-            for features in (exact, shown)
+    starts = range(0, len(exact), batch_size)
+
+    def placed(part: Tensor, start: int) -> Tensor:
+        return part.to(device)
+
+    judged = task or _task_by_outputs(suffix, torch.split(exact, batch_size), starts, placed)
+    with evaluating(suffix, gradients=judged.gradients):
+        observed = [
+            [
+                _observed(judged, suffix, *rows, placed)
+                for rows in zip(torch.split(parts, batch_size), starts, strict=True)
+            ]
+            for parts in (exact, shown)
         ]
-    return _divergence(*outputs)
+    return _harm(judged, *observed)
+
+
+def _task_by_outputs(
+    suffix: Callable[[Any], Any],
+    parts: Sequence[Tensor],
+    starts: Sequence[int],
+    call_with: Callable[[Tensor, int], Any],
+) -> Task:
+    with evaluating(suffix):
+        outputs = [output_of(suffix(call_with(*rows))) for rows in zip(parts, starts, strict=True)]
+    return task_by_shape(torch.cat(outputs))
 
 
 def _there_and_back(codec: Codec, part: Tensor, channel_axis: int, channels_last: bool) -> tuple[int, Tensor]:
@@ -147,26 +173,19 @@ def _there_and_back(codec: Codec, part: Tensor, channel_axis: int, channels_last
     return len(payload), decoded.movedim(-1, channel_axis).to(part.device)
 
 
-def _divergence(exact: Tensor, decoded: Tensor) -> float:
-    exact, decoded = exact.double(), decoded.double()
-    if exact.ndim == 2 and exact.shape[1] > 1:
-        log_p, log_q = exact.log_softmax(1), decoded.log_softmax(1)
-        harm = float((log_p.exp() * (log_p - log_q)).sum(1).mean())
-    else:
-        harm = float((decoded - exact).norm() / exact.norm().clamp(min=torch.finfo(torch.float64).tiny))
-    # Rounding can bring the divergence of equal outputs a hair below zero; NaN must not pass as harmless.
+def _observed(
+    task: Task, suffix: Callable[[Any], Any], part: Tensor, start: int, call_with: Callable[[Tensor, int], Any]
+) -> Tensor:
+    """What a task keeps of the suffix's outputs on the features of some rows."""
+    rows = slice(start, start + len(part))
+    if not task.gradients:
+        return task.observe(suffix(call_with(part, start)), part, rows)
+    leaf = part.detach().clone().requires_grad_()
+    # A suffix may write into its input, which no leaf allows.
+    return task.observe(suffix(call_with(leaf.clone(), start)), leaf, rows)
+
+
+def _harm(task: Task, exact: Sequence[Tensor], shown: Sequence[Tensor]) -> float:
+    """Rounding can bring the divergence of equal outputs a hair below zero; NaN must not pass as harmless."""
+    harm = task.divergence(exact, shown)
     return max(harm, 0.0) if harm == harm else float("inf")
-
-
-def output_of(output: Any) -> Tensor:
-    """The tensor by which a suffix's output is judged."""
-    logits = getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    if isinstance(output, Mapping):
-        output = output["logits"] if "logits" in output else next(iter(output.values()), None)
-    while isinstance(output, tuple | list) and output:
-        output = output[0]
-    if not isinstance(output, Tensor):
-        raise ArgumentError(f"the suffix gives {type(output).__name__}, which holds no tensor to measure harm on")
-    return output

@@ -23,6 +23,7 @@ __all__ = ["Freezing", "Reading", "Rendering", "Settings", "Storing"]
 
 MODES = ("auto", "cache", "recompute")
 BUILDS = ("images", "features")
+HARMS = ("auto", "classes", "labels", "values")
 SETTLE = ("last", "statistics", "average")
 """As it is; with statistics of its last weights; the mean of its last epoch's weights, with statistics of these."""
 
@@ -79,7 +80,10 @@ class Storing:
         ladder: codecs from gentle to strong: "auto" (the strongest that does no measured harm), another name, a
             codec, or a number of bits; see `hoarfrost.codecs.Ladder`.
         mode: "auto" measures and takes the cheaper; "cache" and "recompute" force it.
-        tolerance: harm that the ladder's rung may do: mean KL divergence of the outputs, in nats.
+        tolerance: harm that the ladder's rung may do, in nats.
+        harm: what it is measured on: "classes" (the KL divergence of the outputs' softmax), "labels" (of the sigmoid of
+            each), "values" (the squared error of each output, relative to its variance), or a loss, a function
+            (outputs, targets) -> loss; "auto" takes what the loss or the targets tell. See `hoarfrost.codecs.Task`.
         cache_dir: where features are stored. None: a temporary directory, removed by `close`.
         disk_budget: bytes that the stored features may take, or a size in words: "500MB", "2GiB".
         over_budget: what to do, in this order, where that is too little: "views" (store fewer), "rung" (compress
@@ -98,6 +102,7 @@ class Storing:
     ladder: Any = option("auto", "NAME|BITS", "auto, exact, half, or a number of bits", typed=str)
     mode: str = option("auto", "NAME", "auto (the cheaper), cache or recompute")
     tolerance: float = option(1e-3, "X", "Harm that compression may do, KL in nats")
+    harm: Any = option("auto", "NAME", "What the outputs are: auto, classes, labels or values", typed=str)
     cache_dir: Path | None = option(None, "DIR", "Where features are stored and kept; default: in --out", typed=Path)
     disk_budget: int | None = option(None, "SIZE", "Most that they may take: 500MB, 2GiB", typed=str)
     over_budget: OverBudget = option(
@@ -109,6 +114,8 @@ class Storing:
         put = object.__setattr__
         check_word("mode", self.mode, MODES)
         check_word("build_from", self.build_from, BUILDS)
+        if not callable(self.harm):
+            check_word("harm", self.harm, HARMS)
         if isinstance(self.disk_budget, str):
             put(self, "disk_budget", parse_bytes(self.disk_budget))
         check_bytes("disk_budget", self.disk_budget)

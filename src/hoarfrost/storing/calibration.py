@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ..cache import CacheSpec, StoredView
-from ..codecs import Codec, Exact, RungMeasure, divergence
+from ..codecs import Codec, Exact, RungMeasure, Task, divergence
 from ..costs import Decision, decide, seconds_of
 from ..freezing import Division
 from ..samples import TrainingData, Way
@@ -56,6 +56,7 @@ class Calibration:
         prefix_seconds, read_seconds, write_seconds: of one epoch, in front of the suffix, and of one view of all
             samples; reading and writing are not measured where the user asked to recompute.
         chunks: that were measured on.
+        task: by which harm was measured; None where the user asked to recompute.
     """
 
     spec: CacheSpec
@@ -72,6 +73,7 @@ class Calibration:
     read_seconds: float | None
     write_seconds: float | None
     chunks: int = 1
+    task: Task | None = None
 
     @property
     def codec(self) -> Codec:
@@ -156,7 +158,8 @@ def calibrate(
         check_finite(sample.tensors[number], sample.specs[number], sample.ids)
     # The tolerance is for all of them together.
     tolerance = storing.tolerance / len(sample.floating)
-    measured = {n: rungs_of(n, sample, division.suffix, storing.rungs, tolerance) for n in sample.floating}
+    task = sample.task(division.suffix, storing.harm)
+    measured = {n: rungs_of(n, sample, division.suffix, storing.rungs, tolerance, task) for n in sample.floating}
     picked = {number: pick(found, tolerance, floor) for number, found in measured.items()}
     rung = picked[0]
 
@@ -166,9 +169,9 @@ def calibrate(
     further = Choice(StoredView(codec=coarser_codec(views, rung.codec)), rung.bytes_per_sample)
     if data.frame is not None and (wanted > 1 or views.derived) and derivable(cut, data.samples):
         another = FurtherView(sample, division, data, views.base)
-        way = way or another.best(sample.features, division.suffix)
-        sensitivity = another.sensitivity(sample.features, way, division, views.metric)
-        further = _further(another, sample, spec, sensitivity, way, division, storing, order.samples)
+        way = way or another.best(sample.features, division.suffix, task)
+        sensitivity = another.sensitivity(sample.features, way, division, views.metric, task)
+        further = _further(another, sample, spec, sensitivity, way, division, storing, order.samples, task)
 
     codecs = [picked[n].codec if n in picked else Exact() for n in range(len(sample.tensors))]
     coded = [_coded(*triple) for triple in zip(sample.first, sample.specs, codecs, strict=True)]
@@ -209,6 +212,7 @@ def calibrate(
         read_seconds=read_seconds,
         write_seconds=write_seconds,
         chunks=sample.chunks,
+        task=task,
     )
 
 
@@ -240,6 +244,7 @@ def _further(
     division: Division,
     storing: Storing,
     samples: int,
+    task: Task,
 ) -> Choice:
     """What further views store, by what is derived for them from the base view as it will be stored."""
     decoded, _ = stored_and_back(StoredView(), sample.features, sample.features, spec)
@@ -251,7 +256,7 @@ def _further(
         sensitivity,
         storing.views,
         samples,
-        lambda shown: divergence(suffix, another.exact, shown, device),
+        lambda shown: divergence(suffix, another.exact, shown, device, task),
     )
 
 

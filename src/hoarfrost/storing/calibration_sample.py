@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..augment import Draw
 from ..cache import CacheSpec
-from ..codecs import Exact
+from ..codecs import Exact, Task, evaluating, task_of
 from ..costs import seconds_a_chunk
 from ..cuts import Cut
 from ..samples import PrefixSource
@@ -29,6 +30,7 @@ class CalibrationSample:
     Attributes:
         tensors: each [n, ...].
         first: the first chunk's.
+        targets: [n, ...] of the samples.
         specs: of caches that hold them as they are.
         chunks: how many there are.
         prefix_seconds: of one pass of the prefix over all chunks, not only these.
@@ -37,6 +39,7 @@ class CalibrationSample:
     source: PrefixSource
     tensors: tuple[Tensor, ...]
     first: tuple[Tensor, ...]
+    targets: Tensor
     specs: tuple[CacheSpec, ...]
     chunks: int
     prefix_seconds: float
@@ -44,12 +47,14 @@ class CalibrationSample:
     @classmethod
     def take(cls, source: PrefixSource, cut: Cut, draw: Draw, most: int = 4) -> CalibrationSample:
         """Run the prefix on the renditions of `draw`, of at most so many chunks."""
-        seconds, parts = [], []
+        seconds, parts, targets = [], [], []
 
         def run(chunk: int) -> None:
             began = time.perf_counter()
-            parts.append(source.tensors(chunk, draw)[0])
+            tensors, beside = source.tensors(chunk, draw)
             seconds.append(time.perf_counter() - began)
+            parts.append(tensors)
+            targets.append(beside)
 
         run(0)
         chunks = source.order.chunks
@@ -61,7 +66,22 @@ class CalibrationSample:
             feature_spec(crossing, tensor, source.order, Exact())
             for crossing, tensor in zip(cut.tensors, tensors, strict=True)
         )
-        return cls(source, tensors, parts[0], tuple(specs), len(parts), chunks * seconds_a_chunk(seconds))
+        prefix_seconds = chunks * seconds_a_chunk(seconds)
+        return cls(source, tensors, parts[0], torch.cat(targets), tuple(specs), len(parts), prefix_seconds)
+
+    def call_with(self, part: Tensor, start: int, number: int = 0) -> Any:
+        """What the suffix is called with where these rows of one of the tensors are `part`, the others as they are."""
+        device = self.source.on_device.device
+        rows = [part if n == number else t[start : start + len(part)] for n, t in enumerate(self.tensors)]
+        moved = tuple(row.to(device) for row in rows)
+        return moved if len(moved) > 1 else moved[0]
+
+    def task(self, suffix: nn.Module, harm: Any) -> Task:
+        """How the suffix's outputs are judged, told by `harm`, the outputs or the targets: see `task_of`."""
+        with evaluating(suffix):
+            batches = enumerate(torch.split(self.features, self.specs[0].chunk_size))
+            outputs = [suffix(self.call_with(part, n * self.specs[0].chunk_size)) for n, part in batches]
+        return task_of(harm, outputs, self.targets)
 
     @property
     def features(self) -> Tensor:

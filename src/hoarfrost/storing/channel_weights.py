@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..codecs import evaluating
-from ..codecs.harm import output_of
-from .distances import own_divergence
+from ..codecs import Task, evaluating
+from .distances import score_of
 
 __all__ = ["channel_weights"]
 
@@ -24,18 +23,19 @@ def channel_weights(
     draws: int = 2,
     seed: int = 0,
     batch_size: int = 64,
+    task: Task | None = None,
 ) -> Tensor | None:
     """The mean square of the gradient in each channel: what an error of a given size there does to the outputs.
 
-    The gradient is that of the log-likelihood of a class drawn from the suffix's own softmax: half of its mean square
-    is the Fisher approximation of the Kullback-Leibler divergence that independent errors cause, as in `channel_harm`.
-    For outputs that are not [n, classes] it is that of a random projection.
+    The gradient is that of `Task.score`: half of its mean square is the Fisher approximation of the divergence that
+    independent errors cause, as in `channel_harm`. Without a task outputs [n, classes] are taken for class scores, and
+    for others it is that of a random projection.
 
     Args:
         suffix: run in eval; its parameters get no gradients.
         features: [n, ...], a calibration sample.
         call_with: (part, its first row) -> what the suffix is called with, as for `measure_rungs`.
-        draws: random classes or projections for each sample.
+        draws: random targets or projections for each sample.
 
     Returns:
         [C] float64 on the CPU; None where the outputs have no gradient.
@@ -49,9 +49,9 @@ def channel_weights(
             leaf = features[start : start + batch_size].detach().clone().requires_grad_()
             try:
                 # A suffix may write into its input, which no leaf allows.
-                outputs = output_of(suffix(call_with(leaf.clone(), start)))
+                outputs = suffix(call_with(leaf.clone(), start))
                 for remaining in reversed(range(draws)):
-                    goal = own_divergence(outputs, generator)
+                    goal = score_of(task, outputs, generator, slice(start, start + len(leaf)))
                     (gradient,) = torch.autograd.grad(goal, leaf, retain_graph=remaining > 0)
                     weights += gradient.double().square().sum(axes).cpu()
             except RuntimeError:  # autograd's only way to say that something has no derivative

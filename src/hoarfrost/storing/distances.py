@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from ..codecs import evaluating
+from ..codecs import Classes, Task, evaluating
+from ..codecs.outputs import output_of
 from ..errors import ArgumentError, NonFiniteError
 
-__all__ = ["channel_distance", "channel_harm", "own_divergence"]
+__all__ = ["channel_distance", "channel_harm", "score_of"]
 
 
 DISTANCES = ("cosine", "relative", "energy")
@@ -73,19 +75,20 @@ def channel_harm(
     draws: int = 4,
     seed: int = 0,
     batch_size: int = 64,
+    task: Task | None = None,
 ) -> Tensor:
     """What each channel's difference does to the suffix's outputs: E[<g, d - e>^2], to second order.
 
-    g is the gradient at the exact features. Without a loss it is that of the log-likelihood of a class drawn
-    from the suffix's own softmax, which makes half of the mean the Fisher approximation of the
-    Kullback-Leibler divergence that this channel alone would cause; for outputs that are not [n, classes] it
-    is that of a random projection, and the mean approximates the squared change of the outputs.
+    g is the gradient at the exact features. With a task it is that of `Task.score`: half of the mean is then the Fisher
+    approximation of the divergence that this channel alone would cause. Without one, and without a loss, outputs
+    [n, classes] are taken for class scores; for others the gradient is that of a random projection, and the mean
+    approximates the squared change of the outputs.
 
     Args:
         suffix: features -> outputs; run in eval. Its parameters get no gradients.
         exact, derived: [n, ...] of one shape.
         loss: outputs of a batch -> a scalar that sums over samples, such as a cross entropy to known targets.
-        draws: random classes or projections for each sample.
+        draws: random targets or projections for each sample.
 
     Returns:
         [C] float32 on the CPU, in squared units of the loss.
@@ -106,27 +109,27 @@ def channel_harm(
     harm = torch.zeros(exact.shape[axis], dtype=torch.float64)
     rounds = draws if loss is None else 1
     with evaluating(suffix, gradients=True):
-        for e, d in zip(
-            torch.split(exact.detach(), batch_size), torch.split(derived.detach(), batch_size), strict=True
-        ):
+        for start in range(0, len(exact), batch_size):
+            rows = slice(start, min(start + batch_size, len(exact)))
+            e, d = exact.detach()[rows], derived.detach()[rows]
             leaf = e.clone().requires_grad_()
             outputs = suffix(leaf)
             for remaining in reversed(range(rounds)):
-                goal = loss(outputs) if loss is not None else own_divergence(outputs, generator)
+                goal = loss(outputs) if loss is not None else score_of(task, outputs, generator, rows)
                 (gradient,) = torch.autograd.grad(goal, leaf, retain_graph=remaining > 0)
                 change = _total(gradient.float() * (d - e).float(), axes) if axes else gradient.double() * (d - e)
                 harm += change.square().sum(0).cpu()
     return (harm / (rounds * len(exact))).float()
 
 
-def own_divergence(outputs: Tensor, generator: Generator) -> Tensor:
+def score_of(task: Task | None, outputs: Any, generator: Generator, rows: slice) -> Tensor:
     """A scalar whose squared gradient has the mean that `channel_harm` speaks of."""
-    if outputs.ndim == 2 and outputs.shape[1] > 1:
-        log_likelihood = outputs.float().log_softmax(1)
-        classes = torch.multinomial(log_likelihood.detach().exp().cpu(), 1, generator=generator)
-        return log_likelihood.gather(1, classes.to(outputs.device)).sum()
-    noise = torch.randn(outputs.shape, generator=generator).to(outputs)
-    return (outputs * noise).sum()
+    if task is not None:
+        return task.score(outputs, generator, rows)
+    known = output_of(outputs)
+    if known.ndim == 2 and known.shape[1] > 1:
+        return Classes().score(known, generator, rows)
+    return (known * torch.randn(known.shape, generator=generator).to(known)).sum()
 
 
 def _total(values: Tensor, axes: list[int]) -> Tensor:

@@ -43,6 +43,7 @@ def freeze_record(
         "choice": choice,
         "prefix_seconds": calibration.prefix_seconds,
         "read_seconds": calibration.read_seconds,
+        "harm": None if calibration.task is None else calibration.task.name,
         "rungs": [
             {
                 "codec": str(rung.codec),

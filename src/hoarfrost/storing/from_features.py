@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..augment import Draw
 from ..cache import Cache, CacheSpec, StoredView, assembled
-from ..codecs import RungMeasure, divergence
+from ..codecs import RungMeasure, Task, divergence
 from ..costs import seconds_a_chunk
 from ..cuts import Cut, Prefix, Suffix, between
 from ..errors import CutError
@@ -117,6 +117,7 @@ def from_features(
     rungs: Sequence[RungMeasure],
     tolerance: float,
     chunks: int,
+    task: Task | None = None,
 ) -> FromFeatures | str:
     """How to build from the earlier features, measured on `chunks` chunks of each view; or why not, in words.
 
@@ -125,6 +126,7 @@ def from_features(
         spec: what is to be stored.
         rungs: of the ladder, gentle to strong, up to the one that does no harm to exact features.
         tolerance: for each of the two codecs that such features have been through.
+        task: by which the suffix's outputs are judged.
     """
     deep = source.prefix
     if not isinstance(deep, Prefix) or earlier.cut.others or deep.cut.others:
@@ -149,11 +151,11 @@ def from_features(
         parts.append(through.run(earlier.features(chunk, view)[0])[0])
         seconds.append(time.perf_counter() - began)
     built, view_seconds = torch.cat(parts), source.order.chunks * seconds_a_chunk(seconds)
-    harm = divergence(suffix, exact, built, device)
+    harm = divergence(suffix, exact, built, device, task)
     least = harm
     for rung in reversed(rungs):
         decoded, _ = stored_and_back(StoredView(), built, built, replace(spec, codec=rung.codec))
-        least = divergence(suffix, exact, decoded, device)
+        least = divergence(suffix, exact, decoded, device, task)
         if least <= 2 * tolerance:
             return FromFeatures(earlier, through, rung, harm, least, view_seconds)
     return (

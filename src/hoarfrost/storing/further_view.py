@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ..codecs import divergence
+from ..codecs import Task, divergence
 from ..cuts import Cut
 from ..freezing import Division
 from ..samples import WAYS, Order, Samples, TrainingData, Way, grid_of
@@ -45,21 +45,21 @@ class FurtherView:
         derive = self._derivers[way].derive
         return torch.cat([derive(base[rows.start : rows.stop], n, *self._draws) for n, rows in enumerate(self._rows)])
 
-    def best(self, base: Tensor, suffix: nn.Module) -> Way:
+    def best(self, base: Tensor, suffix: nn.Module, task: Task) -> Way:
         """The way whose features let the suffix's outputs diverge least from those on the exact ones.
 
         Not the one whose features are nearest: measured, blended cells are nearer and three times as harmful.
         """
         return min(
-            self._derivers, key=lambda way: divergence(suffix, self.exact, self.derived(base, way), self._device)
+            self._derivers, key=lambda way: divergence(suffix, self.exact, self.derived(base, way), self._device, task)
         )
 
-    def sensitivity(self, base: Tensor, way: Way, division: Division, metric: str) -> Tensor:
+    def sensitivity(self, base: Tensor, way: Way, division: Division, metric: str, task: Task) -> Tensor:
         """How far each channel is from what the base view gives for it, [C]."""
         derived = self.derived(base, way)
         if metric == "harm":
             exact, derived = self.exact.to(self._device), derived.to(self._device)
-            return channel_harm(division.suffix, exact, derived, self._axis, seed=division.event)
+            return channel_harm(division.suffix, exact, derived, self._axis, seed=division.event, task=task)
         return channel_distance(self.exact, derived, metric, self._axis)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..cache import CacheSpec
-from ..codecs import Ladder, RungMeasure, choose, measure_rungs
+from ..codecs import Ladder, RungMeasure, Task, choose, measure_rungs
 from ..codecs.features import find_non_finite
 from ..errors import CodecError, NonFiniteError
 from .calibration_sample import CalibrationSample
@@ -19,19 +19,17 @@ __all__ = ["check_finite", "pick", "rungs_of"]
 
 
 def rungs_of(
-    number: int, sample: CalibrationSample, suffix: nn.Module, ladder: Ladder, tolerance: float
+    number: int, sample: CalibrationSample, suffix: nn.Module, ladder: Ladder, tolerance: float, task: Task
 ) -> list[RungMeasure]:
     """Each rung's harm and bytes for one of the tensors that cross, the others exact.
 
     Bits are spent on the channels whose errors harm the outputs, where that takes fewer bytes than to spend them on all
     alike: seldom many, and in small networks not always. A ladder of one rung is taken at its word.
     """
-    spec, features, device = sample.specs[number], sample.tensors[number], sample.source.on_device.device
+    spec, features = sample.specs[number], sample.tensors[number]
 
     def call_with(part: Tensor, start: int) -> Any:
-        rows = [part if n == number else t[start : start + len(part)] for n, t in enumerate(sample.tensors)]
-        moved = tuple(row.to(device) for row in rows)
-        return moved if len(moved) > 1 else moved[0]
+        return sample.call_with(part, start, number)
 
     def measured(ladder: Ladder) -> list[RungMeasure]:
         return measure_rungs(
@@ -43,12 +41,13 @@ def rungs_of(
             chunk_size=spec.chunk_size,
             channels_last=spec.channels_last,
             call_with=call_with,
+            task=task,
         )
 
     alike = measured(ladder)
     if len(ladder) == 1 or not any(rung.weighable for rung in ladder):
         return alike
-    weights = channel_weights(suffix, features, spec.channel_axis, call_with=call_with)
+    weights = channel_weights(suffix, features, spec.channel_axis, call_with=call_with, task=task)
     if weights is None:
         return alike
     return min(alike, measured(ladder.weighted(weights)), key=lambda rungs: _least_bytes(rungs, tolerance))

@@ -141,7 +141,7 @@ class Storer:
                 caches,
                 policy=policy,
                 choice=choice,
-                decision="; ".join(filter(None, (measured.instead, decision))),
+                decision="; ".join(filter(None, (measured.instead, decision, _judged(calibration)))),
                 recorded=self._storing.views.record,
                 build_seconds=build_seconds,
                 over_budget=ways,
@@ -200,7 +200,8 @@ class Storer:
         spec, suffix = calibration.spec, division.suffix
         source = self._data.source(division.prefix, spec)
         try:
-            return from_features(earlier, source, suffix, spec, rungs, self._storing.tolerance, calibration.chunks)
+            tolerance, chunks = self._storing.tolerance, calibration.chunks
+            return from_features(earlier, source, suffix, spec, rungs, tolerance, chunks, calibration.task)
         except (CorruptChunkError, CacheDirectoryError) as error:
             return str(error)
 
@@ -230,3 +231,9 @@ class Storer:
             stacklevel=2,
         )
         return replace(views, derived=0.0)
+
+
+def _judged(calibration: Calibration) -> str:
+    """How harm was measured, where that is not what most expect of it."""
+    task = calibration.task
+    return "" if task is None or task.name == "classes" else task.described

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..codecs import evaluating
 from ..costs import Clock
 from ..cuts import Cut
 from ..samples import TrainingData
 from .prices import Prices, measure_prices
+from .training_loss import training_loss
 from .trials import Trial, trial
 
 __all__ = ["EpochTime", "Measurements"]
@@ -43,6 +45,8 @@ class Measurements:
 
     Args:
         data: that it is trained on.
+        loss: that it is trained with: a function (outputs, targets) -> loss, or what the outputs are, as for
+            `training_loss`.
         views: that a freeze would store; 0: it recomputes.
         history: the freezer's records.
         clock: the freezer's.
@@ -54,13 +58,14 @@ class Measurements:
         cuts: Sequence[Cut],
         data: TrainingData,
         optimizer: Any,
+        loss: Any = "auto",
         *,
         views: int,
         history: Callable[[], Sequence[dict[str, Any]]],
         clock: Clock,
     ) -> None:
         self._model, self._cuts, self._data, self._optimizer = model, tuple(cuts), data, optimizer
-        self._views, self._history, self._clock = views, history, clock
+        self._loss, self._views, self._history, self._clock = loss, views, history, clock
         self.epoch = 0
         """Whose batches are measured on: the coming one."""
         self._began, self.before = time.perf_counter(), 0.0
@@ -86,12 +91,15 @@ class Measurements:
             return measure_prices(self._model, self._cuts, batches, samples=samples, views=self._views)
 
     def trial(self, depth: int, steps: int) -> Trial | None:
-        """Freeze a copy of the model and train it for a few steps; None where labels or optimizer do not allow it."""
+        """Freeze a copy of the model and train it for a few steps; None where there is no loss, or no optimizer."""
         batches = list(itertools.islice(self._data.live(self.epoch), steps + HELD))
-        targets = batches[0][1]
-        plain = isinstance(self._optimizer, torch.optim.Optimizer)
-        if not plain or targets.is_floating_point() or targets.dim() != 1 or len(batches) < steps + 1:
+        if not isinstance(self._optimizer, torch.optim.Optimizer) or len(batches) < steps + 1:
             return None
         with self._clock.building():
             cut, example = self._cuts[depth - 1], self._data.example
-            return trial(self._model, self._optimizer, cut, example, batches[:steps], batches[steps:])
+            images, targets = batches[0]
+            with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), evaluating(self._model):
+                loss = training_loss(self._loss, self._model(images), targets)
+            if loss is None:
+                return None
+            return trial(self._model, self._optimizer, cut, example, batches[:steps], batches[steps:], loss)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..codecs import evaluating
 from ..cuts import Cut, divide
 from ..freezing import estimate_statistics, freeze
+from .training_loss import TrainingLoss
 
 __all__ = ["Trial", "trial"]
 
@@ -26,7 +26,7 @@ class Trial:
     Attributes:
         steps: that each of both took.
         before, free, frozen: mean loss on images that these steps did not show, before and behind them.
-        error: standard error of `frozen - free`, image by image.
+        error: standard error of `frozen - free`, image by image, or batch by batch where the loss is of a batch alone.
     """
 
     steps: int
@@ -51,10 +51,11 @@ def trial(
     example: Tensor,
     batches: Sequence[Batch],
     held: Sequence[Batch],
+    loss: TrainingLoss,
 ) -> Trial:
     """Train two copies of model and optimizer on `batches`, one of them frozen up to `cut`, and compare them on `held`.
 
-    The loss is the cross entropy. The front's batch norms have their statistics estimated on the same batches, before
+    The front's batch norms have their statistics estimated on the same batches, before
     the steps, and where it is not frozen behind them too.
     Neither the model nor its optimizer nor the random state is touched.
 
@@ -62,13 +63,14 @@ def trial(
         example: a few images, as cuts are found on.
         batches: images and targets of the steps.
         held: images and targets that the steps do not show.
+        loss: that the steps descend.
     """
     devices = [example.device] if example.is_cuda else []
     found = []
     with torch.random.fork_rng(devices=devices):
         for frozen in (False, True):
             with torch.random.fork_rng(devices=devices):
-                found.append(_before_and_behind(model, optimizer, cut, frozen, example, batches, held))
+                found.append(_before_and_behind(model, optimizer, cut, frozen, example, batches, held, loss))
     (before, free), (_, stiff) = found
     error = (stiff - free).std() if len(free) > 1 else torch.tensor(0.0)
     return Trial(
@@ -88,6 +90,7 @@ def _before_and_behind(
     example: Tensor,
     batches: Sequence[Batch],
     held: Sequence[Batch],
+    loss: TrainingLoss,
 ) -> tuple[Tensor, Tensor]:
     """The losses of `held` before these steps and behind them, [N] each."""
     # Together: the copied optimizer then holds the copied parameters, and their state.
@@ -105,21 +108,21 @@ def _before_and_behind(
         estimate_statistics(prefix, (images for images, _ in batches), known)
 
     estimate()
-    before = _losses(duplicate, held)
+    before = _losses(duplicate, held, loss)
     if frozen:
         freeze(duplicate, prefix, steps)
     with torch.enable_grad():
         for images, targets in batches:
             steps.zero_grad()
-            torch.autograd.backward(F.cross_entropy(duplicate(images), targets))
+            torch.autograd.backward(loss.batch(duplicate(images), targets))
             steps.step()
     if not frozen:
         estimate()
-    return before, _losses(duplicate, held)
+    return before, _losses(duplicate, held, loss)
 
 
-def _losses(model: nn.Module, held: Sequence[Batch]) -> Tensor:
-    """Of each image, [N]."""
+def _losses(model: nn.Module, held: Sequence[Batch], loss: TrainingLoss) -> Tensor:
+    """Of each image, [N], or of each batch."""
     with evaluating(model):
-        losses = [F.cross_entropy(model(images), targets, reduction="none").double().cpu() for images, targets in held]
+        losses = [loss.each(model(images), targets).double().cpu() for images, targets in held]
     return torch.cat(losses)

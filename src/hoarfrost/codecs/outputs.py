@@ -1,0 +1,45 @@
+"""What a model gives, which may be a tensor or hold one: the tensor that it is judged by, and a loss of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import ArgumentError
+
+__all__ = ["loss_in", "loss_of", "output_of"]
+
+
+def output_of(output: Any) -> Tensor:
+    """The tensor by which a suffix's output is judged."""
+    logits = getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    if isinstance(output, Mapping):
+        output = output["logits"] if "logits" in output else next(iter(output.values()), None)
+    while isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise ArgumentError(f"the suffix gives {type(output).__name__}, which holds no tensor to measure harm on")
+    return output
+
+
+def loss_in(output: Any) -> Tensor | None:
+    """The loss that a model computes by itself: its `loss`, or its only output, a scalar; None where it has none."""
+    held = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    loss = output if isinstance(output, Tensor) else held
+    return loss if isinstance(loss, Tensor) and loss.dim() == 0 and loss.is_floating_point() else None
+
+
+def loss_of(output: Any, targets: Any = None) -> Tensor:
+    """The loss that a model computes by itself, called as other losses are.
+
+    Raises:
+        ArgumentError: it gives none.
+    """
+    loss = loss_in(output)
+    if loss is None:
+        raise ArgumentError(f"the model gives {type(output).__name__}, which holds no loss")
+    return loss
