@@ -116,3 +116,13 @@ def test_starting(tmp_path: Path) -> None:
     found = json.loads(out.read_text())
     assert [line.split("`")[1] for line in table[2:]] == list(found) == names
     assert all(seconds > 0 for (seconds,) in found.values())
+
+
+def test_harm_by_task(tmp_path: Path) -> None:
+    out = tmp_path / "tasks.json"
+    table = run("harm_by_task.py", "--smoke", "--out", str(out))
+    records = [record for record in json.loads(out.read_text()) if record["arm"] == "auto"]
+    assert {record["judged"] for record in records} == {"classes", "labels", "values", "loss"}
+    assert "| segmentation | classes |" in table
+    options = ["--part", "heads", "--task", "regression, 8", "--smoke", "--out", str(tmp_path / "heads.json")]
+    assert "| regression, 8 |" in run("harm_by_task.py", *options)
