@@ -1,10 +1,11 @@
 """Whether ladder="auto" does no harm to training, whatever the outputs are for.
 
 Measures: `--part tasks`: the loss on other data at the end of a training (root mean squared error of a regression), at
-ladder="auto" and "exact", their ratio seed by seed, and the rung and its harm; for outputs [N, K] that are no class
-scores also with harm="classes", as they were once judged. `--part heads`: a front that was trained before, frozen under
-a new head before the first epoch: the rung that is measured then, its harm behind the first epoch, the rung that would
-be measured there, and the loss at the end of the training with either, and exact.
+ladder="auto" and "exact", their ratio seed by seed, and the rung and its harm. `--part heads`: a front that was trained
+before, frozen under a new head before the first epoch: the rung that is measured then, its harm behind the first epoch,
+the rung that would be measured there, and the loss at the end of the training with either, and exact. In both, beside
+it, the rung that the divergence of the softmax alone takes, whatever the outputs are for and however little the head
+has learned.
 On: synthetic images 1x24x24 of a blob and a grating, and sequences of 24 frames; small nets, frozen after a third of
 the epochs up to the middle; for the heads the same (fronts trained on half of the classes), and with `--photos`
 EfficientNet-Lite0 with its ImageNet weights, frozen up to blocks.9, on embedded Fashion-MNIST images at 64 pixels.
@@ -24,6 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +34,7 @@ from torch.utils.data import Dataset, TensorDataset
 from torchvision.transforms import v2
 
 from hoarfrost import Freezer
-from hoarfrost.codecs import Codec, evaluating
+from hoarfrost.codecs import Classes, Codec, evaluating, task_of
 from hoarfrost.data import open_data
 from hoarfrost.models import efficientnet_lite0
 from hoarfrost.settings import Storing
@@ -51,6 +53,7 @@ class Task:
         loss: as the loop has it.
         told: the `criterion` that the freezer is given; None: it tells from the targets.
         rooted: whether the root of the loss is shown.
+        softmax: of the outputs, where they have one.
     """
 
     data: Callable[[int, int], Dataset[Any]]
@@ -58,7 +61,7 @@ class Task:
     loss: Callable[[Any, Tensor], Tensor]
     told: Callable[..., Tensor] | None = None
     rooted: bool = False
-    once_classes: bool = False
+    softmax: Classes | None = None
     cut: str = "1"
     rate: float = 2e-3
 
@@ -151,16 +154,18 @@ def embedding() -> nn.Sequential:
 
 LABELS = of_scenes(lambda scenes: (scenes.values[:, [0, 1, 2, 3, 6, 7]] > 0.5).float())
 TASKS = {
-    "classification": Task(of_scenes(lambda scenes: scenes.classes), lambda: vision(CLASSES), F.cross_entropy),
-    "multi-label": Task(LABELS, lambda: vision(6), F.binary_cross_entropy_with_logits, once_classes=True),
+    "classification": Task(
+        of_scenes(lambda scenes: scenes.classes), lambda: vision(CLASSES), F.cross_entropy, softmax=Classes()
+    ),
+    "multi-label": Task(LABELS, lambda: vision(6), F.binary_cross_entropy_with_logits, softmax=Classes()),
     "regression, 1": Task(of_scenes(lambda s: s.values[:, :1]), lambda: vision(1), F.mse_loss, rooted=True),
     "regression, 8": Task(
-        of_scenes(lambda scenes: scenes.values), lambda: vision(8), F.mse_loss, rooted=True, once_classes=True
+        of_scenes(lambda scenes: scenes.values), lambda: vision(8), F.mse_loss, rooted=True, softmax=Classes()
     ),
-    "embeddings": Task(of_scenes(lambda scenes: scenes.classes), embedding, contrastive, once_classes=True),
+    "embeddings": Task(of_scenes(lambda scenes: scenes.classes), embedding, contrastive, softmax=Classes()),
     "embeddings, own loss": Task(of_scenes(lambda scenes: scenes.classes), embedding, contrastive, contrastive),
-    "segmentation": Task(of_scenes(lambda scenes: scenes.pixels), pixelwise, F.cross_entropy),
-    "token classification": Task(frames, tokenwise, of_tokens),
+    "segmentation": Task(of_scenes(lambda scenes: scenes.pixels), pixelwise, F.cross_entropy, softmax=Classes()),
+    "token classification": Task(frames, tokenwise, of_tokens, softmax=Classes(-1)),
 }
 
 
@@ -184,19 +189,30 @@ def train(
     frozen_at: int,
     front: nn.Module | None = None,
     watch: Callable[[Freezer, int], None] = lambda freezer, epoch: None,
-    **more: Any,
+    judged: Classes | None = None,
 ) -> Trained:
+    """One training.
+
+    Args:
+        front: whose weights it begins with up to the cut.
+        watch: called behind each epoch.
+        judged: what harm is measured on, whatever the targets tell.
+    """
     torch.manual_seed(seed)
     model = task.net()
     if front is not None:
         take_front(model, front, task.cut)
     optimizer = torch.optim.AdamW(model.parameters(), task.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs)
-    given = {"optimizer": optimizer, "mode": "cache", "views": 1, "ladder": ladder, "criterion": task.told, **more}
+    given = {"optimizer": optimizer, "mode": "cache", "views": 1, "ladder": ladder, "criterion": task.told}
     policy, data = {frozen_at: task.cut}, task.data(2 * seed, options.samples)
-    with Freezer(
-        model, data, batch_size=64, epochs=options.epochs, seed=seed, policy=policy, settle="last", **given
-    ) as freezer:
+    told_or = task_of if judged is None else lambda *told: judged
+    with (
+        patch("hoarfrost.storing.calibration_sample.task_of", told_or),
+        Freezer(
+            model, data, batch_size=64, epochs=options.epochs, seed=seed, policy=policy, settle="last", **given
+        ) as freezer,
+    ):
         for epoch in range(options.epochs):
             model.train()
             for inputs, targets in freezer.batches(epoch):
@@ -231,8 +247,8 @@ def by_tasks(options: argparse.Namespace) -> list[dict[str, Any]]:
         task = TASKS[name]
         for seed in range(options.seeds):
             arms: dict[str, dict[str, Any]] = {"exact": {"ladder": "exact"}, "auto": {"ladder": "auto"}}
-            if task.once_classes:
-                arms["as classes"] = {"ladder": "auto", "harm": "classes"}
+            if task.softmax is not None:
+                arms["softmax"] = {"ladder": "auto", "judged": task.softmax}
             for arm, told in arms.items():
                 found = train(task, seed, options, frozen_at=max(1, options.epochs // 3), **told)
                 records.append({"part": "tasks", "task": name, "seed": seed, "arm": arm, **vars(found)})
@@ -242,12 +258,12 @@ def by_tasks(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def table_of_tasks(records: Sequence[dict[str, Any]]) -> str:
     lines = [
-        "| training | harm | exact | auto | ratio | levels | harm at the freeze | as class scores: levels, ratio |"
+        "| training | harm | exact | auto | ratio | levels | harm at the freeze | by softmax alone: levels, ratio |"
     ]
     lines.append("|---|---|---|---|---|---|---|---|")
     for name in dict.fromkeys(record["task"] for record in records):
         arms = {arm: [r for r in records if (r["task"], r["arm"]) == (name, arm)] for arm in ("exact", "auto")}
-        once = [r for r in records if (r["task"], r["arm"]) == (name, "as classes")]
+        once = [r for r in records if (r["task"], r["arm"]) == (name, "softmax")]
         auto = arms["auto"]
         before = f"{levels(once)}, {spread(ratios(once, arms['exact']), 3)}" if once else ""
         lines.append(
@@ -277,7 +293,9 @@ def by_heads(options: argparse.Namespace) -> list[dict[str, Any]]:
     records = []
     named = {name: task for name, task in TASKS.items() if options.task is None or name in options.task}
     if options.photos:
-        named["EfficientNet-Lite0"] = Task(photos, lambda: efficientnet_lite0(10), F.cross_entropy, cut="blocks.9")
+        named["EfficientNet-Lite0"] = Task(
+            photos, lambda: efficientnet_lite0(10), F.cross_entropy, softmax=Classes(), cut="blocks.9"
+        )
     for name, task in named.items():
         for seed in range(options.seeds):
             front = None if task.cut != "1" else front_for(task, seed, options)
@@ -297,6 +315,8 @@ def by_heads(options: argparse.Namespace) -> list[dict[str, Any]]:
             again = train(task, seed, options, ladder=behind["rung"].codec, **given)
             exact = train(task, seed, options, ladder="exact", **given)
             arms = {"first": vars(first), "again": vars(again), "exact": vars(exact)}
+            if task.softmax is not None:
+                arms["softmax"] = vars(train(task, seed, options, ladder="auto", judged=task.softmax, **given))
             records.append({"part": "heads", "task": name, "seed": seed, **arms, "harm_behind": behind["harm"]})
             print(f"{name}, seed {seed}: {first.loss:.4f} {again.loss:.4f} {exact.loss:.4f}", flush=True)
     return records
@@ -337,16 +357,18 @@ def photos(seed: int, samples: int) -> Dataset[Any]:
 def table_of_heads(records: Sequence[dict[str, Any]]) -> str:
     lines = [
         "| training | levels before the first epoch | its harm then | behind the epoch | levels measured there "
-        "| ratio to exact: as stored | stored again |"
+        "| ratio to exact: as stored | stored again | by softmax alone: levels, ratio |"
     ]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines.append("|---|---|---|---|---|---|---|---|")
     for name in dict.fromkeys(record["task"] for record in records):
         mine = [record for record in records if record["task"] == name]
         first, again, exact = ([record[arm] for record in mine] for arm in ("first", "again", "exact"))
+        once = [record["softmax"] for record in mine if "softmax" in record]
+        before = f"{levels(once)}, {spread(ratios(once, exact), 3)}" if once else ""
         lines.append(
             f"| {name} | {levels(first)} | {statistics.fmean(r['harm'] for r in first):.1e} | "
             f"{statistics.fmean(r['harm_behind'] for r in mine):.1e} | {levels(again)} | "
-            f"{spread(ratios(first, exact), 3)} | {spread(ratios(again, exact), 3)} |"
+            f"{spread(ratios(first, exact), 3)} | {spread(ratios(again, exact), 3)} | {before} |"
         )
     return "\n".join(lines)
 

@@ -86,7 +86,7 @@ def test_the_configuration_of_an_earlier_release_reads(tmp_path: Path) -> None:
 
 
 def test_the_freezer_takes_every_keyword() -> None:
-    known = set(signature(Freezer).parameters) - {"model", "dataset", "transform", "optimizer", "mix"}
+    known = set(signature(Freezer).parameters) - {"model", "dataset", "transform", "optimizer", "mix", "criterion"}
     assert set(RunConfig().keywords) == known
     assert RunConfig.told(cut="layer1", epochs=8).keywords["policy"] == {2: "layer1"}
 

@@ -57,13 +57,19 @@ class Task(ABC):
 class Classes(Task):
     """Scores of classes, as a cross entropy takes them: the divergence of their softmax, mean over positions.
 
+    A classifier that has not learned yet gives nearly equal scores, and nothing diverges, whatever is done to the
+    features that it is going to need. So the scores may be judged as values too: once they have learned, that is the
+    milder.
+
     Attributes:
         axis: of the classes; 1, or -1 for a score of each token, [N, T, K].
         valid: [N, ...], the positions that have a class, where some have none.
+        scores: as values, if they are judged as such too; the stricter counts.
     """
 
     axis: int = 1
     valid: Tensor | None = None
+    scores: Values | None = None
     name = "classes"
     described = "harm is the divergence of the class scores"
 
@@ -72,7 +78,12 @@ class Classes(Task):
         each = (p.exp() * (p - q)).sum(self.axis)
         if self.valid is not None:
             each = each[_of(self.valid, slice(0, len(each))).to(each.device)]
-        return float(each.mean())
+        return _stricter(float(each.mean()), self.scores, self.columns(p), self.columns(q))
+
+    def columns(self, scores: Tensor) -> Tensor:
+        """[M, K], of all positions; classes scored alike are 0, since only differences of scores count."""
+        columns = scores.movedim(self.axis, -1).flatten(0, -2)
+        return columns - columns.mean(1, keepdim=True)
 
     def score(self, outputs: Any, generator: Generator, rows: slice) -> Tensor:
         log_likelihood = output_of(outputs).float().log_softmax(self.axis)
@@ -89,8 +100,12 @@ class Labels(Task):
     """Scores of labels of which any number may hold: the divergence of each one's sigmoid, their sum.
 
     That is the divergence of all labels together. Of several positions it is the mean.
+
+    Attributes:
+        scores: as for `Classes`.
     """
 
+    scores: Values | None = None
     name = "labels"
     described = "harm is the divergence of the labels, each by itself"
 
@@ -98,7 +113,7 @@ class Labels(Task):
         p, q = (channels_of(torch.cat(list(outputs))).double() for outputs in (exact, shown))
         held = p.sigmoid() * (F.logsigmoid(p) - F.logsigmoid(q))
         other = (-p).sigmoid() * (F.logsigmoid(-p) - F.logsigmoid(-q))
-        return float((held + other).sum(-1).mean())
+        return _stricter(float((held + other).sum(-1).mean()), self.scores, p, q)
 
     def score(self, outputs: Any, generator: Generator, rows: slice) -> Tensor:
         scores = channels_of(output_of(outputs)).float()
@@ -192,6 +207,10 @@ class OwnLoss(Task):
     def _of(self, outputs: Any, rows: slice) -> Tensor:
         loss = self.loss(outputs, None if self.targets is None else _of(self.targets, rows))
         return loss if loss.dim() == 0 else loss.mean()
+
+
+def _stricter(divergence: float, scores: Values | None, exact: Tensor, shown: Tensor) -> float:
+    return divergence if scores is None else max(divergence, scores.divergence([exact], [shown]))
 
 
 def channels_of(outputs: Tensor) -> Tensor:

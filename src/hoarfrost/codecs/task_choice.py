@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError
 from .outputs import loss_in, loss_of, output_of
-from .task import Classes, Labels, OwnLoss, Task, Values
+from .task import Classes, Labels, OwnLoss, Task, Values, channels_of
 
 __all__ = ["harm_of", "task_by_shape", "task_of"]
 
@@ -70,7 +71,7 @@ def task_of(harm: Any, outputs: Sequence[Any], targets: Any) -> Task:
     kind = _told_by(exact, known) if harm == "auto" else harm
     if kind == "classes":
         return _classes(exact, known)
-    return Labels() if kind == "labels" else Values.of(exact, _alike(exact, known))
+    return Labels(Values.of(channels_of(exact))) if kind == "labels" else Values.of(exact, _alike(exact, known))
 
 
 def task_by_shape(outputs: Tensor) -> Task:
@@ -97,9 +98,11 @@ def _told_by(outputs: Tensor, targets: Tensor | None) -> str:
 def _classes(outputs: Tensor, targets: Tensor | None) -> Classes:
     axis = None if targets is None else _class_axis(outputs, targets)
     if targets is None or axis is None or targets.is_floating_point():
-        return Classes(1 if outputs.dim() != 3 else -1)
-    valid = _has_class(targets) & (targets < outputs.shape[axis])
-    return Classes(axis, None if bool(valid.all()) or not bool(valid.any()) else valid)
+        classes = Classes(1 if outputs.dim() != 3 else -1)
+    else:
+        valid = _has_class(targets) & (targets < outputs.shape[axis])
+        classes = Classes(axis, None if bool(valid.all()) or not bool(valid.any()) else valid)
+    return replace(classes, scores=Values.of(classes.columns(outputs.double())))
 
 
 def _class_axis(outputs: Tensor, targets: Tensor) -> int | None:

@@ -98,7 +98,8 @@ class Calibration:
             further = replace(further, stored=replace(further.stored, codec=None))
         if rung is not self.rung:
             further = replace(further, harm=None)  # it was measured at the other rung
-        beside = tuple(other.at(views, rung.index) for other in self.beside)
+        # Each has a rung of its own, unless there is room for stronger ones only.
+        beside = tuple(other.at(views, 0 if rung is self.rung else rung.index) for other in self.beside)
         others, samples = sum(other.bytes_per_sample for other in beside), self.spec.samples
         stored = (StoredView(), *[further.stored] * (views - 1))
         return replace(
