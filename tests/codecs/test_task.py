@@ -75,6 +75,26 @@ def test_a_value_that_does_not_vary_does_no_harm_while_it_stays() -> None:
     assert changed(Values.of(exact), exact, shown) == pytest.approx(changed(Values.of(exact[:, :1]), exact, shown) / 1)
 
 
+@pytest.mark.parametrize(("told", "alone"), [("classes", Classes()), ("labels", Labels())])
+def test_scores_that_have_not_learned_are_judged_as_values(told: str, alone: Task) -> None:
+    scores, error = noise(100, 5), 0.03 * noise(100, 5, seed=1)
+
+    def both(scale: float) -> tuple[float, float]:
+        exact, shown = scale * scores, scale * (scores + error)
+        return changed(task_of(told, [exact], None), exact, shown), changed(alone, exact, shown)
+
+    little, learned = both(0.01), both(10.0)
+    assert little[0] == pytest.approx(0.03**2 / 2, rel=0.2)
+    assert little[1] < little[0] / 100
+    assert learned[0] == learned[1]
+
+
+def test_what_is_added_to_all_scores_of_classes_does_no_harm() -> None:
+    exact = noise(100, 5)
+    shown = exact + noise(100, 1, seed=1)
+    assert changed(task_of("classes", [exact], None), exact, shown) < 1e-9
+
+
 @pytest.mark.parametrize("shift", [0.0, 100.0], ids=["as it is", "counted from elsewhere"])
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 def test_an_own_loss_is_judged_relative_to_itself(shift: float, scale: float) -> None:

@@ -189,16 +189,16 @@ class OwnLoss(Task):
         """[1 + n]: the loss of the batch, and its gradient at the features."""
         loss = self._of(outputs, rows)
         if not loss.requires_grad:
-            return loss.detach().double().reshape(1).cpu()
+            return loss.detach().reshape(1).float().cpu()
         (gradient,) = torch.autograd.grad(loss, features, allow_unused=True)
         gradient = torch.zeros_like(features) if gradient is None else gradient
-        return torch.cat([loss.detach().reshape(1).double().cpu(), gradient.flatten().double().cpu()])
+        return torch.cat([part.detach().flatten().float().cpu() for part in (loss, gradient)])
 
     def divergence(self, exact: Sequence[Tensor], shown: Sequence[Tensor]) -> float:
-        losses, changed = (torch.stack([batch[0] for batch in batches]) for batches in (exact, shown))
+        losses, changed = (torch.stack([batch[0] for batch in batches]).double() for batches in (exact, shown))
         loss = float((changed - losses).sum().abs()) / max(float(losses.abs().sum()), TINY)
-        error = sum(float((s[1:] - e[1:]).square().sum()) for e, s in zip(exact, shown, strict=True))
-        slope = sum(float(e[1:].square().sum()) for e in exact)
+        error = sum(float((s[1:] - e[1:]).double().square().sum()) for e, s in zip(exact, shown, strict=True))
+        slope = sum(float(e[1:].double().square().sum()) for e in exact)
         return max(loss, error / max(slope, TINY)) / 2
 
     def score(self, outputs: Any, generator: Generator, rows: slice) -> Tensor:

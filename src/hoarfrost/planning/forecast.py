@@ -19,7 +19,7 @@ class RungPlan:
     """One rung of the ladder at one cut.
 
     Attributes:
-        harm: mean KL divergence of the outputs, in nats, or their relative error; infinite where it was refused.
+        harm: of the outputs, in nats, as a freeze measures it; infinite where it was refused.
         view_bytes, further_bytes: of the first view of all samples, and of each further one.
         chosen: whether a freeze would take it.
     """

@@ -63,8 +63,8 @@ class Budget:
     those that keep the promise the one is taken that leaves least unlearned: a segment counts by its parameters and
     by how far they have moved in the last epoch, relative to their size; what it would still learn, by the third power
     of the share of the epochs that are left (which fits the runs of benchmarks/policies.py). If that freeze is due, a
-    trial goes before it: a copy of the model trains for a few steps with the front frozen and one without (cross
-    entropy on images that these steps do not show). Where the frozen one learns less, by two standard errors, than the
+    trial goes before it: a copy of the model trains for a few steps with the front frozen and one without (their
+    loss on images that these steps do not show). Where the frozen one learns less, by two standard errors, than the
     other would in the time, neither that depth nor a deeper one is frozen in this tenth of the training.
 
     With `points` alone time is no aim: all freezes whose expected loss in accuracy is within them, the accuracy that is
