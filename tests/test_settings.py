@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hoarfrost.errors import ArgumentError
-from hoarfrost.settings import OverBudget, Selection, Views
+from hoarfrost.settings import OverBudget, Selection, Storing, Views
+from hoarfrost.settings.flat import to_flat
 from hoarfrost.settings.over_budget import WAYS
 
 
@@ -173,3 +174,16 @@ def test_selection(selection: Selection, bytes_per_channel: Any, chosen: list[in
 def test_what_makes_no_selection_is_refused(call: Callable[[], object], text: str) -> None:
     with pytest.raises(ArgumentError, match=text):
         call()
+
+
+@pytest.mark.parametrize("harm", ["kl", None, 3])
+def test_harm_is_a_known_task_or_a_loss(harm: Any) -> None:
+    with pytest.raises(ArgumentError, match="harm must be one of 'auto', 'classes', 'labels', 'values', not"):
+        Storing(harm=harm)
+
+
+def test_a_loss_cannot_be_written_down() -> None:
+    told = Storing(harm=torch.nn.functional.l1_loss)
+    with pytest.raises(ArgumentError, match="harm is .* which cannot be written down: give it by name"):
+        to_flat(told)
+    assert to_flat(Storing(harm="labels"))["harm"] == "labels"
