@@ -184,6 +184,6 @@ def test_harm_is_a_known_task_or_a_loss(harm: Any) -> None:
 
 def test_a_loss_cannot_be_written_down() -> None:
     told = Storing(harm=torch.nn.functional.l1_loss)
-    with pytest.raises(ArgumentError, match="harm is .* which cannot be written down: give it by name"):
+    with pytest.raises(ArgumentError, match=r"harm is .* which cannot be written down: give it by name"):
         to_flat(told)
     assert to_flat(Storing(harm="labels"))["harm"] == "labels"
