@@ -73,7 +73,9 @@ ROOMS = {
 PAST_THE_DOOR = {
     "codecs.features.array_bytes": "bytes as codecs pack them; no part of what a user meets at codecs",
     "codecs.features.find_non_finite": "the same check that codecs make, for an error that names the sample",
-    "codecs.harm.output_of": "which output is compared, when weights are measured as harm is",
+    "codecs.outputs.output_of": "which output is compared, when weights are measured as harm is",
+    "codecs.outputs.loss_in": "the loss that a model gives itself, in a trial as in harm",
+    "codecs.outputs.loss_of": "the loss that a model gives itself, in a trial as in harm",
     "policies.asking.checked_depth": "an answer is checked by a forecast as it is in a run",
     "policies.policy.announced_change": "what a policy says of itself is read by a forecast as it is in a run",
     "policies.policy.prepared": "a policy of known times is told how many epochs there are, by a forecast too",
