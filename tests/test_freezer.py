@@ -12,6 +12,7 @@ from hoarfrost import Freezer, TrainState, Views
 from hoarfrost.errors import (
     ArgumentError,
 )
+from hoarfrost.samples.own_transform import PassThrough
 from shared.freezers import N, freezer_of, run_epoch
 from shared.images import PLAIN, RANDOM, images
 from shared.nets import resnet
@@ -129,7 +130,7 @@ def test_close_gives_the_transform_back_and_removes_the_temporary_cache(
     with freezer_of(data=data, policy={0: "layer1"}) as freezer:
         run_epoch(freezer, 0)
         assert [*tmp_path.glob("hoarfrost-*/*/manifest.json")]
-        assert data.transform is None
+        assert isinstance(data.transform, PassThrough)
     assert not [*tmp_path.glob("hoarfrost-*")]
     assert data.transform is RANDOM
     freezer.close()

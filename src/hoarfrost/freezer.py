@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
-from .augment import Mixing
 from .cache import Cache
 from .codecs import Codec, Ladder, harm_of
 from .costs import Clock
 from .cuts import Cut, find_cuts
 from .errors import ArgumentError, CheckpointError, NoCutError
-from .feeding import Epochs, Evaluation, Feeder
+from .feeding import Epochs, Evaluation, Feeder, mixing_of
 from .freezing import Front
 from .policies import Asking, Never, Policy, resolve_policy
 from .samples import TrainingData, device_of
@@ -57,14 +56,18 @@ class Freezer:
     - how images are made, `Rendering`: seed, device, workers, channels_last.
 
     Args:
-        model: any module whose forward takes one batch of images [B, ...].
-        dataset: map-style, giving (image, target); its images are read until a cache stands, and not again.
+        model: any module whose forward takes a batch: one tensor, several, or keywords.
+        dataset: map-style; its inputs are read until a cache stands, and not again. Items are (input, target) or any
+            tuples, mappings, dataclasses: a tuple's first is the input, of the others what the model's forward takes;
+            the rest is carried by sample and comes back in each batch.
         transform: the augmentation. None: the data set's own `transform` is taken over until `close`.
         optimizer: frozen parameters leave it and their state is freed; the others' state is untouched.
         criterion: of outputs and targets, as the loop calls it; tells what the outputs are, and is a trial's loss.
         mix: torchvision's `v2.MixUp` or `v2.CutMix`, or a `v2.RandomChoice` of them, for each batch: of images first,
             of features later. Targets become probabilities [B, classes]; which samples are mixed, and how, belongs to
             the seed, the epoch and the step.
+        input: keys of the input in an item, where that cannot be told.
+        collate_fn: makes a batch of items; None: torch's.
 
     Raises:
         ArgumentError: an argument of the wrong kind or out of range.
@@ -103,25 +106,24 @@ class Freezer:
         max_tensors: int = 1,
         mix: Any = None,
         criterion: Callable[..., Any] | None = None,
+        input: str | int | Sequence[str | int] | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ArgumentError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         harm = harm_of(harm, criterion)
         # The other keywords are the fields of the settings, which check them.
         told = from_flat(Settings, {name: value for name, value in locals().items() if name in fields_of(Settings)})
-        self._mixing = None if mix is None else Mixing.of(mix, _classes(dataset))
-        if self._mixing is not None and max_tensors > 1:
-            raise ArgumentError("mix needs cuts that one tensor crosses: leave max_tensors at 1")
-        self.model, self.optimizer, self.epochs = model, optimizer, epochs
+        self._mixing = mixing_of(mix, dataset, max_tensors)
+        self.model, self.optimizer, self.epochs, self.seed = model, optimizer, epochs, seed
         self.policy: Policy = resolve_policy(told.freezing.policy)
-        self.seed, self.channels_last = seed, channels_last
         self.device = torch.device(device) if device is not None else device_of(model)
         self.history: list[dict[str, Any]] = []
         """One record an event, as written to metrics.jsonl (docs/design/records.md)."""
         self.listener: Callable[[dict[str, Any]], None] | None = None
         """Called with each record as it is made."""
         self._clock, self._closed = Clock(), False
-        self._data = TrainingData.of(dataset, transform, told.reading, told.rendering, self.device)
+        self._data = TrainingData.of(dataset, transform, told, self.device, model, input, collate_fn)
         self._undo: list[Callable[[], object]] = [self._data.samples.close]
         try:
             self.batch_size = self._data.batch_size
@@ -146,7 +148,8 @@ class Freezer:
             )
             self._asking = Asking(self.policy, model, self.cuts, self._data, optimizer, epochs, measurements)
             self._undo.append(self._asking.close)
-            self._front = Front(model, self.cuts, self._data.example, optimizer, settle)
+            form = self._data.samples.form
+            self._front = Front(model, self.cuts, self._data.example, optimizer, settle, form.main)
             self._feeder = Feeder(self._data, self._front, told, directory, self._mixing, self._record)
             self._undo.append(self._feeder.close)
             self._epochs = Epochs(
@@ -156,11 +159,12 @@ class Freezer:
             self.close()
             raise
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, Tensor]]:
-        """The epoch's batches, on the device: images [B, C, H, W] or features [B, ...], and targets [B, ...].
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """The epoch's batches, on the device: (images [B, C, H, W] or features [B, ...], targets [B, ...]).
 
-        Where several tensors cross the cut, features are a tuple of them. Every sample comes once; the order
-        depends on the seed and the epoch only.
+        Features are a tuple where several tensors cross the cut. Of items that are no pairs a batch is what
+        `collate_fn` makes, features in the place of the input. Every sample comes once; the order depends on the seed
+        and the epoch only.
 
         Args:
             epoch: from 0.
@@ -173,9 +177,9 @@ class Freezer:
             raise ArgumentError("the freezer is closed: the data set has its transform back, and the cache may be gone")
         yield from self._epochs.batches(epoch, start)
 
-    def __call__(self, inputs: Tensor | tuple[Tensor, ...]) -> Any:
-        """The model's output for what `batches` gave: the whole model on images, the suffix on features."""
-        return self._front(inputs)
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """The model's output for what `batches` gave, called as it is: all of it on inputs, the suffix on features."""
+        return self._front(*args, **keywords)
 
     def end_epoch(self, metrics: Mapping[str, float] | None = None) -> None:
         """Close the epoch: record it, ask the policy, freeze and store if it says so.
@@ -202,7 +206,7 @@ class Freezer:
         rungs = Ladder.of(codec)
         if len(rungs) != 1:
             raise ArgumentError(f"evaluation stores with one codec, not with a ladder of {len(rungs)}: {codec!r}")
-        return self._feeder.evaluation(dataset, transform, batch_size, rungs[0])
+        return self._feeder.evaluation(self.model, dataset, transform, batch_size, rungs[0])
 
     @property
     def cache(self) -> Cache | None:
@@ -235,8 +239,8 @@ class Freezer:
         return len(self._data.bounds)
 
     def step_flops(self) -> int:
-        """FLOPs of one training step as it runs now, per sample: forward and backward of what still trains,
-        and the forward of the prefix where it is recomputed."""
+        """FLOPs of one training step as it runs now, per sample: forward and backward of what still trains, and the
+        forward of the prefix where it is recomputed."""
         return self._feeder.step_flops(self.model)
 
     def describe(self) -> list[str]:
@@ -291,9 +295,3 @@ class Freezer:
         self.history.append(record)
         if self.listener is not None:
             self.listener(record)
-
-
-def _classes(dataset: Any) -> int | None:
-    """How many a data set names."""
-    names = getattr(dataset, "classes", None)
-    return None if names is None else len(names)

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from hoarfrost.data import ImageArray
 from hoarfrost.errors import ArgumentError, DatasetError, ImageShapeError, UnstableDataError
 from hoarfrost.samples.dataset import Frame, Samples
+from hoarfrost.samples.own_transform import PassThrough
 from shared.images import PLAIN, RANDOM, CountingImages, images
 
 
@@ -40,7 +41,7 @@ def vectors(n: int = 6, width: int = 4) -> list[Any]:
 def test_the_transform_is_taken_over_until_close() -> None:
     data = images(10, RANDOM)
     samples = Samples(data)
-    assert data.transform is None
+    assert isinstance(data.transform, PassThrough)
     assert samples.pipeline.is_random
     samples.close()
     assert data.transform is RANDOM
@@ -71,7 +72,7 @@ def test_a_transform_that_is_held_is_not_taken_over_twice() -> None:
 def test_a_forgotten_one_gives_the_transform_back() -> None:
     data = images(10, RANDOM)
     samples: Samples | None = Samples(data)
-    assert data.transform is None
+    assert isinstance(data.transform, PassThrough)
     samples = None
     gc.collect()
     assert samples is None
@@ -81,7 +82,7 @@ def test_a_forgotten_one_gives_the_transform_back() -> None:
 def test_the_joint_transform_of_torchvision_is_taken_over_too() -> None:
     data = FakeData(6, (3, 8, 8), 2, transform=v2.ToImage())
     samples = Samples(data)
-    assert data.transforms.transform is None
+    assert isinstance(data.transforms.transform, PassThrough)
     samples.close()
     assert isinstance(data.transforms.transform, v2.ToImage)
 
@@ -149,12 +150,12 @@ def test_random_augmentation_beside_a_given_transform_is_refused() -> None:
     [
         (Pairs([]), "the data set has 0 samples; training needs at least 2"),
         (Pairs(vectors(1)), "the data set has 1 sample; training needs at least 2"),
-        (Pairs([1.0, 2.0]), r"sample 0 is a float, not a pair \(image, target\)"),
-        (Pairs([(torch.zeros(2), 0, 1)] * 3), r"sample 0 is a tuple, not a pair"),
-        (Pairs([(torch.zeros(2), "cat")] * 3), "targets must be numbers or tensors of one shape, not str"),
+        (Pairs([(torch.zeros(2), 0), 1.0, 2.0]), r"sample 1 is a float, not a pair \(image, target\)"),
+        (Pairs([{"a": 1, "b": 2}] * 3), "an item is a dict of 'a', 'b', of which the model's forward takes nothing"),
+        (Pairs([(torch.zeros(3, 4, 4), torch.zeros(3, 4, 4))] * 3), "an item is a pair of two images: say which"),
         (Pairs([(torch.zeros(2), torch.zeros(i + 1)) for i in range(3)]), "targets must be .* of one shape: "),
     ],
-    ids=["empty", "one sample", "no pair", "three things", "text targets", "ragged targets"],
+    ids=["empty", "one sample", "no pair", "nothing to call with", "two images", "ragged targets"],
 )
 def test_data_that_cannot_be_trained_on_are_refused(data: Dataset[Any], text: str) -> None:
     with pytest.raises(DatasetError, match=text):

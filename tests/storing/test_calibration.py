@@ -13,7 +13,7 @@ from hoarfrost.codecs import RungMeasure, divergence
 from hoarfrost.errors import CodecError, NonFiniteError
 from hoarfrost.freezing import Division
 from hoarfrost.samples import WAYS, Order, TrainingData, Way
-from hoarfrost.settings import Reading, Rendering, Storing
+from hoarfrost.settings import Settings, Storing, from_flat
 from hoarfrost.storing import Calibration, calibrate, feature_spec, pick
 from shared.images import NORMALISE, PLAIN, RANDOM, images
 from shared.nets import resnet, vit
@@ -26,7 +26,9 @@ def calibration(
     told = {"views": Views(2), "mode": "cache", **options}
     measured = {name: told.pop(name) for name in ("floor", "way") if name in told}
     epochs_left = told.pop("epochs_left", 10)
-    data = TrainingData.of(images(n, transform), None, Reading(batch_size=4), Rendering(), torch.device("cpu"))
+    data = TrainingData.of(
+        images(n, transform), None, from_flat(Settings, {"batch_size": 4}), torch.device("cpu"), model
+    )
     cut = find_cut(find_cuts(model, data.example), label)
     prefix, suffix = divide(model, cut, data.example)
     prefix.eval()

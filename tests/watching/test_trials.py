@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from hoarfrost.costs import Clock
 from hoarfrost.cuts import find_cuts
 from hoarfrost.samples import TrainingData
-from hoarfrost.settings import Reading, Rendering
+from hoarfrost.settings import Settings, from_flat
 from hoarfrost.watching import Measurements, Trial
 from hoarfrost.watching.training_loss import training_loss
+
+SIXTEEN = from_flat(Settings, {"batch_size": 16})
 
 
 def test_a_trial_is_lost_where_less_is_learned_in_the_time() -> None:
@@ -68,7 +70,7 @@ def net(outputs: int) -> nn.Module:
 
 def found(model: nn.Module, targets: Tensor, loss: Any = "auto") -> Trial | None:
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
-    data = TrainingData.of(Images(targets), None, Reading(batch_size=16), Rendering(), torch.device("cpu"))
+    data = TrainingData.of(Images(targets), None, SIXTEEN, torch.device("cpu"), model)
     cuts = find_cuts(model, data.example)
     bench = Measurements(model, cuts, data, optimizer, loss, views=1, history=list, clock=Clock())
     return bench.trial(1, 4)
@@ -91,7 +93,7 @@ def test_a_trial_takes_the_loss_of_the_training(name: str) -> None:
     model = net(3)
     seen = found(model, targets, told)
     assert seen is not None
-    order = TrainingData.of(Images(targets), None, Reading(batch_size=16), Rendering(), torch.device("cpu"))
+    order = TrainingData.of(Images(targets), None, SIXTEEN, torch.device("cpu"), model)
     held = [*order.live(0)][4:8]
     with torch.no_grad():
         expected = torch.stack([loss(model(images), beside) for images, beside in held]).mean()

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..cuts import tensors_in
+
 __all__ = ["sum_of", "training_flops"]
 
 
-def training_flops(module: nn.Module, inputs: Any, samples: int) -> int:
+def training_flops(
+    module: nn.Module,
+    inputs: Any,
+    samples: int,
+    call: Callable[[nn.Module, Any], Any] = lambda module, inputs: module(inputs),
+) -> int:
     """FLOPs of one training step on `inputs` of so many samples, forward and backward, per sample.
 
     Counted by torch's FlopCounterMode over the operations that run: buffers, gradients and random state of `module`
@@ -25,7 +33,7 @@ def training_flops(module: nn.Module, inputs: Any, samples: int) -> int:
         for parameter in module.parameters():
             parameter.grad = None
         with torch.random.fork_rng(_cuda_devices(inputs)), counter, torch.enable_grad():
-            torch.autograd.backward(sum_of(module(inputs)))
+            torch.autograd.backward(sum_of(call(module, inputs)))
     finally:
         with torch.no_grad():
             for name, buffer in module.named_buffers():
@@ -36,14 +44,10 @@ def training_flops(module: nn.Module, inputs: Any, samples: int) -> int:
 
 
 def _cuda_devices(inputs: Any) -> list[int]:
-    tensors = [inputs] if isinstance(inputs, Tensor) else [item for item in inputs if isinstance(item, Tensor)]
-    return sorted({t.device.index for t in tensors if t.is_cuda and t.device.index is not None})
+    return sorted({t.device.index for t in tensors_in(inputs) if t.is_cuda and t.device.index is not None})
 
 
 def sum_of(output: object) -> Tensor:
     """Something to call backward on, from whatever a model returns."""
-    if isinstance(output, Tensor):
-        return output.float().sum()
-    items = output.values() if isinstance(output, dict) else output
-    floats = [item for item in items if isinstance(item, Tensor) and item.is_floating_point()]  # type: ignore[attr-defined]
-    return torch.stack([item.float().sum() for item in floats]).sum()
+    floats = [tensor.float().sum() for tensor in tensors_in(output) if tensor.is_floating_point()]
+    return floats[0] if len(floats) == 1 else torch.stack(floats).sum()

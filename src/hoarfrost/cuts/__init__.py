@@ -11,22 +11,31 @@ from .dividing.prefix import Prefix
 from .dividing.suffix import Suffix
 from .finding.candidates import candidate_cuts, candidate_depths
 from .finding.find import cuts_of, find_cuts, require_cuts
+from .sandbox.arguments import Example, called, first_tensor, taken
+from .sandbox.pytrees import leaves, map_leaves, tensors_in
 from .tracing.survey import survey
 
 __all__ = [
     "Between",
     "Crossing",
     "Cut",
+    "Example",
     "Prefix",
     "Suffix",
     "between",
+    "called",
     "candidate_cuts",
     "candidate_depths",
     "cuts_of",
     "divide",
     "find_cut",
     "find_cuts",
+    "first_tensor",
     "join",
+    "leaves",
+    "map_leaves",
     "require_cuts",
     "survey",
+    "taken",
+    "tensors_in",
 ]

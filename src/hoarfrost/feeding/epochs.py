@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from torch import Tensor
-
 from ..costs import Clock
 from ..cuts import Cut
 from ..errors import CheckpointError
@@ -47,7 +45,7 @@ class Epochs:
         """What an epoch is made of now: "images", "cache", or "recompute"."""
         return "images" if not self._front.depth else "cache" if self._feeder.cache is not None else "recompute"
 
-    def batches(self, epoch: int, start: int) -> Iterator[tuple[Any, Tensor]]:
+    def batches(self, epoch: int, start: int) -> Iterator[Any]:
         """The epoch's batches from one on; what is frozen changes in front of it, and within where the policy says."""
         if epoch != self._epoch:
             self._epoch, self._feeder.midway = epoch, False
@@ -154,7 +152,7 @@ class Epochs:
 
     def _freeze(self, depth: int, event: int) -> Division:
         """The surgery. What feeds the suffix follows in `_settle`."""
-        division = self._front.freeze(depth, event, (images for images, _ in self._data.live(event)))
+        division = self._front.freeze(depth, event, (inputs for inputs, _ in self._data.live_inputs(event)))
         self._feeder.reset()
         return division
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..cache import Cache, CacheSpec, CacheWriter, Fingerprint, hash_tensors
@@ -23,7 +23,7 @@ from ..errors import (
     NonFiniteError,
 )
 from ..freezing import Division
-from ..samples import OnDevice, Order, PrefixSource, Samples
+from ..samples import Collate, Key, OnDevice, Order, PrefixSource, Samples
 from ..storing import feature_spec
 
 __all__ = ["Evaluation"]
@@ -43,6 +43,7 @@ class Evaluation:
 
     Args:
         codec: of the stored features.
+        model, told, collate: as for `Samples`.
         directory: where to store; None: never.
         division: asks what is frozen now; None for nothing.
         room: bytes that may be taken now; None: no limit.
@@ -59,6 +60,9 @@ class Evaluation:
         batch_size: int,
         codec: Codec,
         workers: int,
+        model: nn.Module | None,
+        told: Key | Sequence[Key] | None,
+        collate: Collate | None,
         on_device: OnDevice,
         directory: Path | None,
         division: Callable[[], Division | None],
@@ -66,7 +70,7 @@ class Evaluation:
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ArgumentError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
-        self._samples = Samples(dataset, transform, workers)
+        self._samples = Samples(dataset, transform, workers, model=model, told=told, collate=collate)
         if self._samples.pipeline.is_random:
             self._samples.close()
             raise ArgumentError(
@@ -96,22 +100,22 @@ class Evaluation:
         """Bytes on disk."""
         return sum(cache.nbytes for cache in self._caches if cache.path.is_dir())
 
-    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
-        """Inputs [B, ...], or tuples of all that crosses the cut, and targets [B, ...], on the device."""
+    def __iter__(self) -> Iterator[Any]:
+        """Batches on the device, laid out as in training: inputs, or in their place features of all that crosses."""
         division = self._division()
         if division is not self._of:
             self.drop()
             self._of, self._stores = division, self._directory is not None
-        batches: Iterator[tuple[Any, Tensor]]
         if division is None:
-            batches = ((images, targets) for _, images, targets in self._images())
-        elif self._caches and all(cache.path.is_dir() for cache in self._caches):
+            yield from map(self._on_device, self._samples.batches(self._groups, self._draw))
+            return
+        if self._caches and all(cache.path.is_dir() for cache in self._caches):
             batches = self._read(division)
         else:
             self._caches = ()
             batches = self._computed(division)
-        for inputs, targets in batches:
-            yield inputs, targets.to(self._on_device.device)
+        for features, targets in batches:
+            yield self._on_device(self._samples.with_features(features, targets))
 
     def drop(self) -> None:
         """Remove what is stored."""
@@ -124,10 +128,6 @@ class Evaluation:
         """Remove what is stored, and give the data set its transform back."""
         self.drop()
         self._samples.close()
-
-    def _images(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        for number, (images, targets) in enumerate(self._samples.stream(self._groups, self._draw)):
-            yield number, self._on_device(images), targets
 
     def _source(self, division: Division) -> PrefixSource:
         return PrefixSource(
@@ -143,8 +143,8 @@ class Evaluation:
         """Features by the prefix, stored as they are given where there is room."""
         source, writers, whole = self._source(division), [], False
         try:
-            for number, images, targets in self._images():
-                tensors: Sequence[Tensor] = source.run(images)
+            for number, (inputs, targets) in enumerate(self._samples.stream(self._groups, self._draw)):
+                tensors: Sequence[Tensor] = source.run(inputs)
                 try:
                     if number == 0 and self._stores and self._directory is not None:
                         writers = self._writers(self._directory, division, tensors)
@@ -171,8 +171,8 @@ class Evaluation:
             try:
                 records = [cache.read(number, 0) for cache in self._caches]
             except (CorruptChunkError, CacheDirectoryError):
-                images, targets = self._samples.images(ids, self._draw)
-                yield self._together(source.run(images)), targets
+                inputs, targets = self._samples.images(ids, self._draw)
+                yield self._together(source.run(inputs)), targets
                 continue
             pairs = zip(records, self._caches, strict=True)
             yield self._together([cache.spec.dense(r.packed) for r, cache in pairs]), records[0].targets

@@ -15,7 +15,8 @@ from ..augment import Mixing
 from ..cache import Cache, CacheSpec
 from ..codecs import Codec
 from ..costs import training_flops
-from ..cuts import Cut
+from ..cuts import Cut, called, first_tensor, taken
+from ..errors import ArgumentError
 from ..freezing import Division, Front
 from ..samples import PrefixSource, Together, TrainingData, Way, grid_of
 from ..settings import Settings, Views
@@ -25,9 +26,9 @@ from .chunks_in_memory import ChunksInMemory
 from .evaluation import Evaluation
 from .loading import feature_batches
 
-__all__ = ["Batches", "Feeder"]
+__all__ = ["Batches", "Feeder", "mixing_of"]
 
-Batches = Generator[tuple[Any, Tensor], None, None]
+Batches = Generator[Any, None, None]
 
 
 class Feeder:
@@ -49,6 +50,8 @@ class Feeder:
         mixing: Mixing | None,
         say: Callable[[dict[str, Any]], None],
     ) -> None:
+        if mixing is not None and not data.samples.form.pair:
+            raise ArgumentError("mix needs items (input, target), the target a number: mix the batches in your loop")
         self._data, self._front, self._mixing, self._say = data, front, mixing, say
         self._views, self._memory_budget = settings.storing.views, settings.reading.memory_budget
         self._storer = Storer(directory, data, settings.storing, say)
@@ -108,15 +111,20 @@ class Feeder:
         self._use(self._storer.store(self._front.division, epochs_left, policy, later=later, deepen=deepen))
 
     def batches(self, epoch: int, start: int = 0) -> Batches:
-        """An epoch's batches from one on, and targets [B, ...], on the device; the order is always the same.
+        """An epoch's batches from one on, on the device, laid out as the user's own; the order is always the same.
 
-        Images [B, C, H, W], features [B, ...], or tuples of all that crosses the cut.
+        In the place of the input stand features [B, ...] behind a freeze, or tuples of all that crosses the cut.
         """
         batches = self._unmixed(epoch, start)
         return batches if self._mixing is None else self._mixed(self._mixing, batches, epoch, start)
 
     def evaluation(
-        self, dataset: Dataset[Any], transform: Callable[[Any], Any] | None, batch_size: int, codec: Codec
+        self,
+        model: nn.Module,
+        dataset: Dataset[Any],
+        transform: Callable[[Any], Any] | None,
+        batch_size: int,
+        codec: Codec,
     ) -> Evaluation:
         """Batches of other data as the model takes them now; what they store takes what the disk budget has left."""
         made = Evaluation(
@@ -125,6 +133,9 @@ class Feeder:
             batch_size=batch_size,
             codec=codec,
             workers=self._data.samples.workers,
+            model=model,
+            told=self._data.samples.form.arguments or None,
+            collate=self._data.samples.own_collate,
             on_device=self._data.on_device,
             directory=None if self._mode == "recompute" else self._directory / "evaluation",
             division=lambda: self._front.division,
@@ -140,13 +151,14 @@ class Feeder:
 
     def step_flops(self, model: nn.Module) -> int:
         """FLOPs of one training step as it runs now, per sample, the prefix's forward included where it is run."""
-        few, division = self._data.example[:2], self._front.division
+        few, division = taken(self._data.example, 2), self._front.division
+        count = len(first_tensor(few))
         if division is None:
-            return training_flops(model, few, len(few))
+            return training_flops(model, few, count, called)
         with torch.no_grad():
-            features = division.prefix(few)
+            features = called(division.prefix, few)
         recomputed = division.cut.prefix_flops if self.cache is None else 0
-        return training_flops(division.suffix, features, len(few)) + recomputed
+        return training_flops(division.suffix, features, count) + recomputed
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -185,10 +197,11 @@ class Feeder:
         if division is None:
             yield from self._data.live(epoch, start)
         elif self.midway:
-            for images, targets in self._data.live(epoch, start):
+            form = self._data.samples.form
+            for batch in self._data.live(epoch, start):
                 with torch.no_grad():
-                    features = division.prefix(images)
-                yield features, targets
+                    features = called(division.prefix, form.call(batch))
+                yield form.with_main(batch, features)
         else:
             yield from self._features(epoch, start)
 
@@ -207,11 +220,12 @@ class Feeder:
         ]
         for batches in zip(*columns, strict=True):
             features = tuple(batch.features for batch in batches)
-            yield features if len(features) > 1 else features[0], batches[0].targets
+            given = features if len(features) > 1 else features[0]
+            yield self._data.samples.with_features(given, batches[0].targets)
 
     def _mixed(self, mixing: Mixing, batches: Iterator[tuple[Any, Tensor]], epoch: int, start: int) -> Batches:
         """The same batches mixed: images as images, features on their grid."""
-        cut, example = self._front.cut, self._data.example
+        cut, example = self._front.cut, first_tensor(self._data.example)
         grid = None if cut is None else grid_of(cut, (example.shape[-2], example.shape[-1]))
         for step, (inputs, targets) in enumerate(batches, start):
             mix = mixing.draw(self._data.order.seed, epoch, step)
@@ -256,3 +270,18 @@ class Feeder:
         share = self._memory_budget // len(self.caches)
         on_cpu = self._data.on_device.device.type == "cpu"
         return ChunksInMemory(share, floats=on_cpu and cache.spec.dense_nbytes <= share)
+
+
+def mixing_of(mix: Any, dataset: Any, max_tensors: int) -> Mixing | None:
+    """A user's MixUp or CutMix for the classes that a data set names.
+
+    Raises:
+        ArgumentError: it is neither, or several tensors cross the cuts.
+    """
+    if mix is None:
+        return None
+    names = getattr(dataset, "classes", None)
+    mixing = Mixing.of(mix, None if names is None else len(names))
+    if max_tensors > 1:
+        raise ArgumentError("mix needs cuts that one tensor crosses: leave max_tensors at 1")
+    return mixing

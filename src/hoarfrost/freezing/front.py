@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Cut, candidate_cuts, divide
+from ..cuts import Cut, Example, candidate_cuts, divide, first_tensor
 from ..errors import ArgumentError, CheckpointError
 from .averages import Averages
 from .division import Division
@@ -28,10 +28,17 @@ class Front:
         example: a few images, as cuts were found on.
         optimizer: gives up what freezes, and has it back behind a thaw; or None.
         settle: "last", "statistics" or "average", as in `Freezer`.
+        main: the keyword that features come under, where the model is called with keywords.
     """
 
     def __init__(
-        self, model: nn.Module, cuts: Sequence[Cut], example: Tensor, optimizer: Any = None, settle: str = "statistics"
+        self,
+        model: nn.Module,
+        cuts: Sequence[Cut],
+        example: Example,
+        optimizer: Any = None,
+        settle: str = "statistics",
+        main: str | int | None = None,
     ) -> None:
         self._model, self._cuts, self._example, self._optimizer = model, tuple(cuts), example, optimizer
         self.depth = 0
@@ -39,7 +46,7 @@ class Front:
         self.division: Division | None = None
         """The model as it is divided now; None: all of it trains."""
         self._frozen: list[Frozen] = []
-        self._settle = settle
+        self._settle, self._main = settle, main
         self._averages = Averages(self._reachable()) if settle == "average" else None
         self._standing: frozenset[str] | None = None
 
@@ -48,43 +55,61 @@ class Front:
         """Where the model is divided now, or None."""
         return self._cuts[self.depth - 1] if self.depth else None
 
-    def __call__(self, inputs: Any) -> Any:
-        """The output for images, or for features of the cut.
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """The output for inputs, or for features of the cut in the place of the first of them.
 
         Raises:
-            ArgumentError: images where features are needed.
+            ArgumentError: inputs where features are needed.
         """
         division = self.division
         if self._model.training and torch.is_grad_enabled():
             self._note_step()
         if division is None:
-            return self._model(inputs)
-        if isinstance(inputs, Tensor) and (division.cut.others or inputs.shape[1:] != division.cut.shape):
-            raise ArgumentError(
-                f"the freezer is at cut {division.cut.label!r} and takes features [B, "
-                f"{', '.join(map(str, division.cut.shape))}] from batches(), not {list(inputs.shape)}; "
-                "to evaluate on images call the model itself"
-            )
+            return self._model(*args, **keywords)
+        features = self._features(division.cut, args, keywords)
         # The loop sets train and eval on the model; the suffix follows, module by module.
         for mine, theirs in division.twins:
             mine.training = theirs.training
-        return division.suffix(inputs)
+        return division.suffix(features)
 
-    def freeze(self, depth: int, event: int, images: Iterator[Tensor] | None) -> Division:
+    def _features(self, cut: Cut, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+        """What the suffix takes. An argument that it needs again is the call's: the loop may have changed it."""
+        given = args[0] if args else keywords.get(str(self._main))
+        if isinstance(given, tuple | list) and cut.others and len(given) == len(cut.tensors):
+            called: Mapping[Any, Any] = {**dict(enumerate(args)), **keywords}
+            again = [
+                called[crossing.source]
+                if crossing.is_argument and isinstance(called.get(crossing.source), Tensor)
+                else held[:, 0]
+                if crossing.shape == ()
+                else held
+                for crossing, held in zip(cut.tensors, given, strict=True)
+            ]
+            return tuple(again)
+        if not isinstance(given, Tensor) or cut.others or given.shape[1:] != cut.shape:
+            got = list(given.shape) if isinstance(given, Tensor) else type(given).__name__
+            raise ArgumentError(
+                f"the freezer is at cut {cut.label!r} and takes features [B, "
+                f"{', '.join(map(str, cut.shape))}] from batches(), not {got}; "
+                "to evaluate on images call the model itself"
+            )
+        return given
+
+    def freeze(self, depth: int, event: int, inputs: Iterator[Example] | None) -> Division:
         """Divide, settle, make the prefix inert.
 
         Args:
             event: the epoch that begins frozen.
-            images: batches [B, ...] to settle on; None: the weights are those of an earlier freeze.
+            inputs: batches to settle on; None: the weights are those of an earlier freeze.
         """
         cut = self._cuts[depth - 1]
         prefix, suffix = divide(self._model, cut, self._example)
-        if images is not None and self._settle != "last":
+        if inputs is not None and self._settle != "last":
             if self._averages is not None:
                 self._averages.put((*prefix.parameter_names, *prefix.shared_parameters))
             standing = standing_norms(self._model) if self._model.training else self._standing or frozenset()
             known = standing.union(self._frozen[-1].prefix.module_names if self._frozen else ())
-            estimate_statistics(prefix, _as_many(images, ESTIMATED), known)
+            estimate_statistics(prefix, _as_many(inputs, ESTIMATED), known)
         self._frozen.append(freeze(self._model, prefix, self._optimizer))
         originals = dict(self._model.named_modules(remove_duplicate=False))
         twins = [(twin, originals[name]) for name, twin in suffix.named_modules() if name in originals]
@@ -157,11 +182,11 @@ class Front:
         return depth
 
 
-def _as_many(batches: Iterator[Tensor], images: int) -> Iterator[Tensor]:
-    """Whole batches, until there are so many images."""
+def _as_many(batches: Iterator[Example], samples: int) -> Iterator[Example]:
+    """Whole batches, until there are so many samples."""
     total = 0
     for batch in batches:
         yield batch
-        total += len(batch)
-        if total >= images:
+        total += len(first_tensor(batch))
+        if total >= samples:
             return

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..cuts import Prefix
+from ..cuts import Example, Prefix, called
 
 __all__ = ["SETTLE", "estimate_statistics", "standing_norms"]
 
@@ -22,14 +22,14 @@ def standing_norms(model: nn.Module) -> frozenset[str]:
 
 
 @torch.no_grad()
-def estimate_statistics(prefix: Prefix, batches: Iterable[Tensor], known: Collection[str] = ()) -> int:
+def estimate_statistics(prefix: Prefix, batches: Iterable[Example], known: Collection[str] = ()) -> int:
     """Running statistics of a prefix's batch norms as the mean over these batches, at the weights as they are.
 
     As `torch.optim.swa_utils.update_bn` does for a whole model (Izmailov et al. 2018, arXiv 1803.05407): all of them at
     once, each fed with what those in front of it normalise by the batch. Dropout draws nothing.
 
     Args:
-        batches: images [B, ...]; not asked for where there is nothing to estimate.
+        batches: what the model is called with; not asked for where there is nothing to estimate.
         known: names of modules whose statistics stand already.
 
     Returns:
@@ -47,8 +47,8 @@ def estimate_statistics(prefix: Prefix, batches: Iterable[Tensor], known: Collec
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum, norm.training = None, True
-        for images in batches:
-            prefix(images)
+        for inputs in batches:
+            called(prefix, inputs)
             count += 1
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from ..cuts import Cut
+from ..cuts import Cut, Example
 from ..errors import PolicyError
 from ..samples import TrainingData
 from ..watching import PROBE, Measurements, Observer
@@ -148,8 +148,8 @@ def observer_for(
     policy: Policy,
     model: nn.Module,
     cuts: tuple[Cut, ...],
-    example: Tensor,
-    probe: Callable[[], Tensor],
+    example: Example,
+    probe: Callable[[], Example],
     optimizer: Any,
     epochs: int | None,
     steps: int,

@@ -66,7 +66,7 @@ class Examination:
             yield from self._kept
             return
         kept, size = [], 0
-        for images, targets in self._samples.stream(self._groups, self._draw):
+        for images, targets in self._samples.batches(self._groups, self._draw):
             size += images.nbytes
             if size <= KEPT_BYTES:
                 kept.append((images, targets))

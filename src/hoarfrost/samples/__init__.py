@@ -3,9 +3,11 @@
 In come a user's data set and transform; out go images in batches, and features chunk by chunk.
 """
 
+from .carried import Collate
 from .dataset import Frame, Samples
 from .derivation import WAYS, Deriver, Way, grid_of
 from .device import OnDevice, device_of
+from .form import Form, Key
 from .order import Order, batch_bounds
 from .prefix_source import Block, PrefixSource, Together, dense_block
 from .renditions import Renditions
@@ -15,8 +17,11 @@ __all__ = [
     "EXAMPLES",
     "WAYS",
     "Block",
+    "Collate",
     "Deriver",
+    "Form",
     "Frame",
+    "Key",
     "OnDevice",
     "Order",
     "PrefixSource",

@@ -1,31 +1,27 @@
-"""The user's data set as samples: raw items read by number, rendered under a draw."""
+"""The user's data set as samples: items read by number, their input rendered under a draw."""
 
 from __future__ import annotations
 
-import copy
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, default_collate
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from ..augment import Draw, Pipeline, image_size
 from ..cache import hash_samples
-from ..errors import ArgumentError, DatasetError, HoarfrostError, UnstableDataError
+from ..cuts import Example, leaves
+from ..errors import DatasetError, HoarfrostError, UnstableDataError
+from .carried import Carried, Collate, collated
+from .form import Form, Key, is_image
+from .own_transform import PassThrough, take_over
 
 __all__ = ["Frame", "Samples"]
 
 PROBED = 16
 """Samples whose raw bytes stand for the data set's identity, and are read twice to see whether they stay the same."""
-
-
-_held: WeakValueDictionary[int, Any] = WeakValueDictionary()
-"""Data sets without their transform at this moment, by `id`: whoever took over the None left there would train on raw
-images."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +32,47 @@ class Frame:
     rendered: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class _Rendered:
+    """One batch: as the user's loader would give it; targets [n, ...], or sample numbers where items are no pairs; and
+    the items without their images."""
+
+    batch: Any
+    targets: Tensor
+    rests: list[Any] | None = None
+
+
 class Samples:
-    """A map-style data set of (image, target), its transform taken over.
+    """A map-style data set, its transform taken over.
 
     Args:
-        dataset: with `__len__` and `__getitem__` giving (image, target).
-        transform: the user's transform. None: the data set's own `transform` attribute is taken over: it is None
-            until `close` gives it back. Through a `Subset` it is taken from a copy, since other subsets may share
-            the data set underneath.
+        dataset: with `__len__` and `__getitem__`; an item is (input, target), or any tree of tensors, images, arrays,
+            numbers and texts.
+        transform: the user's transform, of the input. None: the data set's own `transform` attribute is taken over: it
+            gives images back as they are until `close` gives it back. Through a `Subset` it is taken from a copy, since
+            other subsets may share the data set underneath.
         workers: processes that read and render ahead; 0 reads in this one.
+        model: whose forward says which parts of a mapping are the input.
+        told: which parts are, where that is not to be guessed.
+        collate: makes a batch of items; None: torch's.
 
     Raises:
-        DatasetError: no length, fewer than two samples, or items that are no (image, target) pairs.
+        DatasetError: no length, fewer than two samples, no telling what the input is, or a data set that works on after
+            its own transform.
         UnstableDataError: reading one index twice gives different images.
         ArgumentError: another one holds the data set's transform.
     """
 
-    def __init__(self, dataset: Dataset[Any], transform: Callable[[Any], Any] | None = None, workers: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        transform: Callable[[Any], Any] | None = None,
+        workers: int = 0,
+        *,
+        model: nn.Module | None = None,
+        told: Key | Sequence[Key] | None = None,
+        collate: Collate | None = None,
+    ) -> None:
         if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
             raise DatasetError(
                 f"{type(dataset).__name__} has no length: features are stored by sample number, "
@@ -64,11 +84,28 @@ class Samples:
         self._restore: Callable[[], object] = lambda: None
         self.dataset = dataset
         self.workers = workers
+        self.own_collate = collate
+        self._collate: Collate = collate or default_collate
         try:
+            stand_in: PassThrough | None = None
             if transform is None:
-                transform = self._take_over(dataset)
+                self.dataset, transform, stand_in, self._restore = take_over(dataset, self)
+            first = self.dataset[0]
+            self.form = Form.of(first, model, told)
+            self._whole = collate is not None or not self.form.pair
+            """Whether batches are the user's own, of whole items; else they are (inputs, targets)."""
+            if stand_in is not None:
+                if stand_in.calls:
+                    stand_in.check(dataset, self.form.main_of(first))
+                else:
+                    # Nobody asks it: then it renders nothing.
+                    self.close()
+                    transform = None
             self.pipeline = Pipeline.from_transform(transform)
+            self.carried = Carried(self.form, self._collate, self.dataset.__getitem__)
             self.identity = self._identify()
+            if self._whole:
+                self.carried.check([first, self.dataset[1]])
         except BaseException:
             self.close()
             raise
@@ -82,36 +119,39 @@ class Samples:
         self._restore = lambda: None
 
     def read(self, ids: Iterable[int]) -> tuple[list[Any], Tensor]:
-        """Raw items and their targets [B, ...].
+        """Raw inputs and their targets [B, ...]; the samples' numbers where items are no pairs.
 
         Raises:
-            DatasetError: an item is no pair, or the targets are no numbers of one shape.
+            DatasetError: an item is laid out otherwise than the first, or the targets are no numbers of one shape.
         """
-        items, targets = [], []
-        for number in ids:
-            pair = self.dataset[number]
-            if not isinstance(pair, Sequence) or len(pair) != 2:
-                raise DatasetError(
-                    f"sample {number} is a {type(pair).__name__}, not a pair (image, target): "
-                    "wrap the data set so that dataset[i] gives such a pair"
-                )
-            items.append(pair[0])
-            targets.append(pair[1])
-        try:
-            collated = default_collate(targets)
-        except (TypeError, RuntimeError) as error:
-            raise DatasetError(f"targets must be numbers or tensors of one shape: {error}") from error
-        if not isinstance(collated, Tensor):
-            raise DatasetError(
-                f"targets must be numbers or tensors of one shape, not {type(targets[0]).__name__}: "
-                "features and targets are stored together"
-            )
-        return items, collated
+        items = self._items(ids)
+        return [self.form.main_of(item) for item in items], self._targets(ids, items)
 
-    def images(self, ids: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Images [B, C, H, W] of samples under a draw, and their targets [B, ...]."""
-        items, targets = self.read(ids.tolist())
-        return self.pipeline.render(items, ids, draw), targets
+    def images(self, ids: Tensor, draw: Draw) -> tuple[Example, Tensor]:
+        """What the model is called with for samples under a draw, images [B, C, H, W] say; and targets [B, ...]."""
+        return self._kept(ids, self._rendered(ids, draw))
+
+    def batch(self, ids: Tensor, draw: Draw) -> Any:
+        """The batch of samples under a draw as the user's loader would give it."""
+        rendered = self._rendered(ids, draw)
+        self._kept(ids, rendered)
+        return rendered.batch
+
+    def with_features(self, features: Any, targets: Tensor) -> Any:
+        """The user's batch with features in the place of the input.
+
+        Args:
+            targets: that came with the features.
+        """
+        return self.carried.batch(targets.tolist(), features) if self._whole else (features, targets)
+
+    def compared(self, targets: Tensor) -> Tensor | None:
+        """What outputs are compared with, [n, ...]: the targets, or what of whole items is one; None where none is.
+
+        Args:
+            targets: as `images` gave them.
+        """
+        return self.carried.targets(targets.tolist()) if self._whole else targets
 
     def blank(self) -> Tensor | None:
         """[1, C, H, W], what the transform shows beyond an image's borders; None where it shows nothing there."""
@@ -125,61 +165,94 @@ class Samples:
         (raw,) = self._raw_sizes
         return Frame(raw, (images.shape[-2], images.shape[-1]))
 
-    def stream(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and targets of several groups of samples, in their order, read ahead by the workers."""
+    def stream(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[tuple[Example, Tensor]]:
+        """`images` of several groups of samples, in their order, read ahead by the workers."""
+        for ids, rendered in self._ahead(groups, draw):
+            yield self._kept(ids, rendered)
+
+    def batches(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[Any]:
+        """`batch` of several groups, likewise."""
+        for ids, rendered in self._ahead(groups, draw):
+            self._kept(ids, rendered)
+            yield rendered.batch
+
+    def _ahead(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[tuple[Tensor, _Rendered]]:
         if not self.workers:
-            yield from (self.images(ids, draw) for ids in groups)
+            yield from ((ids, self._rendered(ids, draw)) for ids in groups)
             return
         # A generator of its own: the loader seeds its workers, and must not draw from the training's random state.
         loader = DataLoader(
             _Groups(self, groups, draw), batch_size=None, num_workers=self.workers, generator=torch.Generator()
         )
-        yield from ((images, targets) for images, targets in loader)
+        yield from zip(groups, loader, strict=True)
 
-    def _take_over(self, dataset: Any) -> Any:
-        if isinstance(dataset, Subset):
-            # A validation subset may share the data set underneath: only a copy may lose its transform.
-            inner = dataset
-            chain = [copy.copy(inner)]
-            while isinstance(inner.dataset, Subset):
-                inner = inner.dataset
-                chain.append(copy.copy(inner))
-            base: Any = copy.copy(inner.dataset)
-            if getattr(base, "transforms", None) is not None:
-                base.transforms = copy.copy(base.transforms)
-            for outer, nested in zip(chain, [*chain[1:], base], strict=True):
-                outer.dataset = nested
-            self.dataset = chain[0]
-            return _detach_transform(base)[0]
-        if _held.get(id(dataset)) is dataset:
-            raise ArgumentError(
-                f"another Freezer holds the transform of this {type(dataset).__name__}: close() that one first, "
-                "or hand the transform over, Freezer(model, dataset, transform=...)"
+    def _kept(self, ids: Tensor, rendered: _Rendered) -> tuple[Example, Tensor]:
+        """What the model is called with, and targets; the rest is remembered by sample."""
+        if rendered.rests is not None:
+            self.carried.remember(ids.tolist(), rendered.rests)
+        return self.form.call(rendered.batch), rendered.targets
+
+    def _rendered(self, ids: Tensor, draw: Draw) -> _Rendered:
+        items = self._items(ids.tolist())
+        targets = self._targets(ids.tolist(), items)
+        inputs = [self.form.main_of(item) for item in items]
+        if not self._whole:
+            return _Rendered((self.pipeline.render(inputs, ids, draw), targets), targets)
+        rests = [self.carried.rest(item) for item in items]
+        if is_image(inputs[0]):
+            images = self.pipeline.render(inputs, ids, draw)
+            items = [self.form.with_main(item, image) for item, image in zip(items, images, strict=True)]
+        return _Rendered(collated(self._collate, items), targets, rests)
+
+    def _items(self, ids: Iterable[int]) -> list[Any]:
+        items = []
+        for number in ids:
+            item = self.dataset[number]
+            if self.form.pair and (not isinstance(item, Sequence) or len(item) != 2):
+                raise DatasetError(
+                    f"sample {number} is a {type(item).__name__}, not a pair (image, target): "
+                    "wrap the data set so that dataset[i] gives such a pair"
+                )
+            items.append(item)
+        return items
+
+    def _targets(self, ids: Iterable[int], items: Sequence[Any]) -> Tensor:
+        if self._whole:
+            return torch.tensor(list(ids))
+        try:
+            targets = default_collate([item[1] for item in items])
+        except (TypeError, RuntimeError) as error:
+            raise DatasetError(f"targets must be numbers or tensors of one shape: {error}") from error
+        if not isinstance(targets, Tensor):
+            raise DatasetError(
+                f"targets must be numbers or tensors of one shape, not {type(items[0][1]).__name__}: "
+                "features and targets are stored together"
             )
-        transform, restore = _detach_transform(dataset)
-        if transform is not None:
-            _held[id(dataset)] = dataset
-            # Also where nobody calls close: the data set is the user's, and may outlive this object.
-            self._restore = weakref.finalize(self, restore)
-        return transform
+        return targets
 
     def _identify(self) -> str:
         """A hash over some samples' raw bytes, each read twice."""
         count = min(PROBED, len(self))
         ids = sorted({round(i * (len(self) - 1) / (count - 1)) for i in range(count)})
-        first, targets = self.read(ids)
+        first = self._items(ids)
         for _ in range(2):
-            again, _ = self.read(ids)
-            for number, one, other in zip(ids, first, again, strict=True):
-                if hash_samples([one]) != hash_samples([other]):
+            for number, one, other in zip(ids, first, self._items(ids), strict=True):
+                if self._hash([one]) != self._hash([other]):
                     raise UnstableDataError(
                         f"{type(self.dataset).__name__} gave two different images for index {number}, "
                         "so stored features would freeze one random augmentation for ever. "
                         "Let the data set give unaugmented images, and hand the augmentation over: "
                         "Freezer(model, dataset, transform=...)"
                     )
-        self._raw_sizes = {size for item in first if (size := _raw_size(item)) is not None}
-        return hash_samples([*first, targets])
+        inputs = [self.form.main_of(item) for item in first]
+        self._raw_sizes = {size for item in inputs if (size := _raw_size(item)) is not None}
+        return self._hash(first) if self._whole else hash_samples([*inputs, self._targets(ids, first)])
+
+    def _hash(self, items: Sequence[Any]) -> str:
+        """Of whole items, or of their inputs where they are pairs."""
+        if not self._whole:
+            return hash_samples([self.form.main_of(item) for item in items])
+        return hash_samples([leaf for item in items for leaf in leaves(item)])
 
 
 def _raw_size(item: Any) -> tuple[int, int] | None:
@@ -190,30 +263,7 @@ def _raw_size(item: Any) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def _detach_transform(dataset: Any) -> tuple[Any, Callable[[], None]]:
-    """A data set's own transform, taken off it, and what puts it back."""
-    transform = getattr(dataset, "transform", None)
-    if transform is None:
-        return None, lambda: None
-    if not callable(transform):
-        raise ArgumentError(f"the data set's transform attribute is a {type(transform).__name__}, not a function")
-    dataset.transform = None
-    # Some torchvision data sets call a joint transform that holds the same function once more.
-    joint = getattr(dataset, "transforms", None)
-    inner = getattr(joint, "transform", None)
-    if joint is not None and inner is transform:
-        joint.transform = None
-
-    def restore() -> None:
-        _held.pop(id(dataset), None)
-        dataset.transform = transform
-        if joint is not None and inner is transform:
-            joint.transform = transform
-
-    return transform, restore
-
-
-class _Groups(Dataset[tuple[Tensor, Tensor]]):
+class _Groups(Dataset[_Rendered]):
     """Whole batches as the items of a data set, for DataLoader's workers."""
 
     def __init__(self, samples: Samples, groups: Sequence[Tensor], draw: Draw) -> None:
@@ -222,6 +272,6 @@ class _Groups(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self._groups)
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, number: int) -> _Rendered:
         torch.set_num_threads(1)
-        return self._samples.images(self._groups[number], self._draw)
+        return self._samples._rendered(self._groups[number], self._draw)

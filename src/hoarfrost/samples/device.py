@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ..cuts import map_leaves
 
 __all__ = ["OnDevice", "device_of"]
 
@@ -21,8 +24,15 @@ class OnDevice:
     device: torch.device
     channels_last: bool = False
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """[B, ...] on the device; images [B, C, H, W] in the memory format that the model is run with."""
+    def __call__(self, batch: Any) -> Any:
+        """A batch on the device, whatever it holds; images [B, C, H, W] in the memory format that the model is run
+        with."""
+        return self._placed(batch) if isinstance(batch, Tensor) else map_leaves(self._leaf, batch)
+
+    def _leaf(self, leaf: Any) -> Any:
+        return self._placed(leaf) if isinstance(leaf, Tensor) else leaf
+
+    def _placed(self, images: Tensor) -> Tensor:
         images = images.to(self.device)
         if self.channels_last and images.dim() == 4:
             images = images.contiguous(memory_format=torch.channels_last)

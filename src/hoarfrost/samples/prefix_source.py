@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..augment import Draw
 from ..cache import CacheSpec
 from ..codecs import Packed
+from ..cuts import Example, called
 from .dataset import Samples
 from .device import OnDevice
 from .order import Order
@@ -86,20 +87,22 @@ class PrefixSource:
 
     def tensors(self, chunk: int, draw: Draw) -> tuple[tuple[Tensor, ...], Tensor]:
         """All that crosses the cut for a chunk's samples, and targets [n, ...]."""
-        images, targets = self.samples.images(self.order.members(chunk), draw)
-        return self.run(images), targets
+        inputs, targets = self.samples.images(self.order.members(chunk), draw)
+        return self.run(inputs), targets
 
     def blank(self) -> Tensor | None:
         """Features [...] of what the transform shows beyond an image's borders; None where it shows nothing there."""
         image = self.samples.blank()
         return None if image is None else self.run(image)[self.tensor][0]
 
-    def run(self, images: Tensor) -> tuple[Tensor, ...]:
-        """All that crosses, each [n, ...], of images [n, C, H, W]: on the CPU, in the prefix's own memory format."""
+    def run(self, inputs: Example) -> tuple[Tensor, ...]:
+        """All that crosses, each [n, ...], of what the model is called with: on the CPU, in the prefix's own memory
+        format."""
         with torch.no_grad():
-            features = self.prefix(self.on_device(images))
+            features = called(self.prefix, self.on_device(inputs))
             tensors = (features,) if isinstance(features, Tensor) else features
-            return tuple(tensor.to("cpu") for tensor in tensors)
+            # A number for each sample, a label that the model is called with, is stored as a row of one.
+            return tuple((tensor if tensor.dim() > 1 else tensor[:, None]).to("cpu") for tensor in tensors)
 
 
 def dense_block(features: Tensor, spec: CacheSpec) -> Packed:

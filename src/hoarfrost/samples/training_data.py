@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,11 +13,13 @@ from torch.utils.data import Dataset
 
 from ..augment import Border
 from ..cache import CacheSpec
-from ..cuts import Cut
-from ..settings import Reading, Rendering
+from ..cuts import Cut, Example, first_tensor
+from ..settings import Settings
+from .carried import Collate
 from .dataset import Frame, Samples
 from .derivation import Deriver, Way, grid_of
 from .device import OnDevice
+from .form import Key
 from .order import Order, batch_bounds, usable_batch_size
 from .prefix_source import PrefixSource
 from .renditions import Renditions
@@ -43,27 +45,32 @@ class TrainingData:
         cls,
         dataset: Dataset[Any],
         transform: Callable[[Any], Any] | None,
-        reading: Reading,
-        rendering: Rendering,
+        told: Settings,
         device: torch.device,
+        model: nn.Module,
+        keys: Key | Sequence[Key] | None = None,
+        collate: Collate | None = None,
     ) -> TrainingData:
         """Take over a data set and its transform; `close` of the samples gives it back.
+
+        Args:
+            model, keys, collate: as `model`, `told` and `collate` of `Samples`.
 
         Raises:
             DatasetError, UnstableDataError, ArgumentError: as `Samples`.
         """
-        samples = Samples(dataset, transform, rendering.workers)
+        samples = Samples(dataset, transform, told.rendering.workers, model=model, told=keys, collate=collate)
         return cls(
             samples=samples,
-            order=Order(len(samples), rendering.seed, window=reading.window),
-            renditions=Renditions(samples, rendering.seed),
-            on_device=OnDevice(device, rendering.channels_last),
-            batch_size=usable_batch_size(reading.batch_size, len(samples)),
+            order=Order(len(samples), told.rendering.seed, window=told.reading.window),
+            renditions=Renditions(samples, told.rendering.seed),
+            on_device=OnDevice(device, told.rendering.channels_last),
+            batch_size=usable_batch_size(told.reading.batch_size, len(samples)),
         )
 
     @cached_property
-    def example(self) -> Tensor:
-        """A few images as the model gets them, [B, ...]: enough for batch statistics, few enough to be quick."""
+    def example(self) -> Example:
+        """What the model is called with for a few samples: enough for batch statistics, few enough to be quick."""
         draw = self.samples.pipeline.draw(len(self.samples), self.order.seed)
         count = min(EXAMPLES, len(self.samples), max(2, self.batch_size))
         return self.images(torch.arange(count), draw)
@@ -71,14 +78,15 @@ class TrainingData:
     @cached_property
     def frame(self) -> Frame | None:
         """The sizes behind its images; None for what is no image, or for raw sizes that differ."""
-        return self.samples.frame(self.example)
+        return self.samples.frame(first_tensor(self.example))
 
-    def images(self, ids: Tensor, draw: Any) -> Tensor:
-        """[B, ...] of samples under a draw, on the device."""
-        return self.on_device(self.samples.images(ids, draw)[0])
+    def images(self, ids: Tensor, draw: Any) -> Example:
+        """What the model is called with for samples under a draw, on the device; [B, ...] say."""
+        placed: Example = self.on_device(self.samples.images(ids, draw)[0])
+        return placed
 
-    def probe(self, count: int) -> Tensor:
-        """[N, ...] from all over the data, changed as little as can be, for whoever looks at features."""
+    def probe(self, count: int) -> Example:
+        """Likewise for so many from all over the data, changed as little as can be, for whoever looks at features."""
         ids = torch.linspace(0, len(self.samples) - 1, min(count, len(self.samples))).long()
         return self.images(ids, self.samples.pipeline.still(len(self.samples)))
 
@@ -87,16 +95,26 @@ class TrainingData:
         """Where an epoch's batches begin and end."""
         return batch_bounds(len(self.samples), self.batch_size)
 
-    def live(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """An epoch's images [B, ...] in fresh renditions, and targets [B, ...], on the device.
+    def live(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """An epoch's batches as the user's loader would give them, in fresh renditions, on the device.
 
         Args:
             start: batches to skip.
         """
+        for batch in self.samples.batches(self._groups(epoch)[start:], self.renditions.live(epoch)):
+            yield self.on_device(batch)
+
+    def live_inputs(self, epoch: int) -> Iterator[tuple[Example, Tensor | None]]:
+        """What the model is called with in such an epoch, and what its outputs are compared with, on the device; None
+        where nothing is."""
+        for inputs, targets in self.samples.stream(self._groups(epoch), self.renditions.live(epoch)):
+            compared = self.samples.compared(targets)
+            yield self.on_device(inputs), None if compared is None else compared.to(self.on_device.device)
+
+    def _groups(self, epoch: int) -> list[Tensor]:
+        """The samples of each batch of an epoch."""
         ids = self.order.shuffled(epoch)
-        groups = [ids[begin:end] for begin, end in self.bounds][start:]
-        for images, targets in self.samples.stream(groups, self.renditions.live(epoch)):
-            yield self.on_device(images), targets.to(self.on_device.device)
+        return [ids[begin:end] for begin, end in self.bounds]
 
     def source(self, prefix: nn.Module, spec: CacheSpec | None = None) -> PrefixSource:
         """What a prefix gives of the renditions of live epochs."""

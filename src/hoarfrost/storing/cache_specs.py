@@ -39,5 +39,5 @@ def feature_spec(
 
 
 def storable(cuts: Sequence[Cut]) -> tuple[Cut, ...]:
-    """The cuts of which all that crosses can be stored: tensors with one entry or more for each sample."""
-    return tuple(cut for cut in cuts if all(crossing.shape for crossing in cut.tensors))
+    """The cuts of which all that crosses can be stored: tensors with a row for each sample."""
+    return tuple(cut for cut in cuts if cut.shape and all(crossing.shape is not None for crossing in cut.tensors))

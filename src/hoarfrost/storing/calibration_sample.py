@@ -30,16 +30,17 @@ class CalibrationSample:
     Attributes:
         tensors: each [n, ...].
         first: the first chunk's.
-        targets: [n, ...] of the samples.
+        targets: [n, ...] that outputs are compared with; None where there are none.
         specs: of caches that hold them as they are.
         chunks: how many there are.
         prefix_seconds: of one pass of the prefix over all chunks, not only these.
     """
 
     source: PrefixSource
+    cut: Cut
     tensors: tuple[Tensor, ...]
     first: tuple[Tensor, ...]
-    targets: Tensor
+    targets: Tensor | None
     specs: tuple[CacheSpec, ...]
     chunks: int
     prefix_seconds: float
@@ -67,13 +68,15 @@ class CalibrationSample:
             for crossing, tensor in zip(cut.tensors, tensors, strict=True)
         )
         prefix_seconds = chunks * seconds_a_chunk(seconds)
-        return cls(source, tensors, parts[0], torch.cat(targets), tuple(specs), len(parts), prefix_seconds)
+        compared = source.samples.compared(torch.cat(targets))
+        return cls(source, cut, tensors, parts[0], compared, tuple(specs), len(parts), prefix_seconds)
 
     def call_with(self, part: Tensor, start: int, number: int = 0) -> Any:
         """What the suffix is called with where these rows of one of the tensors are `part`, the others as they are."""
         device = self.source.on_device.device
         rows = [part if n == number else t[start : start + len(part)] for n, t in enumerate(self.tensors)]
-        moved = tuple(row.to(device) for row in rows)
+        scalar = [crossing.shape == () for crossing in self.cut.tensors]
+        moved = tuple((row[:, 0] if one else row).to(device) for row, one in zip(rows, scalar, strict=True))
         return moved if len(moved) > 1 else moved[0]
 
     def task(self, suffix: nn.Module, harm: Any) -> Task:

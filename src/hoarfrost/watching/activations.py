@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..codecs import evaluating
-from ..cuts import Cut
-from .hooks import at_cuts
+from ..cuts import Cut, Example, called
+from .hooks import at_cuts, cuda_devices
 
 __all__ = ["Summary", "features_at"]
 
@@ -19,7 +19,7 @@ Summary = Callable[[Cut, Tensor], Tensor]
 
 
 def features_at(
-    model: nn.Module, cuts: Sequence[Cut], images: Tensor, summary: Summary | None = None
+    model: nn.Module, cuts: Sequence[Cut], inputs: Example, summary: Summary | None = None
 ) -> tuple[Tensor, ...]:
     """The features [N, ...] at each cut, or what `summary` keeps of them, in one forward pass in eval mode.
 
@@ -31,11 +31,11 @@ def features_at(
         found[number] = features.clone() if summary is None else summary(cuts[number], features)
 
     with ExitStack() as undo:
-        undo.enter_context(torch.random.fork_rng(devices=[images.device] if images.is_cuda else []))
+        undo.enter_context(torch.random.fork_rng(devices=cuda_devices(inputs)))
         undo.enter_context(evaluating(model))
         # Torch's fused attention reads weights past the modules, and does not know quantised ones.
         undo.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
         undo.enter_context(at_cuts(model, cuts, keep))
-        model(images)
+        called(model, inputs)
     return tuple(found[number] for number in range(len(cuts)))

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Cut
+from ..cuts import Cut, Example, first_tensor, tensors_in
 
-__all__ = ["at_cuts"]
+__all__ = ["at_cuts", "cuda_devices"]
 
 
 @contextmanager
@@ -33,14 +33,12 @@ def _hook(number: int, cut: Cut, seen: Callable[[int, Tensor], None]) -> Callabl
 
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
         if next(calls) == cut.call:
-            seen(number, _tensors_of(output)[cut.number])
+            seen(number, tensors_in(output)[cut.number])
 
     return hook
 
 
-def _tensors_of(output: Any) -> list[Tensor]:
-    """The tensors of a module's output, in order."""
-    if isinstance(output, Tensor):
-        return [output]
-    leaves, _ = torch.utils._pytree.tree_flatten(output)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+def cuda_devices(inputs: Example) -> list[torch.device]:
+    """Where a batch lies, as `torch.random.fork_rng` takes it."""
+    device = first_tensor(inputs).device
+    return [device] if device.type == "cuda" else []

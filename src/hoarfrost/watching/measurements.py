@@ -13,8 +13,9 @@ from torch import nn
 
 from ..codecs import evaluating
 from ..costs import Clock
-from ..cuts import Cut
+from ..cuts import Cut, called
 from ..samples import TrainingData
+from .hooks import cuda_devices
 from .prices import Prices, measure_prices
 from .training_loss import training_loss
 from .trials import Trial, trial
@@ -87,19 +88,19 @@ class Measurements:
     def prices(self) -> Prices:
         """Time a few steps on a copy of the model, and the rendering of a few batches."""
         with self._clock.building():
-            batches, samples = self._data.live(self.epoch), len(self._data.samples)
+            batches, samples = self._data.live_inputs(self.epoch), len(self._data.samples)
             return measure_prices(self._model, self._cuts, batches, samples=samples, views=self._views)
 
     def trial(self, depth: int, steps: int) -> Trial | None:
         """Freeze a copy of the model and train it for a few steps; None where there is no loss, or no optimizer."""
-        batches = list(itertools.islice(self._data.live(self.epoch), steps + HELD))
+        batches = list(itertools.islice(self._data.live_inputs(self.epoch), steps + HELD))
         if not isinstance(self._optimizer, torch.optim.Optimizer) or len(batches) < steps + 1:
             return None
         with self._clock.building():
             cut, example = self._cuts[depth - 1], self._data.example
-            images, targets = batches[0]
-            with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), evaluating(self._model):
-                loss = training_loss(self._loss, self._model(images), targets)
+            inputs, targets = batches[0]
+            with torch.random.fork_rng(devices=cuda_devices(inputs)), evaluating(self._model):
+                loss = training_loss(self._loss, called(self._model, inputs), targets)
             if loss is None:
                 return None
             return trial(self._model, self._optimizer, cut, example, batches[:steps], batches[steps:], loss)

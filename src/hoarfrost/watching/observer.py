@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Cut, candidate_cuts
+from ..cuts import Cut, Example, candidate_cuts, first_tensor, map_leaves
 from ..errors import PolicyError
 from .activations import Summary, features_at
 from .copies import quantised
@@ -44,9 +44,9 @@ class Observer:
         self,
         model: nn.Module,
         cuts: Sequence[Cut],
-        example: Tensor,
+        example: Example,
         *,
-        probe: Callable[[], Tensor],
+        probe: Callable[[], Example],
         optimizer: Any,
         epochs: int | None,
         steps: int,
@@ -73,7 +73,7 @@ class Observer:
         return segments_of(self._model, self._cuts, self._example)
 
     @cached_property
-    def _probe(self) -> Tensor:
+    def _probe(self) -> Example:
         return self._make_probe()
 
     @property
@@ -128,7 +128,7 @@ class Observer:
             cuts = candidate_cuts(self._cuts)
             if not reference:
                 return features_at(self._model, cuts, self._probe, summary)
-            return features_at(quantised(self._model), cuts, self._probe.cpu(), summary)
+            return features_at(quantised(self._model), cuts, map_leaves(_to_cpu, self._probe), summary)
 
     def asked(self, epoch: int, step: int = 0) -> None:
         """The policy has been asked behind so many steps of `epoch`: an interval that ends there is over."""
@@ -159,4 +159,8 @@ class Observer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.seconds = float(state["seconds"])
         if self._gradients is not None and state["gradients"] is not None:
-            self._gradients.load_state_dict(state["gradients"], self._example.device)
+            self._gradients.load_state_dict(state["gradients"], first_tensor(self._example).device)
+
+
+def _to_cpu(leaf: Any) -> Any:
+    return leaf.cpu() if isinstance(leaf, Tensor) else leaf

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..codecs import Shared
 from ..costs import seconds_of
-from ..cuts import Cut, candidate_cuts
+from ..cuts import Cut, Example, candidate_cuts, first_tensor
 from .timings import step_times
 
 __all__ = ["DepthPrice", "Prices", "measure_prices"]
@@ -85,7 +85,7 @@ class Prices:
 
 
 def measure_prices(
-    model: nn.Module, cuts: Sequence[Cut], batches: Iterator[tuple[Tensor, Tensor]], *, samples: int, views: int
+    model: nn.Module, cuts: Sequence[Cut], batches: Iterator[tuple[Example, Tensor | None]], *, samples: int, views: int
 ) -> Prices:
     """Time a few steps on a copy of the model, and the rendering of a few batches.
 
@@ -97,11 +97,12 @@ def measure_prices(
     cuts = candidate_cuts(cuts)
     batch, _ = next(batches)
     began, rendered = time.perf_counter(), 0
-    for images, _ in itertools.islice(batches, 3):
-        rendered += len(images)
+    for inputs, _ in itertools.islice(batches, 3):
+        rendered += len(first_tensor(inputs))
     rendering = (time.perf_counter() - began) / rendered if rendered else 0.0
     times = step_times(model, cuts, batch)
-    a_batch = samples / len(batch)
+    size = len(first_tensor(batch))
+    a_batch = samples / size
     decoding = _decoding(times.features, cuts[0].channel_axis)
     return Prices(
         step=times.full * a_batch,
@@ -114,8 +115,8 @@ def measure_prices(
                 prefix=prefix * a_batch,
                 read=decoding * sum(prod(tensor.shape or (0,)) for tensor in cut.tensors) * samples,
                 # A forward pass is about a third of forward and backward; statistics are estimated before.
-                settle=RUNS * suffix / 3 * min(CALIBRATED, samples) / len(batch)
-                + (prefix / len(batch) + rendering) * min(ESTIMATED, samples),
+                settle=RUNS * suffix / 3 * min(CALIBRATED, samples) / size
+                + (prefix / size + rendering) * min(ESTIMATED, samples),
             )
             for cut, suffix, prefix in zip(cuts, times.suffixes, times.prefixes, strict=True)
         ),

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..costs import sum_of
-from ..cuts import Cut
+from ..cuts import Cut, Example, called, first_tensor
 from .copies import unfrozen_copy
-from .hooks import at_cuts
+from .hooks import at_cuts, cuda_devices
 
 __all__ = ["StepTimes", "step_times"]
 
@@ -37,18 +37,18 @@ class StepTimes:
     features: Tensor
 
 
-def step_times(model: nn.Module, cuts: Sequence[Cut], images: Tensor) -> StepTimes:
+def step_times(model: nn.Module, cuts: Sequence[Cut], inputs: Example) -> StepTimes:
     """Medians over three passes, after one that is not counted.
 
     All is done with a copy of the model: its parameters, buffers, gradients and the random state stay as they are.
     """
     duplicate = unfrozen_copy(model)
-    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+    with torch.random.fork_rng(devices=cuda_devices(inputs)):
         duplicate.train()
-        training = [_stamped(duplicate, cuts, images, backward=True) for _ in range(REPEATS + 1)][1:]
+        training = [_stamped(duplicate, cuts, inputs, backward=True) for _ in range(REPEATS + 1)][1:]
         duplicate.eval()
         with torch.no_grad():
-            passes = [_stamped(duplicate, cuts, images, backward=False) for _ in range(REPEATS)]
+            passes = [_stamped(duplicate, cuts, inputs, backward=False) for _ in range(REPEATS)]
     return StepTimes(
         full=statistics.median(stamps.end - stamps.begin for stamps in training),
         suffixes=tuple(statistics.median(stamps.behind(n) for stamps in training) for n in range(len(cuts))),
@@ -74,7 +74,7 @@ class _Stamps:
         return self.backward.get(number, self.end) - self.forward[number]
 
 
-def _stamped(model: nn.Module, cuts: Sequence[Cut], images: Tensor, *, backward: bool) -> _Stamps:
+def _stamped(model: nn.Module, cuts: Sequence[Cut], inputs: Example, *, backward: bool) -> _Stamps:
     stamps = _Stamps()
 
     def stamp(number: int, features: Tensor) -> None:
@@ -88,11 +88,11 @@ def _stamped(model: nn.Module, cuts: Sequence[Cut], images: Tensor, *, backward:
         stamps.backward[number] = _now(gradient)
 
     with at_cuts(model, cuts, stamp):
-        stamps.begin = _now(images)
-        output = model(images)
+        stamps.begin = _now(first_tensor(inputs))
+        output = called(model, inputs)
         if backward:
             torch.autograd.backward(sum_of(output))
-        stamps.end = _now(images)
+        stamps.end = _now(first_tensor(inputs))
     for parameter in model.parameters():
         parameter.grad = None
     return stamps

@@ -17,7 +17,7 @@ from ..codecs.outputs import loss_in, loss_of, output_of
 
 __all__ = ["TrainingLoss", "training_loss"]
 
-Loss = Callable[[Any, Tensor], Tensor]
+Loss = Callable[[Any, Any], Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ def training_loss(told: str | Callable[..., Any], outputs: Any, targets: Any) ->
     Args:
         told: the criterion, (what the model gives, targets) -> loss; or "auto", "classes", "labels" or "values".
             Without a criterion the loss is the model's own, where it gives one, else torch's for the task (`task_of`).
-        targets: of the same batch.
+        targets: of the same batch; None where there are none.
     """
-    if callable(told):
+    if callable(told) and targets is not None:
         return TrainingLoss(told, _each(told))
     if loss_in(outputs) is not None:
         return TrainingLoss(loss_of, lambda given, beside: loss_of(given).reshape(1))

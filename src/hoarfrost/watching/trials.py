@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..codecs import evaluating
-from ..cuts import Cut, divide
+from ..cuts import Cut, Example, called, divide
 from ..freezing import estimate_statistics, freeze
+from .hooks import cuda_devices
 from .training_loss import TrainingLoss
 
 __all__ = ["Trial", "trial"]
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Example, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def trial(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     cut: Cut,
-    example: Tensor,
+    example: Example,
     batches: Sequence[Batch],
     held: Sequence[Batch],
     loss: TrainingLoss,
@@ -61,11 +62,11 @@ def trial(
 
     Args:
         example: a few images, as cuts are found on.
-        batches: images and targets of the steps.
-        held: images and targets that the steps do not show.
+        batches: inputs and targets of the steps.
+        held: inputs and targets that the steps do not show.
         loss: that the steps descend.
     """
-    devices = [example.device] if example.is_cuda else []
+    devices = cuda_devices(example)
     found = []
     with torch.random.fork_rng(devices=devices):
         for frozen in (False, True):
@@ -87,7 +88,7 @@ def _before_and_behind(
     optimizer: torch.optim.Optimizer,
     cut: Cut,
     frozen: bool,
-    example: Tensor,
+    example: Example,
     batches: Sequence[Batch],
     held: Sequence[Batch],
     loss: TrainingLoss,
@@ -105,16 +106,16 @@ def _before_and_behind(
     known = [name for name, module in duplicate.named_modules() if id(module) in sleeping]
 
     def estimate() -> None:
-        estimate_statistics(prefix, (images for images, _ in batches), known)
+        estimate_statistics(prefix, (inputs for inputs, _ in batches), known)
 
     estimate()
     before = _losses(duplicate, held, loss)
     if frozen:
         freeze(duplicate, prefix, steps)
     with torch.enable_grad():
-        for images, targets in batches:
+        for inputs, targets in batches:
             steps.zero_grad()
-            torch.autograd.backward(loss.batch(duplicate(images), targets))
+            torch.autograd.backward(loss.batch(called(duplicate, inputs), targets))
             steps.step()
     if not frozen:
         estimate()
@@ -124,5 +125,5 @@ def _before_and_behind(
 def _losses(model: nn.Module, held: Sequence[Batch], loss: TrainingLoss) -> Tensor:
     """Of each image, [N], or of each batch."""
     with evaluating(model):
-        losses = [loss.each(model(images), targets).double().cpu() for images, targets in held]
+        losses = [loss.each(called(model, inputs), targets).double().cpu() for inputs, targets in held]
     return torch.cat(losses)

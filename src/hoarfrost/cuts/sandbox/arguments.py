@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...errors import ArgumentError
 from .pytrees import map_leaves, tensors_in
 
-__all__ = ["Arguments", "Example", "Key"]
+__all__ = ["Arguments", "Example", "Key", "called", "first_tensor", "taken"]
 
 Key = int | str
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
@@ -106,3 +106,23 @@ class Arguments:
     def described(self) -> str:
         """Shapes and types, for messages."""
         return ", ".join(f"{list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in tensors_in(self))
+
+
+def called(module: nn.Module, example: Example) -> Any:
+    """What a module gives for a batch: a tensor, a tuple of positional arguments, or a mapping of keywords."""
+    if isinstance(example, Mapping):
+        return module(**example)
+    return module(*example) if isinstance(example, tuple) else module(example)
+
+
+def taken(example: Example, rows: int) -> Example:
+    """A batch of the first `rows` samples."""
+    if isinstance(example, Tensor):
+        return example[:rows]
+    arguments = Arguments.of(example).take(rows)
+    return arguments.keywords or arguments.positional
+
+
+def first_tensor(example: Any) -> Tensor:
+    """The first tensor of a batch; whose device, shape and number of samples are the batch's."""
+    return tensors_in(example)[0]
