@@ -35,10 +35,10 @@ from torchvision.transforms import v2
 
 from hoarfrost import Freezer
 from hoarfrost.data import open_data
-from hoarfrost.freezing.statistics import SETTLE
 from hoarfrost.models import cifar_resnet
 from hoarfrost.policies import NAMED, Egeria, Never, Policy, Schedule
 from hoarfrost.running import fit
+from hoarfrost.settings.keywords import SETTLE
 
 NORMALISE = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.286], [0.353])]
 TRAIN = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(28, padding=4), *NORMALISE])

@@ -30,9 +30,9 @@ from torchvision.transforms import v2
 
 from hoarfrost import Freezer
 from hoarfrost.data import open_data
-from hoarfrost.freezing.statistics import SETTLE
 from hoarfrost.models import cifar_resnet, efficientnet_lite0
 from hoarfrost.running import fit
+from hoarfrost.settings.keywords import SETTLE
 from policies import accuracy_of
 
 
@@ -85,26 +85,26 @@ def loss_in_training(call: Callable[[Any], Tensor], module: nn.Module, inputs: A
     return loss
 
 
-class Watched(Freezer):
-    """A freezer that measures the loss around each freeze."""
+def watched(freezer: Freezer, images: Tensor, targets: Tensor) -> list[tuple[float, float]]:
+    """Fills with what each freeze does to the loss of a probe, and how many seconds it takes."""
+    jumps: list[tuple[float, float]] = []
+    front, model = freezer._front, freezer.model
+    freeze = front.freeze
 
-    jumps: list[tuple[float, float]]
-    probe: tuple[Tensor, Tensor] | None = None
-
-    def _freeze(self, depth: int, event: int) -> Any:
-        if self.probe is None:
-            return super()._freeze(depth, event)
-        images, targets = self.probe
-        self.model.train()
-        before = loss_in_training(self.model, self.model, images, targets)
+    def measured(*given: Any) -> Any:
+        model.train()
+        before = loss_in_training(model, model, images, targets)
         began = time.perf_counter()
-        division = super()._freeze(depth, event)
+        division = freeze(*given)
         seconds = time.perf_counter() - began
         for mine, theirs in division.twins:
             mine.training = theirs.training
-        after = loss_in_training(lambda x: division.suffix(division.prefix(x)), self.model, images, targets)
-        self.jumps.append((after - before, seconds))
+        after = loss_in_training(lambda x: division.suffix(division.prefix(x)), model, images, targets)
+        jumps.append((after - before, seconds))
         return division
+
+    front.freeze = measured  # type: ignore[method-assign]
+    return jumps
 
 
 def run(name: str, settle: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -116,21 +116,21 @@ def run(name: str, settle: str, seed: int, options: argparse.Namespace) -> dict[
     data = open_data("embedded").train.first(samples)
     data.transform = v2.Compose([*subject.random, *subject.shown])
     late = {max(1, round(share * epochs)): cut for share, cut in subject.points.items()}
-    with Watched(
+    with Freezer(
         model, data, batch_size=64, epochs=epochs, policy=late, optimizer=optimizer, seed=seed, settle=settle
     ) as freezer:
-        freezer.jumps = []
         pairs = [(freezer._data.samples.dataset[n]) for n in range(min(512, samples))]
         still = v2.Compose(subject.shown)
-        freezer.probe = torch.stack([still(image) for image, _ in pairs]), torch.tensor([label for _, label in pairs])
+        images, labels = torch.stack([still(image) for image, _ in pairs]), torch.tensor([label for _, label in pairs])
+        jumps = watched(freezer, images, labels)
         fit(freezer, optimizer, epochs=epochs)
         return {
             "subject": name,
             "settle": settle,
             "seed": seed,
             "accuracy": accuracy_of(freezer.model, subject.shown, options.tests),
-            "jumps": [jump for jump, _ in freezer.jumps],
-            "freeze_seconds": [seconds for _, seconds in freezer.jumps],
+            "jumps": [jump for jump, _ in jumps],
+            "freeze_seconds": [seconds for _, seconds in jumps],
         }
 
 

@@ -1,4 +1,4 @@
-"""What may be done to a front before it freezes: its weights averaged, its batch norms' statistics estimated anew."""
+"""Statistics of a front's batch norms, estimated anew before it freezes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..cuts import Example, Prefix, called
 
-__all__ = ["SETTLE", "estimate_statistics", "standing_norms"]
-
-SETTLE = ("last", "statistics", "average")
-"""As it is; with statistics of its last weights; the mean of its last epoch's weights, with statistics of these."""
+__all__ = ["estimate_statistics", "standing_norms"]
 
 
 def standing_norms(model: nn.Module) -> frozenset[str]:
