@@ -5,21 +5,21 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from .cache import Cache
 from .codecs import Codec, Ladder, harm_of
 from .costs import Clock
 from .cuts import Cut, find_cuts
 from .errors import ArgumentError, CheckpointError, NoCutError
-from .feeding import Epochs, Evaluation, Feeder, mixing_of
-from .freezing import Front
+from .feeding import Epochs, Evaluation, Feeder, announce, mixing_of
+from .freezing import Front, HasParamGroups
 from .policies import Asking, Never, Policy, resolve_policy
-from .samples import TrainingData, device_of
+from .samples import TrainingData, UserLoader, device_of
 from .settings import Settings, Views, fields_of, from_flat
 from .storing import cache_directory, storable
 from .watching import Measurements
@@ -27,13 +27,6 @@ from .watching import Measurements
 __all__ = ["Freezer"]
 
 STATE_VERSION = 2
-
-
-class HasParamGroups(Protocol):
-    """What Hoarfrost needs of an optimizer."""
-
-    param_groups: list[dict[str, Any]]
-    state: Any
 
 
 class Freezer:
@@ -59,7 +52,7 @@ class Freezer:
         model: any module whose forward takes a batch: one tensor, several, or keywords.
         dataset: map-style; its inputs are read until a cache stands, and not again. Items are (input, target) or any
             tuples, mappings, dataclasses: a tuple's first is the input, of the others what the model's forward takes;
-            the rest is carried by sample and comes back in each batch.
+            the rest is carried by sample and comes back in each batch. Or a DataLoader, of which all of that is taken.
         transform: the augmentation. None: the data set's own `transform` is taken over until `close`.
         optimizer: frozen parameters leave it and their state is freed; the others' state is untouched.
         criterion: of outputs and targets, as the loop calls it; tells what the outputs are, and is a trial's loss.
@@ -68,6 +61,7 @@ class Freezer:
             the seed, the epoch and the step.
         input: keys of the input in an item, where that cannot be told.
         collate_fn: makes a batch of items; None: torch's.
+        verbose: say once what was taken over, and what becomes of each step (logger "hoarfrost", INFO).
 
     Raises:
         ArgumentError: an argument of the wrong kind or out of range.
@@ -80,9 +74,9 @@ class Freezer:
     def __init__(
         self,
         model: nn.Module,
-        dataset: Dataset[Any],
+        dataset: Dataset[Any] | DataLoader[Any],
         *,
-        batch_size: int,
+        batch_size: int | None = None,
         epochs: int | None = None,
         transform: Callable[[Any], Any] | None = None,
         policy: str | Policy | Mapping[int, str | int] = "schedule",
@@ -108,13 +102,15 @@ class Freezer:
         criterion: Callable[..., Any] | None = None,
         input: str | int | Sequence[str | int] | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
+        verbose: bool = True,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ArgumentError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-        harm = harm_of(harm, criterion)
+        harm, loader = harm_of(harm, criterion), UserLoader.of(dataset, batch_size, collate_fn, workers)
+        batch_size, workers = loader.batch_size, loader.workers
         # The other keywords are the fields of the settings, which check them.
         told = from_flat(Settings, {name: value for name, value in locals().items() if name in fields_of(Settings)})
-        self._mixing = mixing_of(mix, dataset, max_tensors)
+        self._mixing = mixing_of(mix, loader.dataset, max_tensors)
         self.model, self.optimizer, self.epochs, self.seed = model, optimizer, epochs, seed
         self.policy: Policy = resolve_policy(told.freezing.policy)
         self.device = torch.device(device) if device is not None else device_of(model)
@@ -123,7 +119,7 @@ class Freezer:
         self.listener: Callable[[dict[str, Any]], None] | None = None
         """Called with each record as it is made."""
         self._clock, self._closed = Clock(), False
-        self._data = TrainingData.of(dataset, transform, told, self.device, model, input, collate_fn)
+        self._data = TrainingData.of(loader, transform, told, self.device, model, input)
         self._undo: list[Callable[[], object]] = [self._data.samples.close]
         try:
             self.batch_size = self._data.batch_size
@@ -158,6 +154,8 @@ class Freezer:
         except BaseException:
             self.close()
             raise
+        if verbose:
+            announce(self.describe())
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """The epoch's batches, on the device: (images [B, C, H, W] or features [B, ...], targets [B, ...]).
@@ -236,7 +234,7 @@ class Freezer:
     @property
     def batches_per_epoch(self) -> int:
         """How many batches `batches` gives."""
-        return len(self._data.bounds)
+        return self._data.steps
 
     def step_flops(self) -> int:
         """FLOPs of one training step as it runs now, per sample: forward and backward of what still trains, and the
@@ -244,9 +242,9 @@ class Freezer:
         return self._feeder.step_flops(self.model)
 
     def describe(self) -> list[str]:
-        """What Hoarfrost will do with each step of the transform, one line a step, and with each batch."""
+        """What is done with items, with each step of the transform, and with each batch, one line each."""
         mixed = [] if self._mixing is None else [f"each batch: {self._mixing.describe()}"]
-        return [*self._data.samples.pipeline.describe(), *mixed]
+        return [*self._data.describe(), *mixed]
 
     def state_dict(self) -> dict[str, Any]:
         """Depth, cut, policy state, epoch and history; enough to go on from `load_state_dict`.

@@ -85,8 +85,11 @@ def test_the_configuration_of_an_earlier_release_reads(tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "again.yaml").read_text()) == yaml.safe_load(written)
 
 
+NO_SETTINGS = {"model", "dataset", "transform", "optimizer", "mix", "criterion", "input", "collate_fn", "verbose"}
+
+
 def test_the_freezer_takes_every_keyword() -> None:
-    known = set(signature(Freezer).parameters) - {"model", "dataset", "transform", "optimizer", "mix", "criterion"}
+    known = set(signature(Freezer).parameters) - NO_SETTINGS
     assert set(RunConfig().keywords) == known
     assert RunConfig.told(cut="layer1", epochs=8).keywords["policy"] == {2: "layer1"}
 

@@ -19,8 +19,10 @@ from .transforms.crops import PaddedCrop
 from .transforms.erasing import Erasing
 from .transforms.flips import HorizontalFlip, VerticalFlip
 from .transforms.mixing import Mix, Mixing
+from .transforms.own_states import find_states
 from .transforms.paired import Paired
 from .transforms.perspectives import Perspective
+from .transforms.randomness import forked_random_states, seed_random_states
 from .transforms.resized_crops import ResizedCrop
 from .transforms.rotations import Rotation
 
@@ -47,5 +49,8 @@ __all__ = [
     "derive",
     "derive_targets",
     "deterministic",
+    "find_states",
+    "forked_random_states",
     "image_size",
+    "seed_random_states",
 ]

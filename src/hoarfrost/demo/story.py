@@ -77,7 +77,9 @@ class Story:
         keywords = {**self.config.keywords, "epochs": arm.epochs, **arm.freezer}
         path = folder / f"{arm.name.replace(' ', '-').replace(',', '')}.jsonl"
         with (
-            Freezer(model, self.train_set, transform=self.train_transform, optimizer=optimizer, **keywords) as freezer,
+            Freezer(
+                model, self.train_set, transform=self.train_transform, optimizer=optimizer, verbose=False, **keywords
+            ) as freezer,
             closing(Journal(path, listener=listener)) as journal,
         ):
             write_start(journal, freezer, self.start)

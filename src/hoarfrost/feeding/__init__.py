@@ -6,5 +6,6 @@ In come the training data, the model's front, the policy and the caches; out go 
 from .epochs import Epochs
 from .evaluation import Evaluation
 from .feeder import Feeder, mixing_of
+from .notice import announce
 
-__all__ = ["Epochs", "Evaluation", "Feeder", "mixing_of"]
+__all__ = ["Epochs", "Evaluation", "Feeder", "announce", "mixing_of"]

@@ -212,10 +212,10 @@ class Feeder:
             if isinstance(source, CacheSource):
                 source.begin()
         place, order, size = self._data.on_device.device, self._data.order, self._data.batch_size
-        device = None if place.type == "cpu" else place
+        device, bounds = None if place.type == "cpu" else place, self._data.bounds(epoch)
         # The order is a pure function of seed and epoch, so that the tensors of one batch belong together.
         columns = [
-            feature_batches(source, order, spec, epoch, size, start=start, device=device)
+            feature_batches(source, order, spec, epoch, size, start=start, device=device, bounds=bounds)
             for source, spec in self._sources
         ]
         for batches in zip(*columns, strict=True):

@@ -48,6 +48,7 @@ def feature_batches(
     start: int = 0,
     device: torch.device | None = None,
     threads: int = 2,
+    bounds: Sequence[tuple[int, int]] | None = None,
 ) -> Iterator[Batch]:
     """One epoch of features from a chunk source.
 
@@ -59,11 +60,14 @@ def feature_batches(
         spec: shapes and layout of the features that the source gives.
         start: batches to skip, to resume in the middle of an epoch; windows that lie wholly in front are not loaded.
         device: where batches go; None is the CPU.
+        bounds: where batches begin and end; None: each has `batch_size` samples.
     """
     if batch_size < 1:
         raise ArgumentError(f"batch_size must be at least 1, not {batch_size}")
     windows = [*order.windows(epoch)]
-    bounds = batch_bounds(sum(len(rows) for _, rows in windows), batch_size)[start:]
+    if bounds is None:
+        bounds = batch_bounds(sum(len(rows) for _, rows in windows), batch_size)
+    bounds = bounds[start:]
     if not bounds:
         return
     windows, skipped = _behind(windows, bounds[0][0])

@@ -65,11 +65,17 @@ class Window:
         chunk_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).index_select(0, rows)
         targets = torch.cat([block.targets for block in blocks]).index_select(0, rows)
         values = torch.empty(shape, dtype=first.dtype if dense else first.values.dtype, pin_memory=pinned)
-        places = torch.empty_like(rows)
-        places[rows] = torch.arange(len(rows))
+        places = None
+        if order.sampling is None:
+            places = torch.empty_like(rows)
+            places[rows] = torch.arange(len(rows))
         for end, size in zip(accumulate(sizes), sizes, strict=True):
             packed = blocks.pop(0).features
-            _put(packed.dense() if dense else packed.values, values, places[end - size : end])
+            block = packed.dense() if dense else packed.values
+            if places is not None:
+                _put(block, values, places[end - size : end])
+            else:
+                _place(block, values, rows, end - size)
         return cls(
             values=values,
             scale=torch.stack(scales).to(device) if scales else None,
@@ -94,6 +100,12 @@ class Window:
         scale = self.scale.index_select(0, chunk_of)
         low = None if self.low is None else self.low.index_select(0, chunk_of)
         return dequantise(values, scale, low, self.dtype, self.channel_axis)
+
+
+def _place(block: Tensor, values: Tensor, rows: Tensor, begin: int) -> None:
+    """Put a block's rows where they leave; a sampler's epoch may show a row often, or never."""
+    where = ((rows >= begin) & (rows < begin + len(block))).nonzero()[:, 0]
+    _put(block.index_select(0, rows[where] - begin), values, where)
 
 
 def _put(rows: Tensor, values: Tensor, place: Tensor) -> None:

@@ -6,6 +6,6 @@ In come a model, its cuts and its optimizer; out goes the model divided, its fro
 from .division import Division
 from .front import Front
 from .statistics import estimate_statistics
-from .surgery import Frozen, freeze, thaw
+from .surgery import Frozen, HasParamGroups, freeze, thaw
 
-__all__ = ["Division", "Front", "Frozen", "estimate_statistics", "freeze", "thaw"]
+__all__ = ["Division", "Front", "Frozen", "HasParamGroups", "estimate_statistics", "freeze", "thaw"]

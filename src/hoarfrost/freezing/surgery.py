@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
 from torch import nn
@@ -18,7 +18,14 @@ from torch import nn
 from ..cuts import Prefix
 from ..errors import ArgumentError
 
-__all__ = ["Frozen", "freeze", "thaw"]
+__all__ = ["Frozen", "HasParamGroups", "freeze", "thaw"]
+
+
+class HasParamGroups(Protocol):
+    """What Hoarfrost needs of an optimizer."""
+
+    param_groups: list[dict[str, Any]]
+    state: Any
 
 
 @dataclass(frozen=True, eq=False)

@@ -134,6 +134,7 @@ class Probe:
             batch_size=min(self._batch_size, self.count),
             epochs=1_000,
             optimizer=optimizer,
+            verbose=False,
             **{**self._options, **options},
         )
         return Trained(freezer, optimizer)

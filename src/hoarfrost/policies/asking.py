@@ -56,7 +56,7 @@ class Asking:
         measurements: Measurements,
     ) -> None:
         self.policy = prepared(policy, cuts, epochs)
-        self._cuts, self._epochs, self._steps = cuts, epochs, len(data.bounds)
+        self._cuts, self._epochs, self._steps = cuts, epochs, data.steps
         self._measurements = measurements
         self._every_steps = interval(policy)
         self.observer: Observer = observer_for(

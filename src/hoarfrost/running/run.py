@@ -59,7 +59,12 @@ def train(
     plain, augmented = (setup.examination(how) for how in (setup.test_transform, setup.train_transform))
     keywords = {**config.keywords, "cache_dir": config.storing.cache_dir or files.cache}
     with Freezer(
-        setup.model, setup.train_set, transform=setup.train_transform, optimizer=optimizer, **keywords
+        setup.model,
+        setup.train_set,
+        transform=setup.train_transform,
+        optimizer=optimizer,
+        verbose=False,
+        **keywords,
     ) as freezer:
         if not resume:
             config.write(files.config)

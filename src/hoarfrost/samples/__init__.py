@@ -8,6 +8,7 @@ from .dataset import Frame, Samples
 from .derivation import WAYS, Deriver, Way, grid_of
 from .device import OnDevice, device_of
 from .form import Form, Key
+from .loader import UserLoader
 from .order import Order, batch_bounds
 from .prefix_source import Block, PrefixSource, Together, dense_block
 from .renditions import Renditions
@@ -29,6 +30,7 @@ __all__ = [
     "Samples",
     "Together",
     "TrainingData",
+    "UserLoader",
     "Way",
     "batch_bounds",
     "dense_block",

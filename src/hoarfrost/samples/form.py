@@ -100,10 +100,10 @@ class Form:
 
     def describe(self) -> str:
         """For people."""
-        if not self.arguments:
-            return "each item is the model's input"
+        if self.main is None:
+            return "items: the model's input"
         named = ", ".join(map(repr, self.arguments))
-        return "items are (input, target)" if self.pair else f"the model is called with {named} of each item"
+        return f"items: the model is called with {named}; features take the place of {self.main!r}, the rest is carried"
 
 
 def items_of(tree: Any) -> dict[Any, Any] | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..seeds import mix
+from .loader import Sampling
 
 __all__ = ["Order", "batch_bounds", "usable_batch_size"]
 
@@ -25,6 +26,7 @@ class Order:
         chunk_size: samples in a chunk; the last one may be shorter.
         window: chunks whose samples are mixed; at least the number of chunks gives a full shuffle.
         rank, world_size: this process's share: every `world_size`-th chunk of the epoch's permutation.
+        sampling: draws the samples of each epoch; None: each once.
     """
 
     samples: int
@@ -33,6 +35,7 @@ class Order:
     window: int = 16
     rank: int = 0
     world_size: int = 1
+    sampling: Sampling | None = None
 
     @property
     def chunks(self) -> int:
@@ -46,14 +49,20 @@ class Order:
         return self._partition[chunk * self.chunk_size : (chunk + 1) * self.chunk_size]
 
     def shuffled(self, epoch: int) -> Tensor:
-        """All of this rank's sample ids in a full shuffle, int64 [N / world_size]."""
+        """All of this rank's sample ids in a full shuffle, int64 [N / world_size]; or as the sampler draws them."""
+        if self.sampling is not None:
+            return torch.tensor(self.sampling.ids(epoch))
         return torch.randperm(self.samples, generator=self._generator(epoch, 1))[self.rank :: self.world_size]
 
     def windows(self, epoch: int) -> Iterator[tuple[list[int], Tensor]]:
         """The epoch as windows: the chunks of each, and the order [rows] in which its samples leave.
 
-        Row r of a window is the sample at r in the concatenation of its chunks.
+        Row r of a window is the sample at r in the concatenation of its chunks. A sampler's epoch may show a sample
+        more than once, or not at all; where it makes the batches, one window of all chunks keeps its order.
         """
+        if self.sampling is not None:
+            yield from self._drawn_windows(self.sampling, epoch)
+            return
         permutation = torch.randperm(self.chunks, generator=self._generator(epoch, 2)).tolist()
         mine = permutation[self.rank :: self.world_size]
         mixing = self._generator(epoch, 3 + self.rank)
@@ -66,6 +75,31 @@ class Order:
         """Number of samples in a chunk."""
         return min(self.chunk_size, self.samples - chunk * self.chunk_size)
 
+    def _drawn_windows(self, sampling: Sampling, epoch: int) -> Iterator[tuple[list[int], Tensor]]:
+        """Windows of the samples that a sampler draws."""
+        places = self._places[torch.tensor(sampling.ids(epoch))]
+        chunk_of, row_of = places // self.chunk_size, places % self.chunk_size
+        permutation = torch.randperm(self.chunks, generator=self._generator(epoch, 2))
+        wanted = [chunk for chunk in permutation.tolist() if bool((chunk_of == chunk).any())]
+        mixing = self._generator(epoch, 3)
+        window = len(wanted) if sampling.batched else self.window
+        for start in range(0, len(wanted), window):
+            chunks = wanted[start : start + window]
+            begins = torch.full((self.chunks,), -1)
+            offset = 0
+            for chunk in chunks:
+                begins[chunk], offset = offset, offset + self.size(chunk)
+            inside = begins[chunk_of] >= 0
+            rows = (begins[chunk_of] + row_of)[inside]
+            yield chunks, rows if sampling.batched else rows[torch.randperm(len(rows), generator=mixing)]
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """Where each sample stands in the partition."""
+        places = torch.empty_like(self._partition)
+        places[self._partition] = torch.arange(self.samples)
+        return places
+
     @cached_property
     def _partition(self) -> Tensor:
         return torch.randperm(self.samples, generator=self._generator(0, 0))
@@ -74,11 +108,13 @@ class Order:
         return torch.Generator().manual_seed(mix(self.seed, epoch, purpose))
 
 
-def batch_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:
+def batch_bounds(rows: int, batch_size: int, drop_last: bool = False) -> list[tuple[int, int]]:
     """Where batches begin and end; a single left-over sample joins the last batch.
 
     Batch normalisation refuses a batch of one, and to drop the sample would leave it untrained.
     """
+    if drop_last:
+        rows -= rows % batch_size
     starts = list(range(0, rows, batch_size))
     if batch_size > 1 and len(starts) > 1 and rows - starts[-1] == 1:
         starts.pop()

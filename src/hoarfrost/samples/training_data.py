@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from ..augment import Border
 from ..cache import CacheSpec
 from ..cuts import Cut, Example, first_tensor
 from ..settings import Settings
-from .carried import Collate
 from .dataset import Frame, Samples
 from .derivation import Deriver, Way, grid_of
 from .device import OnDevice
 from .form import Key
+from .loader import Sampling, UserLoader
 from .order import Order, batch_bounds, usable_batch_size
 from .prefix_source import PrefixSource
 from .renditions import Renditions
@@ -39,33 +39,38 @@ class TrainingData:
     renditions: Renditions
     on_device: OnDevice
     batch_size: int
+    drop_last: bool = False
 
     @classmethod
     def of(
         cls,
-        dataset: Dataset[Any],
+        loader: UserLoader,
         transform: Callable[[Any], Any] | None,
         told: Settings,
         device: torch.device,
         model: nn.Module,
         keys: Key | Sequence[Key] | None = None,
-        collate: Collate | None = None,
     ) -> TrainingData:
         """Take over a data set and its transform; `close` of the samples gives it back.
 
         Args:
-            model, keys, collate: as `model`, `told` and `collate` of `Samples`.
+            model, keys: as `model` and `told` of `Samples`.
 
         Raises:
             DatasetError, UnstableDataError, ArgumentError: as `Samples`.
         """
-        samples = Samples(dataset, transform, told.rendering.workers, model=model, told=keys, collate=collate)
+        samples = Samples(
+            loader.dataset, transform, told.rendering.workers, model=model, told=keys, collate=loader.collate
+        )
+        seed, sampler = told.rendering.seed, loader.sampler
+        sampling = None if sampler is None else Sampling(sampler, len(samples), seed, batched=loader.batched)
         return cls(
             samples=samples,
-            order=Order(len(samples), told.rendering.seed, window=told.reading.window),
-            renditions=Renditions(samples, told.rendering.seed),
+            order=Order(len(samples), seed, window=told.reading.window, sampling=sampling),
+            renditions=Renditions(samples, seed),
             on_device=OnDevice(device, told.rendering.channels_last),
             batch_size=usable_batch_size(told.reading.batch_size, len(samples)),
+            drop_last=loader.drop_last,
         )
 
     @cached_property
@@ -91,9 +96,18 @@ class TrainingData:
         return self.images(ids, self.samples.pipeline.still(len(self.samples)))
 
     @property
-    def bounds(self) -> list[tuple[int, int]]:
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return len(self.bounds(0))
+
+    def bounds(self, epoch: int) -> list[tuple[int, int]]:
         """Where an epoch's batches begin and end."""
-        return batch_bounds(len(self.samples), self.batch_size)
+        sampling = self.order.sampling
+        if sampling is not None and sampling.batched:
+            ends = list(accumulate(map(len, sampling.batches(epoch))))
+            return list(zip([0, *ends], ends, strict=False))
+        rows = len(self.samples) if sampling is None else len(sampling.ids(epoch))
+        return batch_bounds(rows, self.batch_size, self.drop_last)
 
     def live(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """An epoch's batches as the user's loader would give them, in fresh renditions, on the device.
@@ -114,7 +128,16 @@ class TrainingData:
     def _groups(self, epoch: int) -> list[Tensor]:
         """The samples of each batch of an epoch."""
         ids = self.order.shuffled(epoch)
-        return [ids[begin:end] for begin, end in self.bounds]
+        return [ids[begin:end] for begin, end in self.bounds(epoch)]
+
+    def describe(self) -> list[str]:
+        """What was taken over, and what becomes of each step of the transform, one line each."""
+        sampling, form = self.order.sampling, self.samples.form
+        return [
+            *([] if form.pair else [form.describe()]),
+            *([] if sampling is None else [sampling.describe()]),
+            *self.samples.pipeline.describe(),
+        ]
 
     def source(self, prefix: nn.Module, spec: CacheSpec | None = None) -> PrefixSource:
         """What a prefix gives of the renditions of live epochs."""
