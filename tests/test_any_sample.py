@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from hoarfrost import Freezer
 from hoarfrost.cuts import leaves
-from hoarfrost.errors import DatasetError
+from hoarfrost.errors import ArgumentError, DatasetError
+from hoarfrost.samples import OnDevice
 
 N = 96
 X = torch.randn(N, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -220,6 +222,89 @@ def test_what_is_asked_for_is_named() -> None:
         assert torch.equal(images, targets)
     with pytest.raises(DatasetError, match="input='image': an item holds 'pixels', 'label', not 'image'"):
         Freezer(Net(), Items(lambda i: {"pixels": X[i], "label": 1}), batch_size=20, epochs=1, input="image")
+
+
+@pytest.mark.parametrize("wrong", [3.5, (), True, b"x", {"pixels": 1}])
+def test_what_is_no_key_of_an_item_is_refused(wrong: Any) -> None:
+    with pytest.raises(ArgumentError, match="input must be a key of an item, or several, not"):
+        Freezer(Net(), Items(lambda i: {"pixels": X[i], "label": 1}), batch_size=20, epochs=1, input=wrong)
+
+
+def by_label(items: list[Any]) -> Any:
+    return default_collate(sorted(items, key=lambda item: -int(item["label"])))
+
+
+def all_but_the_last(items: list[Any]) -> Any:
+    return default_collate(items[:-1])
+
+
+def masked_at_random(items: list[Any]) -> Any:
+    batch = default_collate(items)
+    return {**batch, "input_ids": batch["input_ids"] * (torch.rand(batch["input_ids"].shape) > 0.5)}
+
+
+@pytest.mark.parametrize("collate", [by_label, all_but_the_last, masked_at_random])
+def test_a_collate_whose_rows_are_not_its_items_is_refused(collate: Callable[[list[Any]], Any]) -> None:
+    """Else the features of one sample would come with the label of another."""
+    images = Items(lambda i: {"pixels": X[i], "label": i})
+    made, data = (Text(), Items(tokens)) if collate is masked_at_random else (Net(), images)
+    with pytest.raises(DatasetError, match=f"{collate.__name__} sorts, mixes, draws or drops items"):
+        Freezer(made, data, batch_size=20, epochs=1, collate_fn=collate)
+
+
+def test_a_collate_that_scales_is_taken() -> None:
+    def scaled(items: list[Any]) -> Any:
+        batch = default_collate(items)
+        return {**batch, "pixels": (batch["pixels"] - 0.5) / 2}
+
+    data = Items(lambda i: {"pixels": X[i], "id": i})
+    with Freezer(
+        Net(), data, batch_size=20, epochs=1, policy={0: "front"}, mode="cache", ladder="exact", collate_fn=scaled
+    ) as freezer:
+        for batch in freezer.batches(0):
+            front = freezer._front.division
+            assert front is not None
+            torch.testing.assert_close(batch["pixels"], front.prefix((X[batch["id"]] - 0.5) / 2))
+
+
+def test_runs_that_share_a_directory_and_differ_in_their_input_share_no_features(tmp_path: Path) -> None:
+    other = torch.flip(X, [0])
+    data = Items(lambda i: (X[i], other[i], i))
+    for key, inputs in ((0, X), (1, other)):
+        with Freezer(
+            Net(), data, batch_size=20, epochs=1, policy={0: "front"}, mode="cache", ladder="exact", settle="last",
+            cache_dir=tmp_path, input=key,
+        ) as freezer:  # fmt: skip
+            for batch in freezer.batches(0):
+                front = freezer._front.division
+                assert front is not None
+                torch.testing.assert_close(batch[key], front.prefix(inputs[batch[2]]))
+
+
+def test_what_workers_read_holds_no_files_open() -> None:
+    held = Path("/proc/self/fd")
+    if not held.is_dir():
+        pytest.skip("open files are counted where /proc is")
+    data = Items(lambda i: {"pixels": X[i], "id": torch.tensor(i), "ids": IDS[i]})
+    with Freezer(Net(), data, batch_size=20, epochs=2, policy={1: "front"}, mode="cache", workers=2) as freezer:
+        before = len(list(held.iterdir()))
+        for batch in freezer.batches(0):
+            assert torch.equal(batch["ids"], IDS[batch["id"]])
+        del batch
+        assert len(list(held.iterdir())) < before + N // 2
+        freezer.end_epoch()
+        for batch in freezer.batches(1):
+            assert torch.equal(batch["ids"], IDS[batch["id"]])
+
+
+def test_all_of_a_batch_of_features_goes_to_the_device() -> None:
+    """Told by a device that keeps no values, since there may be no other."""
+    data = Items(lambda i: {"pixels": X[i], "label": int(Y[i])})
+    with Freezer(Net(), data, batch_size=20, epochs=1, policy={0: "front"}, mode="cache") as freezer:
+        next(freezer.batches(0))
+        object.__setattr__(freezer._data, "on_device", OnDevice(torch.device("meta")))
+        batch = freezer._data.with_features(torch.zeros(2, 4, 6, 6), torch.tensor([3, 5]))
+        assert {batch["pixels"].device.type, batch["label"].device.type} == {"meta"}
 
 
 def test_a_collate_that_needs_the_images_themselves_is_refused() -> None:

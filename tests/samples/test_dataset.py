@@ -47,6 +47,25 @@ def test_the_transform_is_taken_over_until_close() -> None:
     assert data.transform is RANDOM
 
 
+def test_a_data_set_that_needs_what_its_transform_gives_is_refused_and_gets_it_back() -> None:
+    class TwoViews(Dataset[Any]):
+        def __init__(self) -> None:
+            self.transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            image = Image.new("L", (8, 8), index)
+            return torch.cat([self.transform(image), self.transform(image)]), index
+
+    data = TwoViews()
+    own = data.transform
+    with pytest.raises(DatasetError, match="TwoViews has a transform of its own and works on after it"):
+        Samples(data)
+    assert data.transform is own
+
+
 def test_to_close_twice_does_not_bring_an_old_transform_back() -> None:
     data = images(10, RANDOM)
     samples = Samples(data)

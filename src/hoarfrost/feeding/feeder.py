@@ -221,7 +221,7 @@ class Feeder:
         for batches in zip(*columns, strict=True):
             features = tuple(batch.features for batch in batches)
             given = features if len(features) > 1 else features[0]
-            yield self._data.samples.with_features(given, batches[0].targets)
+            yield self._data.with_features(given, batches[0].targets)
 
     def _mixed(self, mixing: Mixing, batches: Iterator[tuple[Any, Tensor]], epoch: int, start: int) -> Batches:
         """The same batches mixed: images as images, features on their grid."""

@@ -25,7 +25,7 @@ def collated(collate: Collate, items: list[Any]) -> Any:
     """
     try:
         return collate(items)
-    except (TypeError, RuntimeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, RuntimeError, ValueError, LookupError, AttributeError) as error:
         name = getattr(collate, "__name__", type(collate).__name__)
         raise DatasetError(f"{name} makes no batch of these items: {error}") from error
 
@@ -44,9 +44,13 @@ class Carried:
     def __len__(self) -> int:
         return len(self._items)
 
-    def rest(self, item: Any) -> Any:
-        """An item without its image. Rows of tokens, numbers and texts stay: collating may need them."""
-        return self._form.with_main(item, torch.zeros(())) if is_image(self._form.main_of(item)) else item
+    def rest(self, item: Any, place: int = 0) -> Any:
+        """An item without its image. Rows of tokens, numbers and texts stay: collating may need them.
+
+        Args:
+            place: a number to stand where the image was.
+        """
+        return self._form.with_main(item, torch.tensor(float(place))) if is_image(self._form.main_of(item)) else item
 
     def remember(self, ids: Sequence[int], rests: Sequence[Any]) -> None:
         """Keep the rests of these samples; the last that was read counts."""
@@ -73,7 +77,24 @@ class Carried:
             return None
         return made if isinstance(made, Tensor) else None
 
-    def check(self, items: Sequence[Any]) -> None:
-        """Raise DatasetError where no batch can be made of items without their images."""
-        made = collated(self._collate, [self.rest(item) for item in items])
-        self._form.with_main(made, torch.zeros(()))
+    def called(self, items: Sequence[Any]) -> Any:
+        """What the model is called with for a batch of items without their images.
+
+        Raises:
+            DatasetError: no such batch can be made, or it does not hold the items one by one, in their order.
+        """
+        rests = [self.rest(item, place) for place, item in enumerate(items)]
+        made = collated(self._collate, rests)
+        inputs, other_way = self._form.main_of(made), self._form.main_of(collated(self._collate, rests[::-1]))
+        if _tells_order(inputs, len(items)) and not torch.equal(inputs, other_way.flip(0)):
+            name = getattr(self._collate, "__name__", type(self._collate).__name__)
+            raise DatasetError(
+                f"{name} sorts, mixes, draws or drops items: features are stored by sample, so that row n of a batch "
+                "must be item n, the same each time. Do that in your loop, on the batch"
+            )
+        return self._form.call(made)
+
+
+def _tells_order(inputs: Any, samples: int) -> bool:
+    """Whether a batch's inputs are rows of samples; a collate may have laid them out in another way."""
+    return isinstance(inputs, Tensor) and (inputs.dim() == 1 or (inputs.dim() > 1 and len(inputs) == samples))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from ..errors import DatasetError, HoarfrostError, UnstableDataError
 from .carried import Carried, Collate, collated
 from .form import Form, Key, is_image
 from .own_transform import PassThrough, take_over
+from .parcel import Parcel
 
 __all__ = ["Frame", "Samples"]
 
@@ -39,7 +40,7 @@ class _Rendered:
 
     batch: Any
     targets: Tensor
-    rests: list[Any] | None = None
+    rests: list[Any] | Parcel | None = None
 
 
 class Samples:
@@ -90,7 +91,7 @@ class Samples:
             stand_in: PassThrough | None = None
             if transform is None:
                 self.dataset, transform, stand_in, self._restore = take_over(dataset, self)
-            first = self.dataset[0]
+            first = self._first(stand_in)
             self.form = Form.of(first, model, told)
             self._whole = collate is not None or not self.form.pair
             """Whether batches are the user's own, of whole items; else they are (inputs, targets)."""
@@ -104,8 +105,6 @@ class Samples:
             self.pipeline = Pipeline.from_transform(transform)
             self.carried = Carried(self.form, self._collate, self.dataset.__getitem__)
             self.identity = self._identify()
-            if self._whole:
-                self.carried.check([first, self.dataset[1]])
         except BaseException:
             self.close()
             raise
@@ -189,7 +188,8 @@ class Samples:
     def _kept(self, ids: Tensor, rendered: _Rendered) -> tuple[Example, Tensor]:
         """What the model is called with, and targets; the rest is remembered by sample."""
         if rendered.rests is not None:
-            self.carried.remember(ids.tolist(), rendered.rests)
+            rests = rendered.rests
+            self.carried.remember(ids.tolist(), rests.opened() if isinstance(rests, Parcel) else rests)
         return self.form.call(rendered.batch), rendered.targets
 
     def _rendered(self, ids: Tensor, draw: Draw) -> _Rendered:
@@ -203,6 +203,14 @@ class Samples:
             images = self.pipeline.render(inputs, ids, draw)
             items = [self.form.with_main(item, image) for item, image in zip(items, images, strict=True)]
         return _Rendered(collated(self._collate, items), targets, rests)
+
+    def _first(self, stand_in: PassThrough | None) -> Any:
+        try:
+            return self.dataset[0]
+        except Exception as error:
+            if stand_in is None or not stand_in.calls:
+                raise
+            raise stand_in.refusal(self.dataset, "works on after it") from error
 
     def _items(self, ids: Iterable[int]) -> list[Any]:
         items = []
@@ -246,7 +254,11 @@ class Samples:
                     )
         inputs = [self.form.main_of(item) for item in first]
         self._raw_sizes = {size for item in inputs if (size := _raw_size(item)) is not None}
-        return self._hash(first) if self._whole else hash_samples([*inputs, self._targets(ids, first)])
+        if not self._whole:
+            return hash_samples([*inputs, self._targets(ids, first)])
+        # Which parts are the input, and what the user's collate makes of them, shape features as well.
+        given = leaves(self.carried.called(first))
+        return hash_samples([*(leaf for item in first for leaf in leaves(item)), str(self.form.arguments), *given])
 
     def _hash(self, items: Sequence[Any]) -> str:
         """Of whole items, or of their inputs where they are pairs."""
@@ -274,4 +286,5 @@ class _Groups(Dataset[_Rendered]):
 
     def __getitem__(self, number: int) -> _Rendered:
         torch.set_num_threads(1)
-        return self._samples._rendered(self._groups[number], self._draw)
+        rendered = self._samples._rendered(self._groups[number], self._draw)
+        return replace(rendered, rests=Parcel(rendered.rests)) if isinstance(rendered.rests, list) else rendered

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..cuts import Example
-from ..errors import DatasetError
+from ..errors import ArgumentError, DatasetError
 
 __all__ = ["Form", "Key", "at", "items_of", "replaced"]
 
@@ -47,14 +47,17 @@ class Form:
             told: keys of the input, where it is not to be guessed.
 
         Raises:
+            ArgumentError: `told` is no key.
             DatasetError: which part is the input cannot be told; the message says what there is.
         """
         keys = items_of(item)
         if told is not None:
-            wanted = (told,) if isinstance(told, int | str) else tuple(told)
+            wanted = (told,) if isinstance(told, int | str) else tuple(told) if isinstance(told, list | tuple) else ()
+            if not wanted or not all(isinstance(key, int | str) and not isinstance(key, bool) for key in wanted):
+                raise ArgumentError(f"input must be a key of an item, or several, not {told!r}")
             held = () if keys is None else tuple(keys)
             lacking = [key for key in wanted if key not in held]
-            if lacking or not wanted:
+            if lacking:
                 raise DatasetError(f"input={told!r}: an item holds {_listed(held)}, not {_listed(lacking)}")
             pair = wanted == (0,) and isinstance(item, tuple | list) and len(item) == 2 and _is_numeric(item[1])
             return cls(wanted, wanted[0], pair, _target(keys or {}, wanted))

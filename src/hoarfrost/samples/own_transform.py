@@ -38,9 +38,13 @@ class PassThrough:
         """
         if self.calls == 1 and shown is self.last:
             return
+        times = f"calls its transform {self.calls} times for one item"
+        raise self.refusal(dataset, times if self.calls != 1 else "works on after it")
+
+    def refusal(self, dataset: Any, what: str) -> DatasetError:
+        """Says what a data set does besides calling its transform, and the way out."""
         name = type(dataset).__name__
-        what = f"calls its transform {self.calls} times for one item" if self.calls != 1 else "works on after it"
-        raise DatasetError(
+        return DatasetError(
             f"{name} has a transform of its own and {what}, so that its images cannot be rendered anew in its place. "
             f"Hand the whole of it over, Freezer(model, dataset, transform=...), and let {name} give images as they are"
         )

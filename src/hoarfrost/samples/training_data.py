@@ -125,6 +125,11 @@ class TrainingData:
             compared = self.samples.compared(targets)
             yield self.on_device(inputs), None if compared is None else compared.to(self.on_device.device)
 
+    def with_features(self, features: Any, targets: Tensor) -> Any:
+        """As `Samples.with_features`, on the device."""
+        batch = self.samples.with_features(features, targets)
+        return batch if self.samples.form.pair and self.samples.own_collate is None else self.on_device(batch)
+
     def _groups(self, epoch: int) -> list[Tensor]:
         """The samples of each batch of an epoch."""
         ids = self.order.shuffled(epoch)
