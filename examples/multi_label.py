@@ -6,7 +6,6 @@ needs. Pictures are two clothes of Fashion-MNIST side by side, from the subset i
 
 import torch
 from PIL import Image
-from three_ways import Outcome, three_ways
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -14,8 +13,9 @@ from torchvision.transforms import v2
 import hoarfrost
 from hoarfrost.data import open_data
 from hoarfrost.models import resolve_model
+from three_ways import Outcome, three_ways
 
-CUT, TRAINED = "layer2", 3  # what is frozen, and after how many epochs
+CUT, TRAINED = "layer2", 2  # what is frozen, and after how many epochs
 LOSS = nn.BCEWithLogitsLoss()
 PLAIN = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.286], [0.353])]
 AUGMENTED = [v2.RandomHorizontalFlip(), v2.RandomCrop((28, 56), padding=3), *PLAIN]
@@ -75,7 +75,7 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
     return right / (10 * len(data))
 
 
-def main(samples: int = 2000, epochs: int = 10) -> dict[str, Outcome]:
+def main(samples: int = 1500, epochs: int = 8) -> dict[str, Outcome]:
     fashion = open_data("embedded")
     train = Two(fashion.train, samples, AUGMENTED)
     test = Two(fashion.test, len(fashion.test), PLAIN)

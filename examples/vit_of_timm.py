@@ -7,15 +7,15 @@ since the script downloads nothing; the images are the Fashion-MNIST subset insi
 import timm
 import torch
 import torch.nn.functional as F
-from three_ways import Outcome, three_ways
 from timm.data import create_transform
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import hoarfrost
 from hoarfrost.data import open_data
+from three_ways import Outcome, three_ways
 
-CUT, TRAINED = "blocks.3", 3  # what is frozen, and after how many epochs
+CUT, TRAINED = "blocks.3", 2  # what is frozen, and after how many epochs
 SIZE = 28
 
 
@@ -68,7 +68,7 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
     return right / len(data)
 
 
-def main(samples: int = 3000, epochs: int = 10) -> dict[str, Outcome]:
+def main(samples: int = 1500, epochs: int = 8) -> dict[str, Outcome]:
     fashion = open_data("embedded")
     train = Colours(fashion.train, samples, is_training=True, scale=(0.5, 1.0))
     test = Colours(fashion.test, len(fashion.test), is_training=False, crop_pct=1.0)

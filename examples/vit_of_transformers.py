@@ -5,13 +5,13 @@ script downloads nothing; the images are the Fashion-MNIST subset inside Hoarfro
 """
 
 import torch
-from three_ways import Outcome, three_ways
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2
 from transformers import ViTConfig, ViTForImageClassification
 
 import hoarfrost
 from hoarfrost.data import default_transforms, open_data
+from three_ways import Outcome, three_ways
 
 CUT, TRAINED = "vit.layers.3", 2  # what is frozen, and after how many epochs
 
@@ -66,7 +66,7 @@ def accuracy(model: ViTForImageClassification, data: Dataset) -> float:
     return right / len(data)
 
 
-def main(samples: int = 3000, epochs: int = 10) -> dict[str, Outcome]:
+def main(samples: int = 1500, epochs: int = 8) -> dict[str, Outcome]:
     fashion = open_data("embedded")
     augmented, plain = default_transforms(fashion)
     train = Mappings(Subset(fashion.train, range(samples)), augmented)

@@ -18,7 +18,8 @@ def test_it_trains_three_ways(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
     monkeypatch.syspath_prepend(EXAMPLES)
-    outcomes = importlib.import_module(name).main(samples=128, epochs=5)
+    example = importlib.import_module(name)
+    outcomes = example.main(samples=64, epochs=example.TRAINED + 2)
     assert list(outcomes) == ["everything trains", "frozen, recomputed", "frozen, cached"]
     assert all(math.isfinite(outcome.figure) and outcome.seconds > 0 for outcome in outcomes.values())
 
