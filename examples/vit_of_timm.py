@@ -15,7 +15,7 @@ import hoarfrost
 from hoarfrost.data import open_data
 from three_ways import Outcome, three_ways
 
-CUT, TRAINED = "blocks.3", 2  # what is frozen, and after how many epochs
+CUT, TRAINED = "blocks.2", 3  # what is frozen, and after how many epochs
 SIZE = 28
 
 
@@ -34,7 +34,7 @@ class Colours(Dataset):
 
 
 def make_model() -> nn.Module:
-    sizes = {"img_size": SIZE, "patch_size": 4, "embed_dim": 96, "depth": 6, "num_heads": 3}
+    sizes = {"img_size": SIZE, "patch_size": 7, "embed_dim": 96, "depth": 6, "num_heads": 3}
     return timm.create_model("vit_tiny_patch16_224", num_classes=10, **sizes)
 
 
@@ -68,7 +68,7 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
     return right / len(data)
 
 
-def main(samples: int = 1500, epochs: int = 8) -> dict[str, Outcome]:
+def main(samples: int = 1000, epochs: int = 8) -> dict[str, Outcome]:
     fashion = open_data("embedded")
     train = Colours(fashion.train, samples, is_training=True, scale=(0.5, 1.0))
     test = Colours(fashion.test, len(fashion.test), is_training=False, crop_pct=1.0)
