@@ -313,3 +313,30 @@ def test_a_collate_that_needs_the_images_themselves_is_refused() -> None:
 
     with pytest.raises(DatasetError, match="needs_pixels makes no batch of these items"):
         Freezer(Net(), Items(lambda i: {"pixels": X[i]}), batch_size=20, epochs=1, collate_fn=needs_pixels)
+
+
+def test_texts_of_differing_lengths_are_told_what_to_do() -> None:
+    def collate(items: list[Any]) -> Any:
+        longest = max(len(item["input_ids"]) for item in items)
+        padded = [{name: F.pad(item[name], (0, longest - len(item[name]))) for name in item} for item in items]
+        return default_collate(padded)
+
+    def item(i: int) -> Any:
+        length = 5 if i < 16 else 9
+        return {"input_ids": IDS[i][:length], "attention_mask": torch.ones(length).long()}
+
+    with (
+        Freezer(
+            Text(), Items(item), batch_size=20, epochs=2, policy={0: "layers.0"}, mode="cache", collate_fn=collate
+        ) as freezer,
+        pytest.raises(DatasetError, match="texts by padding to a fixed length"),
+    ):
+        next(iter(freezer.batches(0)))
+
+
+def test_an_evaluation_without_labels_that_the_model_is_called_with_is_told() -> None:
+    trained = Items(lambda i: {"pixels": X[i], "labels": int(Y[i])})
+    with Freezer(WithLoss(), trained, batch_size=20, epochs=1, policy={0: "front"}, mode="recompute") as freezer:
+        evaluation = freezer.evaluation(Items(lambda i: {"pixels": X[i]}), batch_size=32)
+        with pytest.raises(ArgumentError, match="'labels' is missing; the suffix behind 'front' needs it again"):
+            next(iter(evaluation))

@@ -134,7 +134,7 @@ class Feeder:
             codec=codec,
             workers=self._data.samples.workers,
             model=model,
-            told=self._data.samples.form.arguments or None,
+            told=self._data.samples.told,
             collate=self._data.samples.own_collate,
             on_device=self._data.on_device,
             directory=None if self._mode == "recompute" else self._directory / "evaluation",

@@ -85,7 +85,7 @@ class Samples:
         self._restore: Callable[[], object] = lambda: None
         self.dataset = dataset
         self.workers = workers
-        self.own_collate = collate
+        self.own_collate, self.told = collate, told
         self._collate: Collate = collate or default_collate
         try:
             stand_in: PassThrough | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ..augment import Draw
 from ..cache import CacheSpec
 from ..codecs import Packed
-from ..cuts import Example, called
+from ..cuts import Example, Prefix, called
+from ..errors import DatasetError
 from .dataset import Samples
 from .device import OnDevice
 from .order import Order
@@ -101,8 +102,21 @@ class PrefixSource:
         with torch.no_grad():
             features = called(self.prefix, self.on_device(inputs))
             tensors = (features,) if isinstance(features, Tensor) else features
+            self._check(tensors)
             # A number for each sample, a label that the model is called with, is stored as a row of one.
             return tuple((tensor if tensor.dim() > 1 else tensor[:, None]).to("cpu") for tensor in tensors)
+
+    def _check(self, tensors: Sequence[Tensor]) -> None:
+        """Raise DatasetError where inputs are of other lengths or sizes than those that the model was divided on."""
+        if not isinstance(self.prefix, Prefix):
+            return
+        for tensor, crossing in zip(tensors, self.prefix.cut.tensors, strict=True):
+            if crossing.shape is not None and tuple(tensor.shape[1:]) != crossing.shape:
+                raise DatasetError(
+                    f"features at cut {self.prefix.cut.label!r} are {list(tensor.shape[1:])} for some samples, "
+                    f"{list(crossing.shape)} for the first ones: inputs differ in length or size; bring them to one, "
+                    "texts by padding to a fixed length"
+                )
 
 
 def dense_block(features: Tensor, spec: CacheSpec) -> Packed:
