@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import MISSING
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -9,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hoarfrost import Freezer, Half, Shared
 from hoarfrost.errors import ArgumentError
-from hoarfrost.settings import OverBudget, Selection, Storing, Views
-from hoarfrost.settings.flat import to_flat
+from hoarfrost.settings import OverBudget, Selection, Settings, Storing, Views, fields_of, from_flat, to_flat
 from hoarfrost.settings.over_budget import WAYS
 
 
@@ -187,3 +190,43 @@ def test_a_loss_cannot_be_written_down() -> None:
     with pytest.raises(ArgumentError, match=r"harm is .* which cannot be written down: give it by name"):
         to_flat(told)
     assert to_flat(Storing(harm="labels"))["harm"] == "labels"
+
+
+TOLD: list[dict[str, Any]] = [
+    {},
+    {"policy": {0: "layer1", 4: 7}, "epochs": 9, "settle": "last", "max_tensors": 2},
+    {"views": 4, "ladder": 3, "mode": "cache", "disk_budget": "2GiB", "over_budget": "rung,views", "cache_dir": "here"},
+    {"views": Views(2, Selection(share=0.25), metric="harm", refresh_every=3), "ladder": [Half(), 4], "harm": "labels"},
+    {"ladder": Shared(11), "window": 3, "memory_budget": 0, "seed": 5, "device": "cpu", "channels_last": True},
+]
+
+
+@pytest.mark.parametrize("told", TOLD, ids=range(len(TOLD)))
+def test_settings_go_through_json_under_plain_names(told: dict[str, Any]) -> None:
+    settings = from_flat(Settings, {"batch_size": 32, **told})
+    again = from_flat(Settings, json.loads(json.dumps(to_flat(settings))))
+    assert to_flat(again) == to_flat(settings)
+    assert (again.freezing, again.reading, again.rendering) == (
+        settings.freezing,
+        settings.reading,
+        settings.rendering,
+    )
+    assert (again.storing.views, again.storing.rungs) == (settings.storing.views, settings.storing.rungs)
+    assert (again.storing.disk_budget, again.storing.over_budget) == (
+        settings.storing.disk_budget,
+        settings.storing.over_budget,
+    )
+
+
+def test_what_cannot_be_written_down_is_told() -> None:
+    with pytest.raises(ArgumentError, match=r"policy is <function .* cannot be written down: give it by name"):
+        to_flat(from_flat(Settings, {"batch_size": 8, "policy": lambda state: 0}))
+
+
+def test_the_freezer_has_the_settings_own_defaults() -> None:
+    """Each keyword stands twice, in its setting and in the signature that people read: alike."""
+    keywords = signature(Freezer).parameters
+    for name, field in fields_of(Settings).items():
+        wanted = None if field.default is MISSING else field.default
+        found = keywords[name].default
+        assert OverBudget.of(found) == OverBudget.of(wanted) if name == "over_budget" else found == wanted, name
