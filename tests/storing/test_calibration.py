@@ -12,7 +12,7 @@ from hoarfrost import Exact, Half, Ladder, Linear, Selection, Views, divide, fin
 from hoarfrost.codecs import RungMeasure, divergence
 from hoarfrost.errors import CodecError, NonFiniteError
 from hoarfrost.freezing import Division
-from hoarfrost.samples import WAYS, Order, TrainingData, Way
+from hoarfrost.samples import WAYS, Order, TrainingData, UserLoader, Way
 from hoarfrost.settings import Settings, Storing, from_flat
 from hoarfrost.storing import Calibration, calibrate, feature_spec, pick
 from shared.images import NORMALISE, PLAIN, RANDOM, images
@@ -26,9 +26,9 @@ def calibration(
     told = {"views": Views(2), "mode": "cache", **options}
     measured = {name: told.pop(name) for name in ("floor", "way") if name in told}
     epochs_left = told.pop("epochs_left", 10)
-    data = TrainingData.of(
-        images(n, transform), None, from_flat(Settings, {"batch_size": 4}), torch.device("cpu"), model
-    )
+    settings = from_flat(Settings, {"batch_size": 4})
+    loader = UserLoader.of(images(n, transform), 4, None, 0)
+    data = TrainingData.of(loader, None, settings, torch.device("cpu"), model)
     cut = find_cut(find_cuts(model, data.example), label)
     prefix, suffix = divide(model, cut, data.example)
     prefix.eval()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hoarfrost.costs import Clock
 from hoarfrost.cuts import find_cuts
-from hoarfrost.samples import TrainingData
+from hoarfrost.samples import TrainingData, UserLoader
 from hoarfrost.settings import Settings, from_flat
 from hoarfrost.watching import Measurements, Trial
 from hoarfrost.watching.training_loss import training_loss
@@ -70,7 +70,7 @@ def net(outputs: int) -> nn.Module:
 
 def found(model: nn.Module, targets: Tensor, loss: Any = "auto") -> Trial | None:
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
-    data = TrainingData.of(Images(targets), None, SIXTEEN, torch.device("cpu"), model)
+    data = TrainingData.of(UserLoader.of(Images(targets), 16, None, 0), None, SIXTEEN, torch.device("cpu"), model)
     cuts = find_cuts(model, data.example)
     bench = Measurements(model, cuts, data, optimizer, loss, views=1, history=list, clock=Clock())
     return bench.trial(1, 4)
@@ -93,7 +93,7 @@ def test_a_trial_takes_the_loss_of_the_training(name: str) -> None:
     model = net(3)
     seen = found(model, targets, told)
     assert seen is not None
-    order = TrainingData.of(Images(targets), None, SIXTEEN, torch.device("cpu"), model)
+    order = TrainingData.of(UserLoader.of(Images(targets), 16, None, 0), None, SIXTEEN, torch.device("cpu"), model)
     held = [*order.live(0)][4:8]
     with torch.no_grad():
         expected = torch.stack([loss(model(images), beside) for images, beside in held]).mean()
