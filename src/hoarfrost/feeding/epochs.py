@@ -112,7 +112,7 @@ class Epochs:
     def _asked_between(self, epoch: int, start: int) -> Batches:
         """The epoch's batches. Where the policy changes the depth on the way, the others come as it is then."""
         batches = self._feeder.batches(epoch, start)
-        for step in range(start, self._data.steps):
+        for step in range(start, len(self._data.bounds(epoch))):
             if self._asking.due(epoch, step):
                 depth = self._front.depth
                 self._ask(epoch, step, leave=batches.close)
