@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,9 +146,59 @@ def test_the_loaders_collate_workers_and_size_are_taken_over() -> None:
     made = DataLoader(made.dataset, batch_size=20, num_workers=2, collate_fn=lambda items: default_collate(items))
     with Freezer(resnet(), made, epochs=2, policy={1: "layer1"}, mode="cache") as freezer:
         assert freezer.batch_size == 20
-        assert freezer._data.samples.workers == 2
+        assert freezer._data.samples.workers.count == 2
         for epoch in range(2):
             assert sum(len(targets) for _, targets in freezer.batches(epoch)) == 60
+            freezer.end_epoch()
+
+
+class Signed:
+    """Marks the process that it is called in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, worker: int) -> None:
+        (self.folder / f"{worker}").touch()
+
+
+def test_workers_begin_as_the_user_told_them(tmp_path: Path) -> None:
+    told: dict[str, Any] = {"worker_init_fn": Signed(tmp_path), "prefetch_factor": 3, "timeout": 30}
+    with Freezer(Numbered(), loader(num_workers=2, **told), epochs=1, policy="none") as freezer:
+        workers = freezer._data.samples.workers
+        assert (workers.count, workers.prefetch, workers.timeout, workers.pinned) == (2, 3, 30, False)
+        assert len(list(freezer.batches(0))) == 7
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+
+
+def test_the_users_generator_says_the_order() -> None:
+    def first(own: int | None, **options: Any) -> Tensor:
+        generator = None if own is None else torch.Generator().manual_seed(own)
+        return epochs(loader(shuffle=True, generator=generator), 2, mode="cache", **options)[1][0][1]
+
+    assert torch.equal(first(3), first(3))
+    assert not torch.equal(first(3), first(4))
+    assert not torch.equal(first(3), first(None))
+    assert not torch.equal(first(3), first(3, seed=1))
+
+
+def test_epochs_of_more_and_of_fewer_batches() -> None:
+    class Growing(Sampler[list[int]]):
+        count = 1
+
+        def set_epoch(self, epoch: int) -> None:
+            self.count = epoch + 1
+
+        def __iter__(self) -> Iterator[list[int]]:
+            return iter([[number, number + 1] for number in range(self.count)])
+
+        def __len__(self) -> int:
+            return self.count
+
+    with Freezer(Numbered(), DataLoader(NUMBERS, batch_sampler=Growing()), epochs=4, policy={2: "front"}) as freezer:
+        for epoch in range(4):
+            assert freezer.batches_per_epoch == epoch + 1
+            assert len(list(freezer.batches(epoch))) == epoch + 1
             freezer.end_epoch()
 
 

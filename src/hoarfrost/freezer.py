@@ -107,7 +107,7 @@ class Freezer:
         if not isinstance(model, nn.Module):
             raise ArgumentError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         harm, loader = harm_of(harm, criterion), UserLoader.of(dataset, batch_size, collate_fn, workers)
-        batch_size, workers = loader.batch_size, loader.workers
+        batch_size, workers = loader.batch_size, loader.workers.count
         # The other keywords are the fields of the settings, which check them.
         told = from_flat(Settings, {name: value for name, value in locals().items() if name in fields_of(Settings)})
         self._mixing = mixing_of(mix, loader.dataset, max_tensors)
@@ -233,8 +233,8 @@ class Freezer:
 
     @property
     def batches_per_epoch(self) -> int:
-        """How many batches `batches` gives."""
-        return self._data.steps
+        """How many batches `batches` gives in the epoch that comes; by a batch sampler of one's own they may differ."""
+        return self._epochs.steps
 
     def step_flops(self) -> int:
         """FLOPs of one training step as it runs now, per sample: forward and backward of what still trains, and the

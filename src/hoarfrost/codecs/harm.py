@@ -20,7 +20,7 @@ from .task_choice import task_by_shape
 
 __all__ = ["TOLERANCE", "RungMeasure", "choose", "divergence", "measure_rungs"]
 
-# Mean KL divergence in nats. At 1e-3 training was unharmed in our measurements (docs: MEASURED, 4 and 3
+# In nats. At a mean KL divergence of 1e-3 training was unharmed in our measurements (docs: MEASURED, 4 and 3
 # bits).
 TOLERANCE = 1e-3
 

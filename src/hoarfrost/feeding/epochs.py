@@ -45,6 +45,11 @@ class Epochs:
         """What an epoch is made of now: "images", "cache", or "recompute"."""
         return "images" if not self._front.depth else "cache" if self._feeder.cache is not None else "recompute"
 
+    @property
+    def steps(self) -> int:
+        """Batches of the epoch that comes, or is on."""
+        return len(self._data.bounds(self._epoch))
+
     def batches(self, epoch: int, start: int) -> Iterator[Any]:
         """The epoch's batches from one on; what is frozen changes in front of it, and within where the policy says."""
         if epoch != self._epoch:

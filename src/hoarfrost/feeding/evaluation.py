@@ -23,7 +23,7 @@ from ..errors import (
     NonFiniteError,
 )
 from ..freezing import Division
-from ..samples import Collate, Key, OnDevice, Order, PrefixSource, Samples
+from ..samples import Collate, Key, OnDevice, Order, PrefixSource, Samples, Workers
 from ..storing import feature_spec
 
 __all__ = ["Evaluation"]
@@ -59,7 +59,7 @@ class Evaluation:
         *,
         batch_size: int,
         codec: Codec,
-        workers: int,
+        workers: Workers,
         model: nn.Module | None,
         told: Key | Sequence[Key] | None,
         collate: Collate | None,

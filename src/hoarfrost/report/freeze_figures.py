@@ -39,7 +39,7 @@ def sensitivities(run: Run) -> str | None:
 
 
 def rungs(run: Run) -> str | None:
-    """For each freeze its ladder, gentle to strong: bytes of a sample, and harm (KL) on a log scale."""
+    """For each freeze its ladder, gentle to strong: bytes of a sample, and harm on a log scale."""
     freezes = [record for record in run.freezes if record.get("rungs")]
     if not freezes:
         return None
@@ -57,7 +57,7 @@ def rungs(run: Run) -> str | None:
         _ladder(row[0], row[1], record)
         row[0].set_title(str(record.get("cut", "")), loc="left", fontsize=9, color=INK)
         row[0].tick_params(labelbottom=False)
-    grid[-1][1].set_xlabel("divergence of the outputs (KL), log scale")
+    grid[-1][1].set_xlabel("harm to the outputs, nats, log scale")
     grid[-1][0].set_xlabel("bytes of a stored sample")
     return to_svg(figure, f"rungs-{run.name}")
 

@@ -148,7 +148,7 @@ class RunDisplay:
         if record["choice"] != "cache":
             return
         rung = next((rung for rung in record["rungs"] if rung["chosen"]), None)
-        codec = f" at {rung['codec']} (KL {rung['kl']:.1e})" if rung else ""
+        codec = f" at {rung['codec']} (harm {rung['kl']:.1e})" if rung else ""
         ratio = record["dense_bytes"] / max(1, record["cache_bytes"])
         channels = record["stored_channels"]
         further = "" if record["views"] < 2 else ", all channels" if channels is None else f", {len(channels)} channels"

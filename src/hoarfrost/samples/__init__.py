@@ -13,6 +13,7 @@ from .order import Order, batch_bounds
 from .prefix_source import Block, PrefixSource, Together, dense_block
 from .renditions import Renditions
 from .training_data import EXAMPLES, TrainingData
+from .workers import Workers
 
 __all__ = [
     "EXAMPLES",
@@ -32,6 +33,7 @@ __all__ = [
     "TrainingData",
     "UserLoader",
     "Way",
+    "Workers",
     "batch_bounds",
     "dense_block",
     "device_of",

@@ -8,16 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from ..augment import Draw, Pipeline, image_size
 from ..cache import hash_samples
-from ..cuts import Example, leaves
+from ..cuts import Example, leaves, map_leaves
 from ..errors import DatasetError, HoarfrostError, UnstableDataError
 from .carried import Carried, Collate, collated
 from .form import Form, Key, is_image
 from .own_transform import PassThrough, take_over
 from .parcel import Parcel
+from .workers import Workers
 
 __all__ = ["Frame", "Samples"]
 
@@ -42,6 +43,11 @@ class _Rendered:
     targets: Tensor
     rests: list[Any] | Parcel | None = None
 
+    def pin_memory(self) -> _Rendered:
+        """The same in page-locked memory; DataLoader calls this by its name."""
+        pinned = map_leaves(lambda leaf: leaf.pin_memory() if isinstance(leaf, Tensor) else leaf, self.batch)
+        return replace(self, batch=pinned)
+
 
 class Samples:
     """A map-style data set, its transform taken over.
@@ -52,7 +58,7 @@ class Samples:
         transform: the user's transform, of the input. None: the data set's own `transform` attribute is taken over: it
             gives images back as they are until `close` gives it back. Through a `Subset` it is taken from a copy, since
             other subsets may share the data set underneath.
-        workers: processes that read and render ahead; 0 reads in this one.
+        workers: who reads and renders ahead; a number is that of the processes.
         model: whose forward says which parts of a mapping are the input.
         told: which parts are, where that is not to be guessed.
         collate: makes a batch of items; None: torch's.
@@ -68,7 +74,7 @@ class Samples:
         self,
         dataset: Dataset[Any],
         transform: Callable[[Any], Any] | None = None,
-        workers: int = 0,
+        workers: int | Workers = 0,
         *,
         model: nn.Module | None = None,
         told: Key | Sequence[Key] | None = None,
@@ -84,7 +90,7 @@ class Samples:
             raise DatasetError(f"the data set has {count} sample{'s' * (count != 1)}; training needs at least 2")
         self._restore: Callable[[], object] = lambda: None
         self.dataset = dataset
-        self.workers = workers
+        self.workers = Workers(workers) if isinstance(workers, int) else workers
         self.own_collate, self.told = collate, told
         self._collate: Collate = collate or default_collate
         try:
@@ -176,14 +182,12 @@ class Samples:
             yield rendered.batch
 
     def _ahead(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[tuple[Tensor, _Rendered]]:
-        if not self.workers:
-            yield from ((ids, self._rendered(ids, draw)) for ids in groups)
+        if self.workers.count:
+            yield from zip(groups, self.workers.read(_Groups(self, groups, draw)), strict=True)
             return
-        # A generator of its own: the loader seeds its workers, and must not draw from the training's random state.
-        loader = DataLoader(
-            _Groups(self, groups, draw), batch_size=None, num_workers=self.workers, generator=torch.Generator()
-        )
-        yield from zip(groups, loader, strict=True)
+        for ids in groups:
+            rendered = self._rendered(ids, draw)
+            yield ids, rendered.pin_memory() if self.workers.pinned else rendered
 
     def _kept(self, ids: Tensor, rendered: _Rendered) -> tuple[Example, Tensor]:
         """What the model is called with, and targets; the rest is remembered by sample."""

@@ -13,6 +13,7 @@ from ..augment import find_states, forked_random_states, seed_random_states
 from ..errors import ArgumentError, DatasetError
 from ..seeds import mix
 from .carried import Collate
+from .workers import Workers
 
 __all__ = ["Sampling", "UserLoader"]
 
@@ -82,17 +83,24 @@ class UserLoader:
 
     Attributes:
         collate: makes a batch of items; None: torch's own.
+        workers: who reads and renders ahead.
         sampler: whose samples an epoch shows; None: each once, in an order of the seed's.
         batched: whether it makes the batches, too.
+        generator_seed: of the random state that the user gave it for the order of samples; None where none was given.
     """
 
     dataset: Dataset[Any]
     batch_size: int
     collate: Collate | None
-    workers: int
+    workers: Workers
     drop_last: bool = False
     sampler: Iterable[Any] | None = None
     batched: bool = False
+    generator_seed: int | None = None
+
+    def order_seed(self, seed: int) -> int:
+        """What the order of samples is drawn from: the training's seed, and that of the user's own random state."""
+        return seed if self.generator_seed is None else mix(seed, self.generator_seed, 5)
 
     @classmethod
     def of(
@@ -107,7 +115,7 @@ class UserLoader:
         if not isinstance(data, DataLoader):
             if batch_size is None:
                 raise ArgumentError("batch_size must be a whole number of at least 1, not None: or give a DataLoader")
-            return cls(data, batch_size, collate, workers)
+            return cls(data, batch_size, collate, Workers(workers))
         if isinstance(data.dataset, IterableDataset):
             raise DatasetError(
                 f"the DataLoader's {type(data.dataset).__name__} is a stream: features are stored by sample "
@@ -123,14 +131,16 @@ class UserLoader:
                 "the DataLoader has no batch size: its data set gives batches; hand over single samples"
             )
         own = data.collate_fn
+        generator = data.generator or getattr(data.sampler, "generator", None)
         return cls(
             data.dataset,
             given or _first_batch(data.batch_sampler),
             None if own is default_collate else own,
-            data.num_workers or workers,
+            Workers.of(data, workers),
             drop_last=data.drop_last,
             sampler=data.batch_sampler if not plain else None if _is_plain(data.sampler) else data.sampler,
             batched=not plain,
+            generator_seed=None if generator is None else generator.initial_seed(),
         )
 
 

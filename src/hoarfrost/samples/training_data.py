@@ -59,14 +59,13 @@ class TrainingData:
         Raises:
             DatasetError, UnstableDataError, ArgumentError: as `Samples`.
         """
-        samples = Samples(
-            loader.dataset, transform, told.rendering.workers, model=model, told=keys, collate=loader.collate
-        )
+        samples = Samples(loader.dataset, transform, loader.workers, model=model, told=keys, collate=loader.collate)
         seed, sampler = told.rendering.seed, loader.sampler
-        sampling = None if sampler is None else Sampling(sampler, len(samples), seed, batched=loader.batched)
+        order = loader.order_seed(seed)
+        sampling = None if sampler is None else Sampling(sampler, len(samples), order, batched=loader.batched)
         return cls(
             samples=samples,
-            order=Order(len(samples), seed, window=told.reading.window, sampling=sampling),
+            order=Order(len(samples), order, window=told.reading.window, sampling=sampling),
             renditions=Renditions(samples, seed),
             on_device=OnDevice(device, told.rendering.channels_last),
             batch_size=usable_batch_size(told.reading.batch_size, len(samples)),
@@ -97,7 +96,7 @@ class TrainingData:
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """Batches of the first epoch; of every one, unless a batch sampler of the user's makes more or fewer."""
         return len(self.bounds(0))
 
     def bounds(self, epoch: int) -> list[tuple[int, int]]:

@@ -101,7 +101,7 @@ class Storing:
     views: Views = option(2, "N", "Stored random renditions of each image", typed=int, min=1)
     ladder: Any = option("auto", "NAME|BITS", "auto, exact, half, or a number of bits", typed=str)
     mode: str = option("auto", "NAME", "auto (the cheaper), cache or recompute")
-    tolerance: float = option(1e-3, "X", "Harm that compression may do, KL in nats")
+    tolerance: float = option(1e-3, "X", "Harm that compression may do, nats")
     harm: Any = option("auto", "NAME", "What the outputs are: auto, classes, labels or values", typed=str)
     cache_dir: Path | None = option(None, "DIR", "Where features are stored and kept; default: in --out", typed=Path)
     disk_budget: int | None = option(None, "SIZE", "Most that they may take: 500MB, 2GiB", typed=str)
