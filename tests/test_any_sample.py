@@ -340,3 +340,17 @@ def test_an_evaluation_without_labels_that_the_model_is_called_with_is_told() ->
         evaluation = freezer.evaluation(Items(lambda i: {"pixels": X[i]}), batch_size=32)
         with pytest.raises(ArgumentError, match="'labels' is missing; the suffix behind 'front' needs it again"):
             next(iter(evaluation))
+
+
+@pytest.mark.parametrize("name", ["image", "pixels"])
+def test_an_input_of_another_name_than_the_models_is_given_in_its_place(name: str) -> None:
+    data = Items(lambda i: {"mask": X[i], name: X[i], "label": int(Y[i])})
+    with Freezer(
+        Net(), data, batch_size=24, epochs=2, policy={1: "front"}, views=1, ladder="exact", mode="cache", input=name
+    ) as freezer:
+        for epoch in range(2):
+            for batch in freezer.batches(epoch):
+                assert freezer(batch[name]).shape == (24, 2)
+                assert batch["mask"].shape == (24, 1, 8, 8)
+            freezer.end_epoch()
+        assert freezer.source == "cache"

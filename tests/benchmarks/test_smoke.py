@@ -34,6 +34,14 @@ def test_building(tmp_path: Path) -> None:
     assert (row["kl_features"] is None) == ("built from images" in row["decision"])
 
 
+def test_batches_by_layout(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    run("batches.py", "--samples", "128", "--turns", "2", "--out", str(out))
+    found = json.loads(out.read_text())
+    assert set(found["trained"]) == {"pairs", "pairs, own collate", "triples", "mappings", "dataclasses"}
+    assert all(row["median"] > 0 and row["seconds"] > 0 for kind in found.values() for row in kind.values())
+
+
 def test_planning(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     options = ["--model", "cifar_resnet", "--samples", "96", "--pairs", "1", "--epochs", "1", "--out", str(out)]

@@ -30,6 +30,7 @@ class Form:
             mapping or a dataclass; empty where an item is the input itself.
         main: the one of them whose place features take behind a freeze.
         target: key of what outputs are compared with, where there is one that can be told.
+        named: whether the model is called with the arguments by their names: where its forward takes these.
         pair: whether an item is (input, target), the target a number or a tensor of one shape: then a batch is
             (inputs, targets) and nothing but tensors is carried.
     """
@@ -38,6 +39,7 @@ class Form:
     main: Key | None
     pair: bool
     target: Key | None = None
+    named: bool = False
 
     @classmethod
     def of(cls, item: Any, model: nn.Module | None = None, told: Key | Sequence[Key] | None = None) -> Form:
@@ -60,7 +62,7 @@ class Form:
             if lacking:
                 raise DatasetError(f"input={told!r}: an item holds {_listed(held)}, not {_listed(lacking)}")
             pair = wanted == (0,) and isinstance(item, tuple | list) and len(item) == 2 and _is_numeric(item[1])
-            return cls(wanted, wanted[0], pair, _target(keys or {}, wanted))
+            return cls(wanted, wanted[0], pair, _target(keys or {}, wanted), _takes(model, wanted))
         if keys is None:
             return cls((), None, False)
         if isinstance(item, tuple | list):
@@ -72,7 +74,7 @@ class Form:
                 f"an item is a {type(item).__name__} of {_listed(tuple(keys))}, of which the model's forward takes "
                 f"nothing (it takes {_listed(tuple(takes))}): say which is the input, Freezer(..., input=...)"
             )
-        return cls(arguments, arguments[0], False, _target(keys, arguments[:1]))
+        return cls(arguments, arguments[0], False, _target(keys, arguments[:1]), True)
 
     @classmethod
     def _of_sequence(cls, item: Sequence[Any]) -> Form:
@@ -89,7 +91,7 @@ class Form:
             given: Example = batch
             return given
         values = {key: at(batch, key) for key in self.arguments}
-        if all(isinstance(key, str) for key in self.arguments):
+        if self.named:
             return {str(key): value for key, value in values.items()}
         return next(iter(values.values())) if len(values) == 1 else tuple(values.values())
 
@@ -174,6 +176,19 @@ def _target(held: Mapping[Key, Any], inputs: Sequence[Key]) -> Key | None:
     names: list[Key] = ["labels", "label", "targets", "target"]
     names += [key for key in held if isinstance(key, int) and key not in inputs][:1]
     return next((name for name in names if name in held and _is_numeric(held[name])), None)
+
+
+def _takes(model: nn.Module | None, keys: Sequence[Key]) -> bool:
+    """Whether a model's forward takes arguments of these names."""
+    if model is None or not all(isinstance(key, str) for key in keys):
+        return False
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters) or set(keys) <= set(
+        _parameters(model)
+    )
 
 
 def _parameters(model: nn.Module) -> list[str]:
