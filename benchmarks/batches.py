@@ -1,4 +1,4 @@
-"""What a batch costs by the layout of a data set's items: pairs, triples, mappings, dataclasses, a collate of one's own.
+"""What a batch costs by the layout of items: pairs, triples, mappings, dataclasses, a collate of one's own.
 
 Measures: seconds of an epoch behind a freeze, read from the cache, by layout, relative to pairs in the same turn: an
 epoch of training the suffix (a step's usual work), and one that only draws batches (where the layout is all there is).

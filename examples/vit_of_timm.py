@@ -1,7 +1,8 @@
-"""A ViT of timm with timm's own augmentation, `create_transform`, on a data set that holds it as its `transform`.
+"""A ViT of timm with timm's own augmentation, `create_transform`, and a weighted sampler, since some classes are rare.
 
-The transform is taken over as it is: `freezer.describe()` says what becomes of each step. The model has random weights,
-since the script downloads nothing; the images are the Fashion-MNIST subset inside Hoarfrost.
+The loader with its sampler and the transform, which the data set holds, are taken over as they are:
+`freezer.describe()` says what becomes of each step. The model has random weights, since the script downloads nothing;
+the images are the Fashion-MNIST subset inside Hoarfrost, of five classes only every fourth.
 """
 
 import timm
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from timm.data import create_transform
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
 import hoarfrost
 from hoarfrost.data import open_data
@@ -22,15 +23,20 @@ SIZE = 28
 class Colours(Dataset):
     """(image in three channels, label), for timm's means of three."""
 
-    def __init__(self, pairs: Dataset, count: int, **told: float | tuple | bool) -> None:
-        self.pairs, self.count, self.transform = pairs, count, create_transform(SIZE, **told)
+    def __init__(self, pairs: list, **told: float | tuple | bool) -> None:
+        self.pairs, self.transform = pairs, create_transform(SIZE, **told)
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         image, label = self.pairs[index]
         return self.transform(image.convert("RGB")), label
+
+
+def make_loader(data: Colours) -> DataLoader:
+    weights = [0.8 if label >= 5 else 0.2 for _, label in data.pairs]
+    return DataLoader(data, batch_size=64, sampler=WeightedRandomSampler(weights, len(data)))
 
 
 def make_model() -> nn.Module:
@@ -38,9 +44,8 @@ def make_model() -> nn.Module:
     return timm.create_model("vit_tiny_patch16_224", num_classes=10, **sizes)
 
 
-def as_it_was(model: nn.Module, data: Dataset, epochs: int) -> None:
+def as_it_was(model: nn.Module, loader: DataLoader, epochs: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    loader = DataLoader(data, batch_size=64, shuffle=True)
     for _ in range(epochs):
         for images, labels in loader:
             loss = F.cross_entropy(model(images), labels)
@@ -49,10 +54,10 @@ def as_it_was(model: nn.Module, data: Dataset, epochs: int) -> None:
             optimizer.zero_grad()
 
 
-def with_hoarfrost(model: nn.Module, data: Dataset, epochs: int, mode: str) -> None:
+def with_hoarfrost(model: nn.Module, loader: DataLoader, epochs: int, mode: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     told = {"policy": {TRAINED: CUT}, "mode": mode}
-    freezer = hoarfrost.Freezer(model, data, batch_size=64, epochs=epochs, optimizer=optimizer, **told)  # changed
+    freezer = hoarfrost.Freezer(model, loader, epochs=epochs, optimizer=optimizer, **told)  # changed
     for epoch in range(epochs):
         for images, labels in freezer.batches(epoch):  # changed
             loss = F.cross_entropy(freezer(images), labels)  # changed
@@ -70,12 +75,14 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
 
 def main(samples: int = 1000, epochs: int = 8) -> dict[str, Outcome]:
     fashion = open_data("embedded")
-    train = Colours(fashion.train, samples, is_training=True, scale=(0.5, 1.0))
-    test = Colours(fashion.test, len(fashion.test), is_training=False, crop_pct=1.0)
+    pairs = [fashion.train[number] for number in range(2 * samples)]
+    rare = [pair for number, pair in enumerate(pairs) if pair[1] < 5 or number % 4 == 0][:samples]
+    loader = make_loader(Colours(rare, is_training=True, scale=(0.5, 1.0)))
+    test = Colours(list(fashion.test), is_training=False, crop_pct=1.0)
     return three_ways(
         make_model,
-        lambda model: as_it_was(model, train, epochs),
-        lambda model, mode: with_hoarfrost(model, train, epochs, mode),
+        lambda model: as_it_was(model, loader, epochs),
+        lambda model, mode: with_hoarfrost(model, loader, epochs, mode),
         lambda model: accuracy(model, test),
         "accuracy",
     )

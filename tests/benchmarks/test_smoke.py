@@ -42,6 +42,15 @@ def test_batches_by_layout(tmp_path: Path) -> None:
     assert all(row["median"] > 0 and row["seconds"] > 0 for kind in found.values() for row in kind.values())
 
 
+def test_the_examples(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    sizes = ("--samples", "64", "--epochs", "6", "--seeds", "2")
+    run("examples.py", "--only", "regression", *sizes, "--out", str(out))
+    (ways,) = json.loads(out.read_text()).values()
+    assert len(ways) == 3
+    assert all(len(values) == 2 and min(values) > 0 for of in ways.values() for values in of.values())
+
+
 def test_planning(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     options = ["--model", "cifar_resnet", "--samples", "96", "--pairs", "1", "--epochs", "1", "--out", str(out)]
