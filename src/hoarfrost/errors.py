@@ -13,6 +13,7 @@ HoarfrostError
 │   ├── UnstableTransformError  a transform gives two images for one sample under one draw; names the step
 │   ├── ImageShapeError      images of differing sizes reach the model
 │   └── NonFiniteError       NaN or infinity in features; names the sample and the channel
+├── FrontChangedError        somebody wrote into a frozen front, whose features are stored; names what changed
 ├── PolicyError              a policy asked for a depth that does not exist, or to thaw though it never does
 │   └── UnwatchedError       it wants to see rates, gradients or features where nothing trains
 ├── CodecError               features or bytes that a codec cannot take; an unknown codec
@@ -40,6 +41,7 @@ __all__ = [
     "CutError",
     "DataError",
     "DatasetError",
+    "FrontChangedError",
     "HoarfrostError",
     "ImageShapeError",
     "InvalidCutError",
@@ -100,6 +102,10 @@ class ImageShapeError(DataError):
 
 class NonFiniteError(DataError):
     """NaN or infinity in features."""
+
+
+class FrontChangedError(HoarfrostError):
+    """Somebody wrote into a frozen front, whose features are stored."""
 
 
 class PolicyError(HoarfrostError):

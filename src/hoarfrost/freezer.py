@@ -15,7 +15,7 @@ from .cache import Cache
 from .codecs import Codec, Ladder, harm_of
 from .costs import Clock
 from .cuts import Cut, find_cuts
-from .errors import ArgumentError, CheckpointError, NoCutError
+from .errors import ArgumentError, NoCutError
 from .feeding import Epochs, Evaluation, Feeder, announce, mixing_of
 from .freezing import Front, HasParamGroups
 from .policies import Asking, Never, Policy, resolve_policy
@@ -25,8 +25,6 @@ from .storing import cache_directory, storable
 from .watching import Measurements
 
 __all__ = ["Freezer"]
-
-STATE_VERSION = 2
 
 
 class Freezer:
@@ -43,7 +41,8 @@ class Freezer:
 
     `model` stays the user's: evaluate, save and export it as ever. The settings explain what is not explained here:
 
-    - when to freeze, and where, `hoarfrost.settings.Freezing`: policy, epochs, settle, max_tensors;
+    - when to freeze, and where, `hoarfrost.settings.Freezing`: policy, epochs, settle, max_tensors, on_changed_front,
+      keep_frozen;
     - what is stored, `Storing`: views, ladder, tolerance, harm, mode, cache_dir, disk_budget, over_budget, build_from;
     - how samples become batches, `Reading`: batch_size, window, memory_budget;
     - how images are made, `Rendering`: seed, device, workers, channels_last.
@@ -98,6 +97,8 @@ class Freezer:
         workers: int = 0,
         channels_last: bool = False,
         max_tensors: int = 1,
+        on_changed_front: str = "rebuild",
+        keep_frozen: bool = False,
         mix: Any = None,
         criterion: Callable[..., Any] | None = None,
         input: str | int | Sequence[str | int] | None = None,
@@ -145,11 +146,13 @@ class Freezer:
             self._asking = Asking(self.policy, model, self.cuts, self._data, optimizer, epochs, measurements)
             self._undo.append(self._asking.close)
             form = self._data.samples.form
-            self._front = Front(model, self.cuts, self._data.example, optimizer, settle, form.main)
+            self._front = Front(model, self.cuts, self._data.example, optimizer, settle, form.main, keep_frozen)
+            self._undo.append(self._front.close)
             self._feeder = Feeder(self._data, self._front, told, directory, self._mixing, self._record)
             self._undo.append(self._feeder.close)
             self._epochs = Epochs(
-                self._data, self.cuts, self._asking, self._front, self._feeder, self._clock, epochs, self._record
+                *(self._data, self.cuts, self._asking, self._front, self._feeder, self._clock, epochs, self._record),
+                told.freezing.on_changed_front,
             )
         except BaseException:
             self.close()
@@ -168,9 +171,6 @@ class Freezer:
             epoch: from 0.
             start: batches to skip, to resume in the middle of an epoch.
         """
-        for name, value in (("epoch", epoch), ("start", start)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ArgumentError(f"{name} must be a whole number from 0 on, not {value!r}")
         if self._closed:
             raise ArgumentError("the freezer is closed: the data set has its transform back, and the cache may be gone")
         yield from self._epochs.batches(epoch, start)
@@ -201,10 +201,7 @@ class Freezer:
             transform: a deterministic one. None: the data set's own.
             codec: of what is stored: "exact" for the model's own bits, or a number of bits.
         """
-        rungs = Ladder.of(codec)
-        if len(rungs) != 1:
-            raise ArgumentError(f"evaluation stores with one codec, not with a ladder of {len(rungs)}: {codec!r}")
-        return self._feeder.evaluation(self.model, dataset, transform, batch_size, rungs[0])
+        return self._feeder.evaluation(self.model, dataset, transform, batch_size, codec)
 
     @property
     def cache(self) -> Cache | None:
@@ -251,13 +248,7 @@ class Freezer:
 
         JSON, but for what the policy remembers: that may be tensors.
         """
-        return {
-            "version": STATE_VERSION,
-            "seed": self.seed,
-            "samples": len(self._data.samples),
-            "history": list(self.history),
-            **self._epochs.state_dict(),
-        }
+        return {"history": list(self.history), **self._epochs.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict()`. Order: model weights first, then this (it freezes), then the optimizer's state.
@@ -267,19 +258,25 @@ class Freezer:
         Raises:
             CheckpointError: the state belongs to another model, data set or seed, or is none.
         """
-        if state.get("version") != STATE_VERSION:
-            raise CheckpointError(
-                f"a freezer's state of version {STATE_VERSION} is needed, this one has {state.get('version')!r}"
-            )
-        for field, mine in (("seed", self.seed), ("samples", len(self._data.samples))):
-            if state[field] != mine:
-                raise CheckpointError(f"the checkpoint was made with {field} {state[field]}, this run has {mine}")
         self._epochs.load_state_dict(state)
         self.history = [dict(record) for record in state["history"]]
 
-    def close(self) -> None:
-        """Give the data set its transform back; remove the temporary cache. The model stays frozen as it is."""
+    def thaw(self) -> None:
+        """Everything trains again, on images, from the next batch on; what was stored is removed.
+
+        The policy is heard again once it asks for another depth than it did last.
+        """
+        self._epochs.thaw()
+
+    def close(self, keep_frozen: bool | None = None) -> None:
+        """Give the data set its transform back, and the model as it was but for its weights; remove a temporary cache.
+
+        Args:
+            keep_frozen: whether the front stays frozen; None: as the constructor was told.
+        """
         self._closed = True
+        if keep_frozen is not None:
+            self._front.keep = keep_frozen
         for undo in reversed(self._undo):
             undo()
 

@@ -251,3 +251,26 @@ def test_something_else_than_a_prefix() -> None:
     model = network()
     with pytest.raises(ArgumentError, match=r"a Prefix from hoarfrost.divide is needed, not Sequential"):
         freeze(model, model)  # type: ignore[arg-type]
+
+
+def test_names_stay_with_their_parameters() -> None:
+    """Of `Optimizer(model.named_parameters())`, through a freeze and a thaw."""
+    model = network()
+    prefix = front(model, "1.2")
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [(n, p) for n, p in model.named_parameters() if p.ndim > 1], "weight_decay": 0.1},
+            {"params": [(n, p) for n, p in model.named_parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ]
+    )
+    names = {id(p): name for name, p in model.named_parameters()}
+    before = copy.deepcopy([group["param_names"] for group in optimizer.param_groups])
+
+    def told() -> list[list[str]]:
+        assert all([names[id(p)] for p in g["params"]] == g["param_names"] for g in optimizer.param_groups)
+        return [list(group["param_names"]) for group in optimizer.param_groups]
+
+    frozen = freeze(model, prefix, optimizer)
+    assert sum(map(len, told())) < sum(map(len, before))
+    thaw(frozen)
+    assert told() == before

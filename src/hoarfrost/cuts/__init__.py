@@ -7,6 +7,7 @@ modules over the model's own parameters, `Prefix` and `Suffix`, that together co
 from .cut import Crossing, Cut, find_cut
 from .dividing.between import Between, between
 from .dividing.divide import divide, join
+from .dividing.fronts import parameters_in_front
 from .dividing.prefix import Prefix
 from .dividing.suffix import Suffix
 from .finding.candidates import candidate_cuts, candidate_depths
@@ -34,6 +35,7 @@ __all__ = [
     "join",
     "leaves",
     "map_leaves",
+    "parameters_in_front",
     "require_cuts",
     "survey",
     "taken",

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..costs import Clock
 from ..cuts import Cut
-from ..errors import CheckpointError
+from ..errors import ArgumentError, CheckpointError, FrontChangedError
 from ..freezing import Division, Front
 from ..policies import Asking
 from ..samples import TrainingData
 from .feeder import Batches, Feeder
+from .front_guard import FrontGuard
 
 __all__ = ["Epochs"]
+
+STATE_VERSION = 2
 
 
 class Epochs:
@@ -21,7 +24,8 @@ class Epochs:
 
     Args:
         epochs: how many there will be; None where that is not known.
-        say: called with each record (`epoch`, `decision`, `midway`, `thaw`).
+        say: called with each record (`epoch`, `decision`, `midway`, `thaw`, `changed`).
+        on_changed_front: as in `hoarfrost.settings.Freezing`.
     """
 
     def __init__(
@@ -34,9 +38,13 @@ class Epochs:
         clock: Clock,
         epochs: int | None,
         say: Callable[[dict[str, Any]], None],
+        on_changed_front: str = "rebuild",
     ) -> None:
         self._data, self._cuts, self._asking, self._front, self._feeder = data, cuts, asking, front, feeder
         self._clock, self._epochs, self._say = clock, epochs, say
+        self._on_changed_front = on_changed_front
+        self._guard: FrontGuard | None = None
+        self._reading: Batches | None = None
         self._epoch = 0
         self._ask(0)
 
@@ -52,9 +60,13 @@ class Epochs:
 
     def batches(self, epoch: int, start: int) -> Iterator[Any]:
         """The epoch's batches from one on; what is frozen changes in front of it, and within where the policy says."""
+        for name, value in (("epoch", epoch), ("start", start)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ArgumentError(f"{name} must be a whole number from 0 on, not {value!r}")
         if epoch != self._epoch:
             self._epoch, self._feeder.midway = epoch, False
         self._ask(epoch)
+        self._follow(epoch, 0)
         self._settle(epoch)
         with self._clock.training(live=not self._front.depth):
             yield from self._asking.observer.counted(self._asked_between(epoch, start), epoch, start)
@@ -80,7 +92,9 @@ class Epochs:
             }
         )
         self._asking.metrics.append(known)
+        self._leave()
         self._epoch, self._feeder.midway = self._epoch + 1, False
+        self._follow(self._epoch, 0)
         if self._epochs is None or self._epoch < self._epochs:
             self._ask(self._epoch)
             self._settle(self._epoch)
@@ -89,6 +103,8 @@ class Epochs:
     def state_dict(self) -> dict[str, Any]:
         """JSON, but for what the policy remembers: that may be tensors."""
         return {
+            "version": STATE_VERSION,
+            **self._belonging(),
             "epoch": self._epoch,
             "clock": self._clock.state_dict(),
             **self._front.state_dict(),
@@ -100,8 +116,16 @@ class Epochs:
         """Go on from `state_dict()`: freeze as deep as it says, and read what was stored.
 
         Raises:
-            CheckpointError: the state belongs to another model, or less is frozen there than here.
+            CheckpointError: the state belongs to another model, data set or seed, less is frozen there than here, or it
+                is none.
         """
+        if state.get("version") != STATE_VERSION:
+            raise CheckpointError(
+                f"a freezer's state of version {STATE_VERSION} is needed, this one has {state.get('version')!r}"
+            )
+        for field, mine in self._belonging().items():
+            if state[field] != mine:
+                raise CheckpointError(f"the checkpoint was made with {field} {state[field]}, this run has {mine}")
         depth, frozen = self._front.checked_depth(state), self._front.depth
         if depth < frozen and self._asking.may_thaw:
             self._thaw()
@@ -109,28 +133,81 @@ class Epochs:
             raise CheckpointError(f"the checkpoint has depth {depth}, but depth {frozen} is frozen already")
         if self._front.load_state_dict(state):
             self._feeder.reset()
+        division = self._front.division
+        self._guard = None if division is None else FrontGuard(division.prefix)
         self._epoch = int(state["epoch"])
         self._clock.load_state_dict(state["clock"])
         self._asking.load_state_dict(state)
         self._feeder.load_state_dict(state)
 
+    def _belonging(self) -> dict[str, int]:
+        """What a state must have been made with."""
+        return {"seed": self._data.renditions.seed, "samples": len(self._data.samples)}
+
     def _asked_between(self, epoch: int, start: int) -> Batches:
-        """The epoch's batches. Where the policy changes the depth on the way, the others come as it is then."""
-        batches = self._feeder.batches(epoch, start)
+        """The epoch's batches. Where what is frozen changes on the way, the others come as it is then."""
+        self._leave()
         for step in range(start, len(self._data.bounds(epoch))):
             if self._asking.due(epoch, step):
-                depth = self._front.depth
-                self._ask(epoch, step, leave=batches.close)
-                if self._front.depth != depth:
-                    batches = self._feeder.batches(epoch, step)
-            yield next(batches)
+                self._ask(epoch, step)
+            if step > start:
+                self._follow(epoch, step)
+            if self._reading is None:
+                self._reading = self._feeder.batches(epoch, step)
+            yield next(self._reading)
+        self._leave()
 
-    def _ask(self, epoch: int, step: int = 0, leave: Callable[[], object] = lambda: None) -> None:
-        """Ask the policy once for each epoch, or so many steps, and freeze what it names.
+    def thaw(self) -> None:
+        """Everything trains again, from the next batch on."""
+        if self._front.depth:
+            self._thaw_by_hand(self._epoch, 0)
 
-        Args:
-            leave: what is being read, so that it can be removed.
+    def _thaw_by_hand(self, epoch: int, step: int) -> None:
+        change = self._change(epoch, step) | {"policy": "by hand"}
+        self._say({"event": "thaw", **change, "before": self._front.depth, "depth": 0})
+        within = self._reading is not None
+        self._thaw()
+        self._asking.overrule()
+        self._feeder.midway = within
+
+    def _follow(self, epoch: int, step: int) -> None:
+        """Somebody has unfrozen layers of the front, or written into it: see to it that no stale features are fed.
+
+        Raises:
+            FrontChangedError: it was written into, and that is to be an error.
         """
+        guard = self._guard
+        if guard is None:
+            return
+        unfrozen = guard.unfrozen()
+        if unfrozen:
+            wanted = {name: parameter.requires_grad for name, parameter in self._front.parameters.items()}
+            self._thaw_by_hand(epoch, step)
+            for name, parameter in self._front.parameters.items():
+                parameter.requires_grad_(wanted[name])
+            return
+        changed = guard.changed()
+        if not changed:
+            return
+        if self._on_changed_front == "error":
+            raise FrontChangedError(
+                f"{_named(changed)} in front of cut {guard.prefix.cut.label!r} changed behind its freeze: its stored "
+                'features are stale. Change it before the freeze, thaw() first, or say on_changed_front="rebuild"'
+            )
+        within = self._reading is not None
+        self._leave()
+        self._say({"event": "changed", **self._change(epoch, step), "names": list(changed)})
+        self._feeder.drop()
+        self._feeder.midway = within
+
+    def _leave(self) -> None:
+        """Read no further in what is being read."""
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+
+    def _ask(self, epoch: int, step: int = 0) -> None:
+        """Ask the policy once for each epoch, or so many steps, and freeze what it names."""
         before = self._front.depth
         answer = self._asking.ask(epoch, step, before)
         if answer is None:
@@ -138,13 +215,13 @@ class Epochs:
         if answer.why:
             self._say({"event": "decision", **self._change(epoch, step), "depth": answer.depth, "why": answer.why})
         if answer.depth < answer.before:
-            leave()
             self._say({"event": "thaw", **self._change(epoch, step), "before": before, "depth": answer.depth})
             self._thaw()
         if answer.depth > self._front.depth:
             with self._clock.building():
                 self._freeze(answer.depth, epoch + (step > 0))
         if step and self._front.depth != before:
+            self._leave()
             self._feeder.midway = True
             if self._front.depth:
                 self._feeder.forget()
@@ -158,12 +235,15 @@ class Epochs:
     def _freeze(self, depth: int, event: int) -> Division:
         """The surgery. What feeds the suffix follows in `_settle`."""
         division = self._front.freeze(depth, event, (inputs for inputs, _ in self._data.live_inputs(event)))
+        self._guard = FrontGuard(division.prefix)
         self._feeder.reset()
         return division
 
     def _thaw(self) -> None:
         """Everything trains again, on images; what was stored is removed."""
+        self._leave()
         self._front.thaw()
+        self._guard = None
         self._feeder.drop()
 
     def _settle(self, epoch: int) -> None:
@@ -178,3 +258,9 @@ class Epochs:
                 later=self._cuts[depth:],
                 deepen=lambda cut: self._freeze(self._cuts.index(cut) + 1, epoch),
             )
+
+
+def _named(names: Sequence[str]) -> str:
+    """The first few of them."""
+    few = ", ".join(map(repr, names[:3]))
+    return few if len(names) <= 3 else f"{few} and {len(names) - 3} more tensors"

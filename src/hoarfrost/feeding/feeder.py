@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from ..augment import Mixing
 from ..cache import Cache, CacheSpec
-from ..codecs import Codec
+from ..codecs import Codec, Ladder
 from ..costs import training_flops
 from ..cuts import Cut, called, first_tensor, taken
 from ..errors import ArgumentError
@@ -124,14 +124,17 @@ class Feeder:
         dataset: Dataset[Any],
         transform: Callable[[Any], Any] | None,
         batch_size: int,
-        codec: Codec,
+        codec: int | str | Codec,
     ) -> Evaluation:
         """Batches of other data as the model takes them now; what they store takes what the disk budget has left."""
+        rungs = Ladder.of(codec)
+        if len(rungs) != 1:
+            raise ArgumentError(f"evaluation stores with one codec, not with a ladder of {len(rungs)}: {codec!r}")
         made = Evaluation(
             dataset,
             transform,
             batch_size=batch_size,
-            codec=codec,
+            codec=rungs[0],
             workers=self._data.samples.workers,
             model=model,
             told=self._data.samples.told,

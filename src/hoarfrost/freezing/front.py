@@ -29,6 +29,7 @@ class Front:
         optimizer: gives up what freezes, and has it back behind a thaw; or None.
         settle: "last", "statistics" or "average", as in `Freezer`.
         main: the keyword that features come under, where the model is called with keywords.
+        keep: whether it stays frozen behind `close`.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Front:
         optimizer: Any = None,
         settle: str = "statistics",
         main: str | int | None = None,
+        keep: bool = False,
     ) -> None:
         self._model, self._cuts, self._example, self._optimizer = model, tuple(cuts), example, optimizer
         self.depth = 0
@@ -46,14 +48,19 @@ class Front:
         self.division: Division | None = None
         """The model as it is divided now; None: all of it trains."""
         self._frozen: list[Frozen] = []
-        self._settle, self._main = settle, main
+        self._settle, self._main, self.keep = settle, main, keep
         self._averages = Averages(self._reachable()) if settle == "average" else None
-        self._standing: frozenset[str] | None = None
+        self._standing, self._noted = standing_norms(model), False
 
     @property
     def cut(self) -> Cut | None:
         """Where the model is divided now, or None."""
         return self._cuts[self.depth - 1] if self.depth else None
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Of the whole model, by name."""
+        return dict(self._model.named_parameters(remove_duplicate=False))
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """The output for inputs, or for features of the cut in the place of the first of them.
@@ -107,7 +114,8 @@ class Front:
         if inputs is not None and self._settle != "last":
             if self._averages is not None:
                 self._averages.put((*prefix.parameter_names, *prefix.shared_parameters))
-            standing = standing_norms(self._model) if self._model.training else self._standing or frozenset()
+            # A model in eval may have just been evaluated: then it counts what stood in the last steps.
+            standing = standing_norms(self._model) if self._model.training else self._standing
             known = standing.union(self._frozen[-1].prefix.module_names if self._frozen else ())
             estimate_statistics(prefix, _as_many(inputs, ESTIMATED), known)
         self._frozen.append(freeze(self._model, prefix, self._optimizer))
@@ -122,16 +130,21 @@ class Front:
             thaw(self._frozen.pop())
         self.depth, self.division = 0, None
 
+    def close(self) -> None:
+        """The model is as it was but for its weights, unless it is to stay frozen."""
+        if not self.keep:
+            self.thaw()
+
     def end_epoch(self) -> None:
         """What is known of the epoch's steps belongs to the past."""
-        self._standing = None
+        self._noted = False
         if self._averages is not None:
             self._averages.restart()
 
     def _note_step(self) -> None:
         """What a freeze will want to know of the steps in front of it."""
-        if self._standing is None:
-            self._standing = standing_norms(self._model)
+        if not self._noted:
+            self._standing, self._noted = standing_norms(self._model), True
         if self._averages is not None:
             self._averages.add()
 

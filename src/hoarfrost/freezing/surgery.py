@@ -29,6 +29,20 @@ class HasParamGroups(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Place:
+    """Where in an optimizer's groups a parameter stood.
+
+    Attributes:
+        name: that it has there, where the optimizer was given names.
+    """
+
+    group: int
+    position: int
+    parameter: nn.Parameter
+    name: str | None
+
+
+@dataclass(frozen=True, eq=False)
 class Frozen:
     """What a freeze changed, so that it can be undone.
 
@@ -42,7 +56,7 @@ class Frozen:
         modes: `training` of each of these modules before.
         prefix_modes: `training` of the prefix's own modules before.
         prefix_was_frozen: whether the prefix itself was frozen before.
-        places: for each parameter taken out of the optimizer: its group, its position there, and itself.
+        places: where each parameter stood that was taken out of the optimizer.
     """
 
     prefix: Prefix
@@ -53,7 +67,7 @@ class Frozen:
     modes: tuple[bool, ...]
     prefix_modes: tuple[bool, ...]
     prefix_was_frozen: bool
-    places: tuple[tuple[int, int, nn.Parameter], ...]
+    places: tuple[Place, ...]
 
 
 # The freezes in force on each model, oldest first: they are undone in reverse, like any nested change.
@@ -136,12 +150,12 @@ def thaw(frozen: Frozen) -> None:
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name in frozen.parameter_names:
         parameters[name].requires_grad_(True)
-    for index, position, parameter in frozen.places:
-        frozen.optimizer.param_groups[index]["params"].insert(position, parameter)
+    _put_back(frozen.optimizer, frozen.places)
     modules = dict(model.named_modules(remove_duplicate=False))
     for name, mode in zip(frozen.module_names, frozen.modes, strict=True):
         modules[name].__dict__.pop("train", None)
-        modules[name].training = mode
+        # Of a model that is in eval by now, all of it is.
+        modules[name].training = mode and model.training
     frozen.prefix.frozen = frozen.prefix_was_frozen
     for module, mode in zip(frozen.prefix.modules(), frozen.prefix_modes, strict=True):
         module.training = mode
@@ -153,18 +167,37 @@ def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
 
-def _take_out(optimizer: Any, identities: set[int]) -> tuple[tuple[int, int, nn.Parameter], ...]:
+def _take_out(optimizer: Any, identities: set[int]) -> tuple[Place, ...]:
     if optimizer is None:
         return ()
     places = []
     for index, group in enumerate(optimizer.param_groups):
-        taken = [(index, n, p) for n, p in enumerate(group["params"]) if id(p) in identities]
+        # Of `Optimizer(model.named_parameters())`: torch keeps the names in a list beside the parameters.
+        names: list[str] = group.get("param_names") or [None] * len(group["params"])
+        taken = [
+            Place(index, position, parameter, name)
+            for position, (parameter, name) in enumerate(zip(group["params"], names, strict=True))
+            if id(parameter) in identities
+        ]
         # In place: wrappers and schedulers may hold this very list.
-        group["params"][:] = [p for p in group["params"] if id(p) not in identities]
-        for _, _, parameter in taken:
-            optimizer.state.pop(parameter, None)
+        for place in reversed(taken):
+            del group["params"][place.position]
+            if place.name is not None:
+                del names[place.position]
+            optimizer.state.pop(place.parameter, None)
         places += taken
     return tuple(places)
+
+
+def _put_back(optimizer: Any, places: tuple[Place, ...]) -> None:
+    """Each where it stood, but for those that the user has given to the optimizer again."""
+    held = set() if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for place in places:
+        if id(place.parameter) not in held:
+            group = optimizer.param_groups[place.group]
+            group["params"].insert(place.position, place.parameter)
+            if place.name is not None:
+                group["param_names"].insert(place.position, place.name)
 
 
 def _check_optimizer(optimizer: Any) -> None:

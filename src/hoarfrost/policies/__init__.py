@@ -11,6 +11,7 @@ from .budget import Budget
 from .cka import CKA
 from .egeria import Egeria
 from .freezeout import FreezeOut
+from .frozen import AsFrozen
 from .geometric import Geometric
 from .linear import Linear
 from .names import NAMED, resolve_policy
@@ -28,6 +29,7 @@ __all__ = [
     "NAMED",
     "SVCCA",
     "Annealed",
+    "AsFrozen",
     "Asking",
     "AutoFreeze",
     "Boosted",

@@ -66,6 +66,7 @@ class Asking:
         """What the loop handed to `end_epoch`, one mapping a finished epoch."""
         self._asked = -1, 0
         self._depth = 0
+        self._overruled: int | None = None
 
     @property
     def name(self) -> str:
@@ -83,7 +84,7 @@ class Asking:
         return bool(every and step and (epoch * self._steps + step) % every == 0)
 
     def ask(self, epoch: int, step: int, depth: int) -> Answer | None:
-        """Ask before `epoch`, or behind so many steps of it; None where it has been asked by then.
+        """Ask before `epoch`, or behind so many steps of it; None where it has been asked by then, or was overruled.
 
         Args:
             depth: that is frozen now.
@@ -94,6 +95,10 @@ class Asking:
         self._measurements.epoch = epoch
         self._depth = checked_depth(self.policy, self._state(epoch, step, depth), before)
         self.observer.asked(epoch, step)
+        if self._depth == self._overruled:
+            return None
+        if self._overruled is not None:
+            self._overruled, before = None, 0
         return Answer(self._depth, before, getattr(self.policy, "why", ""))
 
     def epochs_left(self, epoch: int, depth: int) -> int | None:
@@ -101,6 +106,10 @@ class Asking:
         change = announced_change(self.policy, self._state(epoch, 0, depth))
         until = change if change is not None else self._epochs
         return None if until is None else until - epoch
+
+    def overrule(self) -> None:
+        """Everything trains again, whatever the policy asked for last: it is heard once it asks for another depth."""
+        self._overruled = self._depth
 
     def close(self) -> None:
         """Stop watching the model."""
@@ -125,6 +134,7 @@ class Asking:
         return {
             "asked": list(self._asked),
             "policy_depth": self._depth,
+            "overruled": self._overruled,
             "metrics": [dict(metrics) for metrics in self.metrics],
             "policy": remembered() if remembered is not None else None,
             "observer": self.observer.state_dict(),
@@ -135,6 +145,7 @@ class Asking:
         epoch, step = state.get("asked", (state["epoch"], 0))
         self._asked = int(epoch), int(step)
         self._depth = int(state.get("policy_depth", state["depth"]))
+        self._overruled = state.get("overruled")
         self.metrics = list(state["metrics"])
         self._measurements.epoch = self._asked[0]
         self._measurements.before = float(state.get("wall", 0.0))

@@ -15,6 +15,7 @@ from .budget import Budget
 from .cka import CKA
 from .egeria import Egeria
 from .freezeout import FreezeOut
+from .frozen import AsFrozen
 from .geometric import Geometric
 from .linear import Linear
 from .never import Never
@@ -35,6 +36,7 @@ NAMED: dict[str, Callable[[], Policy]] = {
     "cka": CKA,
     "egeria": Egeria,
     "freezeout": FreezeOut,
+    "frozen": AsFrozen,
     "geometric": Geometric,
     "linear": Linear,
     "none": Never,

@@ -66,6 +66,11 @@ class TrainState:
         return self._watched.segments
 
     @property
+    def inert_depth(self) -> int:
+        """The depth of the deepest cut in front of which there are parameters, and none has `requires_grad`; or 0."""
+        return self._watched.inert_depth
+
+    @property
     def gradient_norms(self) -> tuple[float, ...]:
         """L1 norm of each segment's gradient, summed over the policy's interval; needs `gradient_epochs`."""
         return self._watched.gradient_norms()

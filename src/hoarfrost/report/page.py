@@ -158,6 +158,7 @@ def _turn_row(record: Record) -> tuple[str, str, str]:
         "decision": str(record.get("why", "")),
         "midway": f"frozen up to {record['cut']}, recomputed until the epoch ends",
         "thaw": f"thawed, which was frozen up to {record['cut']}",
+        "changed": f"somebody wrote into what is frozen up to {record['cut']}: its features are built anew",
     }[record["event"]]
     return f"{epoch}, behind step {step}" if step else str(epoch), what, str(record.get("policy", ""))
 

@@ -76,8 +76,8 @@ class Run:
 
     @property
     def turns(self) -> list[Record]:
-        """The `decision`, `midway` and `thaw` records, the last of each kind at a place in the run."""
-        kinds = ("decision", "midway", "thaw")
+        """The `decision`, `midway`, `thaw` and `changed` records, the last of each kind at a place in the run."""
+        kinds = ("decision", "midway", "thaw", "changed")
         latest = {(r["epoch"], r["step"], r["event"]): r for r in self.records if r.get("event") in kinds}
         return [latest[place] for place in sorted(latest)]
 

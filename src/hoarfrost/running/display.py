@@ -84,6 +84,7 @@ class RunDisplay:
             "decision": self._decision,
             "midway": self._midway,
             "thaw": self._thaw,
+            "changed": self._changed,
             "heal": self._heal,
             "end": self._end,
         }
@@ -172,6 +173,13 @@ class RunDisplay:
     def _thaw(self, record: dict[str, Any]) -> None:
         again = "" if record["depth"] == 0 else ", to freeze less"
         self._print(f"[bold cyan]thawed[/] {_place(record)}{again}: {escape(record['policy'])}")
+
+    def _changed(self, record: dict[str, Any]) -> None:
+        names = record["names"]
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        self._print(
+            f"[yellow]{escape(names[0])}{more}[/] changed {_place(record)}, though frozen: its features are built anew"
+        )
 
     def _heal(self, record: dict[str, Any]) -> None:
         self._print(f"[yellow]healed chunk {record['chunk']}, view {record['view']}[/]: {escape(record['reason'])}")

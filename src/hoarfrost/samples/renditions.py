@@ -19,7 +19,7 @@ class Renditions:
 
     def __init__(self, samples: Samples, seed: int) -> None:
         self._samples = samples
-        self._seed = seed
+        self.seed = seed
         self._held: dict[tuple[int, ...], Draw] = {}
 
     def live(self, epoch: int) -> Draw:
@@ -36,7 +36,7 @@ class Renditions:
         # Reading threads ask too: one dictionary is replaced by another, never changed, and only the own draw is given.
         draw = self._held.get(purpose)
         if draw is None:
-            draw = self._samples.pipeline.draw(len(self._samples), mix(self._seed, *purpose))
+            draw = self._samples.pipeline.draw(len(self._samples), mix(self.seed, *purpose))
             others = {key: held for key, held in self._held.items() if not self._replaces(purpose, key)}
             self._held = {**others, purpose: draw}
         return draw

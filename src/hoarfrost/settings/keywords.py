@@ -40,6 +40,9 @@ class Freezing:
             from up to 1,024 images; its "last" weights and running statistics; or the "average" of its weights over
             the last epoch, with statistics of these.
         max_tensors: how many tensors may cross a cut, as in `find_cuts`; `batches` then gives tuples of features.
+        on_changed_front: what is done when somebody writes into a frozen front, a better checkpoint say: "rebuild" its
+            features and say so, or "error".
+        keep_frozen: whether the front stays frozen behind `close`.
 
     Raises:
         ArgumentError: of the wrong kind or out of range.
@@ -48,8 +51,9 @@ class Freezing:
     policy: Any = option(
         "schedule",
         "NAME",
-        "annealed, autofreeze, boosted, budget, cka, egeria, freezeout, geometric, linear, none, periodic, schedule, "
-        "single-shot, single-shot-then-resume, smartfrz, svcca, with settings as in budget:2x or egeria:thaw_at=none",
+        "annealed, autofreeze, boosted, budget, cka, egeria, freezeout, frozen, geometric, linear, none, periodic, "
+        "schedule, single-shot, single-shot-then-resume, smartfrz, svcca, with settings as in budget:2x or "
+        "egeria:thaw_at=none",
         typed=str,
     )
     epochs: int | None = option(None, "N", "How often every image is seen", typed=int, panel="Training", min=1)
@@ -60,8 +64,11 @@ class Freezing:
         "its last epoch's weights",
     )
     max_tensors: int = 1
+    on_changed_front: str = "rebuild"
+    keep_frozen: bool = False
 
     def __post_init__(self) -> None:
+        check_word("on_changed_front", self.on_changed_front, ("rebuild", "error"))
         if self.epochs is not None:
             check_count("epochs", self.epochs, "a whole number of at least 1, or None")
         check_word("settle", self.settle, SETTLE)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Cut, Example, candidate_cuts, first_tensor, map_leaves
+from ..cuts import Cut, Example, candidate_cuts, first_tensor, map_leaves, parameters_in_front
 from ..errors import PolicyError
 from .activations import Summary, features_at
 from .copies import quantised
@@ -71,6 +71,16 @@ class Observer:
     def segments(self) -> tuple[Segment, ...]:
         """What lies between neighbouring recommended cuts; the last segment always trains."""
         return segments_of(self._model, self._cuts, self._example)
+
+    @property
+    def inert_depth(self) -> int:
+        """The depth of the deepest cut in front of which there are parameters, and none wants a gradient; or 0."""
+        inert = {name for name, p in self._model.named_parameters(remove_duplicate=False) if not p.requires_grad}
+        return sum(1 for front in self._fronts if front and inert.issuperset(front))
+
+    @cached_property
+    def _fronts(self) -> list[tuple[str, ...]]:
+        return parameters_in_front(self._model, self._cuts, self._example)
 
     @cached_property
     def _probe(self) -> Example:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ..cuts import Cut, candidate_cuts, divide
+from ..cuts import Cut, candidate_cuts, parameters_in_front
 
 __all__ = ["Segment", "segments_of"]
 
@@ -36,9 +36,9 @@ def segments_of(model: nn.Module, cuts: Sequence[Cut], example: Any) -> tuple[Se
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters(remove_duplicate=False)}
     seen: set[str] = set()
     segments = []
-    for cut in candidate_cuts(cuts):
-        prefix, _ = divide(model, cut, example, verify=False)
-        names = tuple(n for n in (*prefix.parameter_names, *prefix.shared_parameters) if n not in seen)
+    candidates = candidate_cuts(cuts)
+    for cut, front in zip(candidates, parameters_in_front(model, candidates, example), strict=True):
+        names = tuple(name for name in front if name not in seen)
         seen.update(names)
         segments.append(Segment(cut.index + 1, names, sum(sizes[name] for name in names)))
     rest = tuple(name for name in sizes if name not in seen)
