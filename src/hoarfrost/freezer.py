@@ -16,7 +16,7 @@ from .codecs import Codec, Ladder, harm_of
 from .costs import Clock
 from .cuts import Cut, find_cuts
 from .errors import ArgumentError, NoCutError
-from .feeding import Epochs, Evaluation, Feeder, announce, mixing_of
+from .feeding import EpochLoader, Epochs, Evaluation, Feeder, announce, mixing_of
 from .freezing import Front, HasParamGroups
 from .policies import Asking, Never, Policy, resolve_policy
 from .samples import TrainingData, UserLoader, device_of
@@ -119,7 +119,7 @@ class Freezer:
         """One record an event, as written to metrics.jsonl (docs/design/records.md)."""
         self.listener: Callable[[dict[str, Any]], None] | None = None
         """Called with each record as it is made."""
-        self._clock, self._closed = Clock(), False
+        self._clock = Clock()
         self._data = TrainingData.of(loader, transform, told, self.device, model, input)
         self._undo: list[Callable[[], object]] = [self._data.samples.close]
         try:
@@ -154,6 +154,9 @@ class Freezer:
                 *(self._data, self.cuts, self._asking, self._front, self._feeder, self._clock, epochs, self._record),
                 told.freezing.on_changed_front,
             )
+            self._undo.append(self._epochs.close)
+            self.loader = EpochLoader(self._epochs, self._data)
+            """The epochs one by one, as from a DataLoader: for loops that are written so, `end_epoch` not needed."""
         except BaseException:
             self.close()
             raise
@@ -171,8 +174,6 @@ class Freezer:
             epoch: from 0.
             start: batches to skip, to resume in the middle of an epoch.
         """
-        if self._closed:
-            raise ArgumentError("the freezer is closed: the data set has its transform back, and the cache may be gone")
         yield from self._epochs.batches(epoch, start)
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
@@ -274,7 +275,6 @@ class Freezer:
         Args:
             keep_frozen: whether the front stays frozen; None: as the constructor was told.
         """
-        self._closed = True
         if keep_frozen is not None:
             self._front.keep = keep_frozen
         for undo in reversed(self._undo):

@@ -3,9 +3,10 @@
 In come the training data, the model's front, the policy and the caches; out go batches, epoch by epoch.
 """
 
+from .epoch_loader import EpochLoader
 from .epochs import Epochs
 from .evaluation import Evaluation
 from .feeder import Feeder, mixing_of
 from .notice import announce
 
-__all__ = ["Epochs", "Evaluation", "Feeder", "announce", "mixing_of"]
+__all__ = ["EpochLoader", "Epochs", "Evaluation", "Feeder", "announce", "mixing_of"]

@@ -45,13 +45,23 @@ class Epochs:
         self._on_changed_front = on_changed_front
         self._guard: FrontGuard | None = None
         self._reading: Batches | None = None
+        self._closed = False
         self._epoch = 0
+        self.given = 0
+        """Batches of the epoch that were given so far, those skipped included; 0 once it has been ended."""
+        self.resumed = False
+        """Whether an earlier process gave them, and the epoch is to go on behind them."""
         self._ask(0)
 
     @property
     def source(self) -> str:
         """What an epoch is made of now: "images", "cache", or "recompute"."""
         return "images" if not self._front.depth else "cache" if self._feeder.cache is not None else "recompute"
+
+    @property
+    def epoch(self) -> int:
+        """The one that comes, or is on."""
+        return self._epoch
 
     @property
     def steps(self) -> int:
@@ -63,13 +73,26 @@ class Epochs:
         for name, value in (("epoch", epoch), ("start", start)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ArgumentError(f"{name} must be a whole number from 0 on, not {value!r}")
-        if epoch != self._epoch:
-            self._epoch, self._feeder.midway = epoch, False
+        if self._closed:
+            raise ArgumentError("the freezer is closed: the data set has its transform back, and the cache may be gone")
+        self.begin(epoch)
         self._ask(epoch)
         self._follow(epoch, 0)
         self._settle(epoch)
         with self._clock.training(live=not self._front.depth):
             yield from self._asking.observer.counted(self._asked_between(epoch, start), epoch, start)
+
+    def close(self) -> None:
+        """No more batches."""
+        self._leave()
+        self._closed = True
+
+    def begin(self, epoch: int) -> None:
+        """This is the epoch that comes now, from its beginning."""
+        self._leave()
+        self.given, self.resumed = 0, False
+        if epoch != self._epoch:
+            self._epoch, self._feeder.midway = epoch, False
 
     def end(self, metrics: Mapping[str, Any]) -> None:
         """Close the epoch: record it, ask the policy, freeze and store if it says so."""
@@ -93,7 +116,7 @@ class Epochs:
         )
         self._asking.metrics.append(known)
         self._leave()
-        self._epoch, self._feeder.midway = self._epoch + 1, False
+        self._epoch, self.given, self._feeder.midway = self._epoch + 1, 0, False
         self._follow(self._epoch, 0)
         if self._epochs is None or self._epoch < self._epochs:
             self._ask(self._epoch)
@@ -106,6 +129,7 @@ class Epochs:
             "version": STATE_VERSION,
             **self._belonging(),
             "epoch": self._epoch,
+            "given": self.given,
             "clock": self._clock.state_dict(),
             **self._front.state_dict(),
             **self._asking.state_dict(),
@@ -135,7 +159,8 @@ class Epochs:
             self._feeder.reset()
         division = self._front.division
         self._guard = None if division is None else FrontGuard(division.prefix)
-        self._epoch = int(state["epoch"])
+        self._epoch, self.given = int(state["epoch"]), int(state.get("given", 0))
+        self.resumed = bool(self.given)
         self._clock.load_state_dict(state["clock"])
         self._asking.load_state_dict(state)
         self._feeder.load_state_dict(state)
@@ -146,7 +171,6 @@ class Epochs:
 
     def _asked_between(self, epoch: int, start: int) -> Batches:
         """The epoch's batches. Where what is frozen changes on the way, the others come as it is then."""
-        self._leave()
         for step in range(start, len(self._data.bounds(epoch))):
             if self._asking.due(epoch, step):
                 self._ask(epoch, step)
@@ -154,6 +178,7 @@ class Epochs:
                 self._follow(epoch, step)
             if self._reading is None:
                 self._reading = self._feeder.batches(epoch, step)
+            self.given = step + 1
             yield next(self._reading)
         self._leave()
 
