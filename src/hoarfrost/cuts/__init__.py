@@ -13,6 +13,7 @@ from .dividing.suffix import Suffix
 from .finding.candidates import candidate_cuts, candidate_depths
 from .finding.find import cuts_of, find_cuts, require_cuts
 from .sandbox.arguments import Example, called, first_tensor, taken
+from .sandbox.precision import Precision, without_autocast
 from .sandbox.pytrees import leaves, map_leaves, tensors_in
 from .tracing.survey import survey
 
@@ -21,6 +22,7 @@ __all__ = [
     "Crossing",
     "Cut",
     "Example",
+    "Precision",
     "Prefix",
     "Suffix",
     "between",
@@ -40,4 +42,5 @@ __all__ = [
     "survey",
     "taken",
     "tensors_in",
+    "without_autocast",
 ]

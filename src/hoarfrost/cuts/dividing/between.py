@@ -67,10 +67,14 @@ def between(shallow: Prefix, deep: Prefix, example: Example) -> Between:
         raise InvalidCutError(f"{where}: the prefixes belong to two models")
     if any(crossing.is_argument for crossing in second.tensors):
         raise InvalidCutError(f"{where}: the model's own arguments cross the deeper cut, and they are not stored")
-    seen = survey(model, example)
+    if shallow.precision != deep.precision:
+        raise InvalidCutError(f"{where}: the features were made {shallow.precision}, and are wanted {deep.precision}")
+    with deep._autocast():
+        seen = survey(model, example)
     plans = [Plan(seen, cut_at(seen, cut.label, 1 if cut.single else len(cut.tensors))) for cut in (first, second)]
     part = Between(plans[0], plans[1], model)
     part.eval()
+    part.precision = deep.precision
     with torch.no_grad():
         expected, got = deep(example), part(shallow(example))
     pairs = zip(tensors_in(expected), tensors_in(got), strict=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..cut import Cut
+from ..sandbox.precision import Precision
 
 __all__ = ["Part"]
 
@@ -52,6 +53,8 @@ class Part(nn.Module):
 
     cut: Cut
     whole: nn.Module
+    precision: Precision | None = None
+    """What it runs in; None: in whatever its caller has put around the call."""
     _body: nn.Module
 
     _shares: tuple[Share, ...]
@@ -106,6 +109,9 @@ class Part(nn.Module):
             yield
         finally:
             self._share()
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.precision is None else self.precision.autocast()
 
     def _share(self) -> None:
         for share in self._shares:

@@ -75,7 +75,7 @@ class Prefix(Part):
         self._body.training = self.training
         self._catch.clear()
         self._share()
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        with self._autocast(), torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             try:
                 self._body(*inputs, **keywords)
             except Reached:

@@ -78,7 +78,7 @@ class Suffix(Part):
         resumption, body = self._resumption, self._body
         body.training = self.training
         self._share()
-        with resumption.of(given, self.training):
+        with self._autocast(), resumption.of(given, self.training):
             given_again = {key: resumption.argument(key, outline) for key, outline in self._inputs.items()}
             positional = [value for key, value in given_again.items() if isinstance(key, int)]
             output = body(*positional, **{key: v for key, v in given_again.items() if isinstance(key, str)})

@@ -41,7 +41,7 @@ def check_law(plan: Plan, model: nn.Module, inputs: Arguments) -> float:
     """
     where = f"cut '{plan.cut.label}'"
     inputs = inputs.take(max(inputs.samples, 2))
-    with preserved_randomness(inputs):
+    with preserved_randomness(inputs), inputs.precision.anew():
         for training in (False, True):
             mode = "train" if training else "eval"
             whole = Whole(plan, model, training)
@@ -61,9 +61,9 @@ def check_law(plan: Plan, model: nn.Module, inputs: Arguments) -> float:
                     f"{where}: in {mode} mode the model runs, the parts fail: {type(error).__name__}: {error}"
                 ) from error
             difference = _difference(expected, got)
-            if difference and training and _difference(expected, Whole(plan, model, training).run(inputs, parts.names)):
+            if difference and _difference(expected, Whole(plan, model, training).run(inputs, parts.names)):
                 # The device itself does not repeat its bits: closeness is all that can be asked.
-                difference = _difference(expected, got, tolerance=1e-3)
+                difference = _difference(expected, got, tolerance=max(1e-3, 4 * _step(inputs, plan.cut.dtype)))
             if difference:
                 raise InvalidCutError(f"{where}: in {mode} mode {difference}")
         return parts.rounding(inputs)
@@ -148,6 +148,11 @@ class Parts(Trial):
             with Originals(self.written, at_once=True), torch.set_grad_enabled(with_gradients):
                 made.append(tensors_in(inputs.take(inputs.samples).call(self.prefix)))
         return max(_apart(a.detach(), b.detach()) for a, b in zip(*made, strict=True))
+
+
+def _step(inputs: Arguments, dtype: torch.dtype) -> float:
+    """From 1 to the next number, in the coarsest type that is computed in."""
+    return max(torch.finfo(kind).eps for kind in (dtype, inputs.precision.dtype) if kind is not None)
 
 
 def _apart(a: Tensor, b: Tensor) -> float:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ArgumentError
+from .precision import Precision, dtype_name
 from .pytrees import map_leaves, tensors_in
 
 __all__ = ["Arguments", "Example", "Key", "called", "first_tensor", "taken"]
@@ -67,6 +68,11 @@ class Arguments:
         first = next(value for _, value in self.items() if tensors_in(value))
         return len(first) if self.listed else int(tensors_in(first)[0].shape[0])
 
+    @property
+    def precision(self) -> Precision:
+        """What the caller would run a model in that is called with them."""
+        return Precision.around(first_tensor(self).device)
+
     def items(self) -> Iterator[tuple[Key, Any]]:
         """Each argument under its position or its keyword."""
         yield from enumerate(self.positional)
@@ -105,7 +111,7 @@ class Arguments:
 
     def described(self) -> str:
         """Shapes and types, for messages."""
-        return ", ".join(f"{list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in tensors_in(self))
+        return ", ".join(f"{list(t.shape)} {dtype_name(t.dtype)}" for t in tensors_in(self))
 
 
 def called(module: nn.Module, example: Example) -> Any:

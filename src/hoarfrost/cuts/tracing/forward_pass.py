@@ -80,7 +80,7 @@ def trace(
         if module is not body:
             _watch(module, enter, leave)
     body.train(training)
-    with originals, torch.no_grad(), preserved_randomness(inputs), recorder:
+    with originals, inputs.precision.anew(), torch.no_grad(), preserved_randomness(inputs), recorder:
         record.output = inputs.call(body)
     for name, buffer in body.named_buffers(remove_duplicate=False):
         if buffer is not given.get(name):

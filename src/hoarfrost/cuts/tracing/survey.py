@@ -16,6 +16,7 @@ from torch.nn.parameter import UninitializedParameter
 from ...errors import ArgumentError, CutError, NoCutError
 from ..sandbox.arguments import Arguments, Example
 from ..sandbox.clone import StrayError, confined, shadow
+from ..sandbox.precision import dtype_name
 from ..sandbox.pytrees import tensors_in
 from ..sandbox.restore import Originals, storage_key
 from .forward_pass import trace
@@ -109,5 +110,15 @@ def _watch(model: nn.Module, arguments: Arguments, rows: int, training: bool, tr
         mode = "train" if training else "eval"
         raise CutError(
             f"the model's own forward fails in {mode} mode on {rows} samples of the example ({inputs.described()}): "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}{_other_types(model, inputs)}"
         ) from error
+
+
+def _other_types(model: nn.Module, inputs: Arguments) -> str:
+    """What to do about weights of another type than the inputs, the likely reason of a failure."""
+    weights = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    given = {t.dtype for t in tensors_in(inputs) if t.is_floating_point()}
+    if weights is None or not given or weights in given:
+        return ""
+    kind = dtype_name(weights)
+    return f". Its weights are {kind}: bring the inputs to that type, by v2.ToDtype(torch.{kind}) in the transform, say"
