@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from .cache import Cache
 from .codecs import Codec, Ladder, harm_of
 from .costs import Clock
 from .cuts import Cut, find_cuts
-from .errors import ArgumentError, NoCutError
+from .errors import ArgumentError
 from .feeding import EpochLoader, Epochs, Evaluation, Feeder, announce, mixing_of
-from .freezing import Front, HasParamGroups
+from .freezing import Front, HasParamGroups, TrainingPrecision
 from .policies import Asking, Never, Policy, resolve_policy
 from .samples import TrainingData, UserLoader, device_of
 from .settings import Settings, Views, fields_of, from_flat
@@ -45,7 +46,7 @@ class Freezer:
       keep_frozen;
     - what is stored, `Storing`: views, ladder, tolerance, harm, mode, cache_dir, disk_budget, over_budget, build_from;
     - how samples become batches, `Reading`: batch_size, window, memory_budget;
-    - how images are made, `Rendering`: seed, device, workers, channels_last.
+    - how images are made, `Rendering`: seed, device, workers, channels_last, precision.
 
     Args:
         model: any module whose forward takes a batch: one tensor, several, or keywords.
@@ -96,6 +97,7 @@ class Freezer:
         harm: str | Callable[..., Any] = "auto",
         workers: int = 0,
         channels_last: bool = False,
+        precision: str | None = None,
         max_tensors: int = 1,
         on_changed_front: str = "rebuild",
         keep_frozen: bool = False,
@@ -127,12 +129,10 @@ class Freezer:
             directory, remove = cache_directory(told.storing.cache_dir)
             # A temporary one goes with the freezer, also where nobody calls `close`.
             self._undo.append(weakref.finalize(self, remove))
-            self.cuts: tuple[Cut, ...] = storable(find_cuts(model, self._data.example, max_tensors=max_tensors))
-            if not self.cuts and self.policy != Never():
-                raise NoCutError(
-                    f"{type(model).__name__} has no place where it can be divided: in no module of it is the output "
-                    'the only tensor that the rest needs. Train it as it is, or with policy="none"'
-                )
+            steps_in = TrainingPrecision(precision, self.device)
+            with steps_in.now.autocast():
+                found = find_cuts(model, self._data.example, max_tensors=max_tensors)
+            self.cuts: tuple[Cut, ...] = storable(found, needed_by=None if self.policy == Never() else model)
             measurements = Measurements(
                 model,
                 self.cuts,
@@ -142,11 +142,14 @@ class Freezer:
                 views=0 if mode == "recompute" else told.storing.views.count,
                 history=lambda: self.history,
                 clock=self._clock,
+                precision=steps_in,
             )
             self._asking = Asking(self.policy, model, self.cuts, self._data, optimizer, epochs, measurements)
             self._undo.append(self._asking.close)
             form = self._data.samples.form
-            self._front = Front(model, self.cuts, self._data.example, optimizer, settle, form.main, keep_frozen)
+            self._front = Front(
+                *(model, self.cuts, self._data.example, optimizer, settle, form.main, keep_frozen), precision=steps_in
+            )
             self._undo.append(self._front.close)
             self._feeder = Feeder(self._data, self._front, told, directory, self._mixing, self._record)
             self._undo.append(self._feeder.close)
@@ -179,6 +182,10 @@ class Freezer:
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """The model's output for what `batches` gave, called as it is: all of it on inputs, the suffix on features."""
         return self._front(*args, **keywords)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The autocast of `precision=`, to be put around the loss as well; without one it does nothing."""
+        return self._front.precision.autocast()
 
     def end_epoch(self, metrics: Mapping[str, float] | None = None) -> None:
         """Close the epoch: record it, ask the policy, freeze and store if it says so.

@@ -13,7 +13,7 @@ from .dividing.suffix import Suffix
 from .finding.candidates import candidate_cuts, candidate_depths
 from .finding.find import cuts_of, find_cuts, require_cuts
 from .sandbox.arguments import Example, called, first_tensor, taken
-from .sandbox.precision import Precision, without_autocast
+from .sandbox.precision import Precision, apart, without_autocast
 from .sandbox.pytrees import leaves, map_leaves, tensors_in
 from .tracing.survey import survey
 
@@ -25,6 +25,7 @@ __all__ = [
     "Precision",
     "Prefix",
     "Suffix",
+    "apart",
     "between",
     "called",
     "candidate_cuts",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..costs import Clock
-from ..cuts import Cut
+from ..cuts import Cut, apart, without_autocast
 from ..errors import ArgumentError, CheckpointError, FrontChangedError
 from ..freezing import Division, Front
 from ..policies import Asking
@@ -51,7 +51,8 @@ class Epochs:
         """Batches of the epoch that were given so far, those skipped included; 0 once it has been ended."""
         self.resumed = False
         """Whether an earlier process gave them, and the epoch is to go on behind them."""
-        self._ask(0)
+        with without_autocast(data.on_device.device):
+            self._ask(0)
 
     @property
     def source(self) -> str:
@@ -75,6 +76,10 @@ class Epochs:
                 raise ArgumentError(f"{name} must be a whole number from 0 on, not {value!r}")
         if self._closed:
             raise ArgumentError("the freezer is closed: the data set has its transform back, and the cache may be gone")
+        self._front.precision.look()
+        yield from apart(self._batches(epoch, start), self._data.on_device.device)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Any]:
         self.begin(epoch)
         self._ask(epoch)
         self._follow(epoch, 0)
@@ -118,9 +123,11 @@ class Epochs:
         self._leave()
         self._epoch, self.given, self._feeder.midway = self._epoch + 1, 0, False
         self._follow(self._epoch, 0)
+        self._front.precision.look()
         if self._epochs is None or self._epoch < self._epochs:
-            self._ask(self._epoch)
-            self._settle(self._epoch)
+            with without_autocast(self._data.on_device.device):
+                self._ask(self._epoch)
+                self._settle(self._epoch)
         self._front.end_epoch()
 
     def state_dict(self) -> dict[str, Any]:
@@ -155,15 +162,16 @@ class Epochs:
             self._thaw()
         if depth < self._front.depth:
             raise CheckpointError(f"the checkpoint has depth {depth}, but depth {frozen} is frozen already")
-        if self._front.load_state_dict(state):
-            self._feeder.reset()
-        division = self._front.division
-        self._guard = None if division is None else FrontGuard(division.prefix)
-        self._epoch, self.given = int(state["epoch"]), int(state.get("given", 0))
-        self.resumed = bool(self.given)
-        self._clock.load_state_dict(state["clock"])
-        self._asking.load_state_dict(state)
-        self._feeder.load_state_dict(state)
+        with without_autocast(self._data.on_device.device):
+            if self._front.load_state_dict(state):
+                self._feeder.reset()
+            division = self._front.division
+            self._guard = None if division is None else FrontGuard(division.prefix)
+            self._epoch, self.given = int(state["epoch"]), int(state.get("given", 0))
+            self.resumed = bool(self.given)
+            self._clock.load_state_dict(state["clock"])
+            self._asking.load_state_dict(state)
+            self._feeder.load_state_dict(state)
 
     def _belonging(self) -> dict[str, int]:
         """What a state must have been made with."""
@@ -257,9 +265,14 @@ class Epochs:
         label = self._front.cut.label if self._front.cut else None
         return {"epoch": epoch, "step": step, "cut": label, "policy": self._asking.name}
 
-    def _freeze(self, depth: int, event: int) -> Division:
-        """The surgery. What feeds the suffix follows in `_settle`."""
-        division = self._front.freeze(depth, event, (inputs for inputs, _ in self._data.live_inputs(event)))
+    def _freeze(self, depth: int, event: int, settled: bool = False) -> Division:
+        """The surgery. What feeds the suffix follows in `_settle`.
+
+        Args:
+            settled: the front was settled when it froze, and is divided anew.
+        """
+        inputs = None if settled else (inputs for inputs, _ in self._data.live_inputs(event))
+        division = self._front.freeze(depth, event, inputs)
         self._guard = FrontGuard(division.prefix)
         self._feeder.reset()
         return division
@@ -273,7 +286,11 @@ class Epochs:
 
     def _settle(self, epoch: int) -> None:
         """See to it that the features of the current depth can be had: stored, or computed."""
-        depth = self._front.depth
+        depth, division = self._front.depth, self._front.division
+        if self._front.outdated and division is not None:
+            # The same front, of the same event, in what steps compute in by now.
+            with self._clock.building():
+                self._freeze(depth, division.event, settled=True)
         if not depth or self._feeder.midway or self._feeder.ready:
             return
         with self._clock.building():

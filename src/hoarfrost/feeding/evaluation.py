@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from ..cache import Cache, CacheSpec, CacheWriter, Fingerprint, hash_tensors
 from ..codecs import Codec, Exact
+from ..cuts import apart
 from ..errors import (
     ArgumentError,
     BudgetError,
@@ -102,6 +103,9 @@ class Evaluation:
 
     def __iter__(self) -> Iterator[Any]:
         """Batches on the device, laid out as in training: inputs, or in their place features of all that crosses."""
+        yield from apart(self._batches(), self._on_device.device)
+
+    def _batches(self) -> Iterator[Any]:
         division = self._division()
         if division is not self._of:
             self.drop()
@@ -204,6 +208,7 @@ class Evaluation:
                 "data": self._samples.identity,
                 "transform": self._samples.pipeline.to_config(),
                 "batch_size": self._order.chunk_size,
+                "precision": None if division.precision is None else division.precision.plain(),
                 "codec": spec.codec.to_config(),
             }
         )

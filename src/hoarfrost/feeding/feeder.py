@@ -156,12 +156,13 @@ class Feeder:
         """FLOPs of one training step as it runs now, per sample, the prefix's forward included where it is run."""
         few, division = taken(self._data.example, 2), self._front.division
         count = len(first_tensor(few))
-        if division is None:
-            return training_flops(model, few, count, called)
-        with torch.no_grad():
-            features = called(division.prefix, few)
-        recomputed = division.cut.prefix_flops if self.cache is None else 0
-        return training_flops(division.suffix, features, count) + recomputed
+        with self._front.precision.now.autocast():
+            if division is None:
+                return training_flops(model, few, count, called)
+            with torch.no_grad():
+                features = called(division.prefix, few)
+            recomputed = division.cut.prefix_flops if self.cache is None else 0
+            return training_flops(division.suffix, features, count) + recomputed
 
     def state_dict(self) -> dict[str, Any]:
         return {

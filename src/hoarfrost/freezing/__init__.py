@@ -5,7 +5,17 @@ In come a model, its cuts and its optimizer; out goes the model divided, its fro
 
 from .division import Division
 from .front import Front
+from .precision import TrainingPrecision
 from .statistics import estimate_statistics
 from .surgery import Frozen, HasParamGroups, freeze, thaw
 
-__all__ = ["Division", "Front", "Frozen", "HasParamGroups", "estimate_statistics", "freeze", "thaw"]
+__all__ = [
+    "Division",
+    "Front",
+    "Frozen",
+    "HasParamGroups",
+    "TrainingPrecision",
+    "estimate_statistics",
+    "freeze",
+    "thaw",
+]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..cuts import Cut, Prefix, Suffix
+from ..cuts import Cut, Precision, Prefix, Suffix
 
 __all__ = ["Division"]
 
@@ -25,3 +25,8 @@ class Division:
     suffix: Suffix
     event: int
     twins: tuple[tuple[nn.Module, nn.Module], ...]
+
+    @property
+    def precision(self) -> Precision | None:
+        """What both parts run in; None: in whatever is around their calls."""
+        return self.prefix.precision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..cuts import Cut, Example, candidate_cuts, divide, first_tensor
 from ..errors import ArgumentError, CheckpointError
 from .averages import Averages
 from .division import Division
+from .precision import TrainingPrecision
 from .statistics import estimate_statistics, standing_norms
 from .surgery import Frozen, freeze, thaw
 
@@ -30,6 +32,7 @@ class Front:
         settle: "last", "statistics" or "average", as in `Freezer`.
         main: the keyword that features come under, where the model is called with keywords.
         keep: whether it stays frozen behind `close`.
+        precision: that steps compute in; None: it is seen as they run.
     """
 
     def __init__(
@@ -41,16 +44,20 @@ class Front:
         settle: str = "statistics",
         main: str | int | None = None,
         keep: bool = False,
+        precision: TrainingPrecision | None = None,
     ) -> None:
         self._model, self._cuts, self._example, self._optimizer = model, tuple(cuts), example, optimizer
         self.depth = 0
         """How much is frozen: everything in front of `cuts[depth - 1]`; 0 is nothing."""
         self.division: Division | None = None
         """The model as it is divided now; None: all of it trains."""
+        self.precision = precision or TrainingPrecision(None, first_tensor(example).device)
+        """What steps compute in; a division runs in what it was when it was made."""
         self._frozen: list[Frozen] = []
         self._settle, self._main, self.keep = settle, main, keep
         self._averages = Averages(self._reachable()) if settle == "average" else None
         self._standing, self._noted = standing_norms(model), False
+        self._told_other = False
 
     @property
     def cut(self) -> Cut | None:
@@ -71,13 +78,14 @@ class Front:
         division = self.division
         if self._model.training and torch.is_grad_enabled():
             self._note_step()
-        if division is None:
-            return self._model(*args, **keywords)
-        features = self._features(division.cut, args, keywords)
-        # The loop sets train and eval on the model; the suffix follows, module by module.
-        for mine, theirs in division.twins:
-            mine.training = theirs.training
-        return division.suffix(features)
+        with self.precision.autocast():
+            if division is None:
+                return self._model(*args, **keywords)
+            features = self._features(division.cut, args, keywords)
+            # The loop sets train and eval on the model; the suffix follows, module by module.
+            for mine, theirs in division.twins:
+                mine.training = theirs.training
+            return division.suffix(features)
 
     def _features(self, cut: Cut, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         """What the suffix takes. An argument that it needs again is the call's: the loop may have changed it."""
@@ -110,7 +118,11 @@ class Front:
             inputs: batches to settle on; None: the weights are those of an earlier freeze.
         """
         cut = self._cuts[depth - 1]
-        prefix, suffix = divide(self._model, cut, self._example)
+        precision = self.precision.now
+        with precision.autocast():
+            prefix, suffix = divide(self._model, cut, self._example)
+        prefix.precision = suffix.precision = precision
+        self._told_other = False
         if inputs is not None and self._settle != "last":
             if self._averages is not None:
                 self._averages.put((*prefix.parameter_names, *prefix.shared_parameters))
@@ -123,6 +135,11 @@ class Front:
         twins = [(twin, originals[name]) for name, twin in suffix.named_modules() if name in originals]
         self.depth, self.division = depth, Division(cut, prefix, suffix, event, tuple(twins))
         return self.division
+
+    @property
+    def outdated(self) -> bool:
+        """Whether steps compute in something else by now than the division was made for."""
+        return self.division is not None and self.division.precision != self.precision.now
 
     def thaw(self) -> None:
         """Everything trains again."""
@@ -145,8 +162,22 @@ class Front:
         """What a freeze will want to know of the steps in front of it."""
         if not self._noted:
             self._standing, self._noted = standing_norms(self._model), True
+        self.precision.step()
+        if self.outdated and not self._told_other:
+            self._tell_other()
         if self._averages is not None:
             self._averages.add()
+
+    def _tell_other(self) -> None:
+        """Once for each division."""
+        self._told_other = True
+        made = "in another precision" if self.division is None else self.division.precision
+        warnings.warn(
+            f"hoarfrost: the frozen front was run {made}, and the freezer is called {self.precision.now}. This epoch "
+            "goes on as it began, features and suffix alike; from the next one on both follow the call. To have it so "
+            'from the start say Freezer(..., precision="bf16" or "fp16"), or put the autocast around the whole loop',
+            stacklevel=4,
+        )
 
     def _reachable(self) -> dict[str, nn.Parameter]:
         """Parameters that a freeze may reach, by name."""
@@ -162,7 +193,10 @@ class Front:
             "depth": self.depth,
             "cut": self.cut.label if self.cut else None,
             "event": self.division.event if self.division else None,
-            "front": {"averages": None if self._averages is None else self._averages.state_dict()},
+            "front": {
+                "averages": None if self._averages is None else self._averages.state_dict(),
+                "precision": self.precision.state_dict(),
+            },
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> bool:
@@ -172,7 +206,10 @@ class Front:
             CheckpointError: as `checked_depth`.
         """
         depth, division = self.checked_depth(state), self.division
-        changed = depth and (depth > self.depth or division is None or division.event != state["event"])
+        if "precision" in state.get("front", {}):
+            self.precision.load_state_dict(state["front"]["precision"])
+        same = division is not None and division.event == state["event"] and not self.outdated
+        changed = depth and (depth > self.depth or not same)
         if changed:
             self.freeze(depth, int(state["event"]), None)
         averages = state.get("front", {}).get("averages")

@@ -24,6 +24,7 @@ __all__ = ["Freezing", "Reading", "Rendering", "Settings", "Storing"]
 MODES = ("auto", "cache", "recompute")
 BUILDS = ("images", "features")
 HARMS = ("auto", "classes", "labels", "values")
+PRECISIONS = ("bf16", "fp16")
 SETTLE = ("last", "statistics", "average")
 """As it is; with statistics of its last weights; the mean of its last epoch's weights, with statistics of these."""
 
@@ -175,6 +176,8 @@ class Rendering:
         device: where the model is; None: where its parameters are.
         workers: processes that read and render images ahead.
         channels_last: hand images to the model in that memory format (faster convolutions on most devices).
+        precision: "bf16" or "fp16": the front and `freezer(...)` run under that autocast; `freezer.autocast()` is the
+            same for the loss. None: under the autocast that the loop has around its own calls, or without one.
 
     Raises:
         ArgumentError: of the wrong kind.
@@ -186,10 +189,13 @@ class Rendering:
     channels_last: bool = option(
         False, None, "Memory format of images", flag="--channels-last/--channels-first", panel="Run"
     )
+    precision: str | None = option(None, "NAME", "Autocast to bf16 or fp16; default: none", panel="Run", typed=str)
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise ArgumentError(f"seed must be a whole number, not {self.seed!r}")
+        if self.precision is not None:
+            check_word("precision", self.precision, PRECISIONS)
         object.__setattr__(self, "device", None if self.device is None else str(self.device))
 
 

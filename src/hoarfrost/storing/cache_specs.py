@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..cache import CacheSpec, StoredView
 from ..codecs import Codec
 from ..cuts import Crossing, Cut
+from ..errors import NoCutError
 from ..samples import Order
 
 __all__ = ["feature_spec", "storable"]
@@ -38,6 +39,16 @@ def feature_spec(
     )
 
 
-def storable(cuts: Sequence[Cut]) -> tuple[Cut, ...]:
-    """The cuts of which all that crosses can be stored: tensors with a row for each sample."""
-    return tuple(cut for cut in cuts if cut.shape and all(crossing.shape is not None for crossing in cut.tensors))
+def storable(cuts: Sequence[Cut], needed_by: nn.Module | None = None) -> tuple[Cut, ...]:
+    """The cuts of which all that crosses can be stored: tensors with a row for each sample.
+
+    Raises:
+        NoCutError: there is none, and this model needs one.
+    """
+    found = tuple(cut for cut in cuts if cut.shape and all(crossing.shape is not None for crossing in cut.tensors))
+    if needed_by is not None and not found:
+        raise NoCutError(
+            f"{type(needed_by).__name__} has no place where it can be divided: in no module of it is the output "
+            'the only tensor that the rest needs. Train it as it is, or with policy="none"'
+        )
+    return found

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from ..cache import Cache, CacheSpec, Fingerprint, hash_tensors
+from ..cuts import Precision
 from ..freezing import Division
 from ..samples import TrainingData, Way
 
@@ -45,6 +46,7 @@ def fingerprint_of(
     """
     crossing, pipeline = division.cut.tensors[tensor], data.samples.pipeline
     event = division.event if origin is None else origin.event
+    precision = division.precision or Precision.around(data.on_device.device)
     which = {"tensor": {"source": str(crossing.source), "number": crossing.number}} if tensor else {}
     return Fingerprint(
         {
@@ -66,7 +68,8 @@ def fingerprint_of(
             "codec": spec.codec.to_config(),
             "precision": {
                 "dtype": str(spec.dtype),
-                "autocast": torch.is_autocast_enabled(data.on_device.device.type),
+                "autocast": precision.plain(),
+                "float32": torch.get_float32_matmul_precision(),
                 "device": data.on_device.device.type,
                 "channels_last": spec.channels_last,
             },

@@ -41,6 +41,7 @@ def freeze_record(
         "policy": policy,
         "decision": decision,
         "choice": choice,
+        "precision": None if division.precision is None else division.precision.plain(),
         "prefix_seconds": calibration.prefix_seconds,
         "read_seconds": calibration.read_seconds,
         "harm": None if calibration.task is None else calibration.task.name,

@@ -14,6 +14,7 @@ from torch import nn
 from ..codecs import evaluating
 from ..costs import Clock
 from ..cuts import Cut, called
+from ..freezing import TrainingPrecision
 from ..samples import TrainingData
 from .hooks import cuda_devices
 from .prices import Prices, measure_prices
@@ -51,6 +52,7 @@ class Measurements:
         views: that a freeze would store; 0: it recomputes.
         history: the freezer's records.
         clock: the freezer's.
+        precision: that steps compute in; None: what is around this call.
     """
 
     def __init__(
@@ -64,9 +66,11 @@ class Measurements:
         views: int,
         history: Callable[[], Sequence[dict[str, Any]]],
         clock: Clock,
+        precision: TrainingPrecision | None = None,
     ) -> None:
         self._model, self._cuts, self._data, self._optimizer = model, tuple(cuts), data, optimizer
         self._loss, self._views, self._history, self._clock = loss, views, history, clock
+        self._precision = precision or TrainingPrecision(None, data.on_device.device)
         self.epoch = 0
         """Whose batches are measured on: the coming one."""
         self._began, self.before = time.perf_counter(), 0.0
@@ -89,7 +93,10 @@ class Measurements:
         """Time a few steps on a copy of the model, and the rendering of a few batches."""
         with self._clock.building():
             batches, samples = self._data.live_inputs(self.epoch), len(self._data.samples)
-            return measure_prices(self._model, self._cuts, batches, samples=samples, views=self._views)
+            precision = self._precision.now
+            return measure_prices(
+                self._model, self._cuts, batches, samples=samples, views=self._views, precision=precision
+            )
 
     def trial(self, depth: int, steps: int) -> Trial | None:
         """Freeze a copy of the model and train it for a few steps; None where there is no loss, or no optimizer."""
@@ -99,8 +106,10 @@ class Measurements:
         with self._clock.building():
             cut, example = self._cuts[depth - 1], self._data.example
             inputs, targets = batches[0]
-            with torch.random.fork_rng(devices=cuda_devices(inputs)), evaluating(self._model):
+            precision = self._precision.now
+            with torch.random.fork_rng(devices=cuda_devices(inputs)), evaluating(self._model), precision.autocast():
                 loss = training_loss(self._loss, called(self._model, inputs), targets)
             if loss is None:
                 return None
-            return trial(self._model, self._optimizer, cut, example, batches[:steps], batches[steps:], loss)
+            shown, held = batches[:steps], batches[steps:]
+            return trial(self._model, self._optimizer, cut, example, shown, held, loss, precision)

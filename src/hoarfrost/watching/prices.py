@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..codecs import Shared
 from ..costs import seconds_of
-from ..cuts import Cut, Example, candidate_cuts, first_tensor
+from ..cuts import Cut, Example, Precision, candidate_cuts, first_tensor
 from .timings import step_times
 
 __all__ = ["DepthPrice", "Prices", "measure_prices"]
@@ -85,7 +85,13 @@ class Prices:
 
 
 def measure_prices(
-    model: nn.Module, cuts: Sequence[Cut], batches: Iterator[tuple[Example, Tensor | None]], *, samples: int, views: int
+    model: nn.Module,
+    cuts: Sequence[Cut],
+    batches: Iterator[tuple[Example, Tensor | None]],
+    *,
+    samples: int,
+    views: int,
+    precision: Precision | None = None,
 ) -> Prices:
     """Time a few steps on a copy of the model, and the rendering of a few batches.
 
@@ -93,6 +99,7 @@ def measure_prices(
         batches: of the coming epoch, as they would be trained on.
         samples: in an epoch.
         views: that a freeze would store; 0: it recomputes.
+        precision: of the passes; None: what is around this call.
     """
     cuts = candidate_cuts(cuts)
     batch, _ = next(batches)
@@ -100,7 +107,7 @@ def measure_prices(
     for inputs, _ in itertools.islice(batches, 3):
         rendered += len(first_tensor(inputs))
     rendering = (time.perf_counter() - began) / rendered if rendered else 0.0
-    times = step_times(model, cuts, batch)
+    times = step_times(model, cuts, batch, precision)
     size = len(first_tensor(batch))
     a_batch = samples / size
     decoding = _decoding(times.features, cuts[0].channel_axis)

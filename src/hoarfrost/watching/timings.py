@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..costs import sum_of
-from ..cuts import Cut, Example, called, first_tensor
+from ..cuts import Cut, Example, Precision, called, first_tensor
 from .copies import unfrozen_copy
 from .hooks import at_cuts, cuda_devices
 
@@ -37,18 +37,22 @@ class StepTimes:
     features: Tensor
 
 
-def step_times(model: nn.Module, cuts: Sequence[Cut], inputs: Example) -> StepTimes:
+def step_times(model: nn.Module, cuts: Sequence[Cut], inputs: Example, precision: Precision | None = None) -> StepTimes:
     """Medians over three passes, after one that is not counted.
 
     All is done with a copy of the model: its parameters, buffers, gradients and the random state stay as they are.
+
+    Args:
+        precision: of the forward passes; None: what is around this call.
     """
+    precision = precision or Precision.around(first_tensor(inputs).device)
     duplicate = unfrozen_copy(model)
     with torch.random.fork_rng(devices=cuda_devices(inputs)):
         duplicate.train()
-        training = [_stamped(duplicate, cuts, inputs, backward=True) for _ in range(REPEATS + 1)][1:]
+        training = [_stamped(duplicate, cuts, inputs, precision, backward=True) for _ in range(REPEATS + 1)][1:]
         duplicate.eval()
         with torch.no_grad():
-            passes = [_stamped(duplicate, cuts, inputs, backward=False) for _ in range(REPEATS)]
+            passes = [_stamped(duplicate, cuts, inputs, precision, backward=False) for _ in range(REPEATS)]
     return StepTimes(
         full=statistics.median(stamps.end - stamps.begin for stamps in training),
         suffixes=tuple(statistics.median(stamps.behind(n) for stamps in training) for n in range(len(cuts))),
@@ -74,7 +78,9 @@ class _Stamps:
         return self.backward.get(number, self.end) - self.forward[number]
 
 
-def _stamped(model: nn.Module, cuts: Sequence[Cut], inputs: Example, *, backward: bool) -> _Stamps:
+def _stamped(
+    model: nn.Module, cuts: Sequence[Cut], inputs: Example, precision: Precision, *, backward: bool
+) -> _Stamps:
     stamps = _Stamps()
 
     def stamp(number: int, features: Tensor) -> None:
@@ -89,7 +95,8 @@ def _stamped(model: nn.Module, cuts: Sequence[Cut], inputs: Example, *, backward
 
     with at_cuts(model, cuts, stamp):
         stamps.begin = _now(first_tensor(inputs))
-        output = called(model, inputs)
+        with precision.autocast():
+            output = called(model, inputs)
         if backward:
             torch.autograd.backward(sum_of(output))
         stamps.end = _now(first_tensor(inputs))

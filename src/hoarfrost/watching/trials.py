@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..codecs import evaluating
-from ..cuts import Cut, Example, called, divide
+from ..cuts import Cut, Example, Precision, called, divide, first_tensor
 from ..freezing import estimate_statistics, freeze
 from .hooks import cuda_devices
 from .training_loss import TrainingLoss
@@ -53,6 +53,7 @@ def trial(
     batches: Sequence[Batch],
     held: Sequence[Batch],
     loss: TrainingLoss,
+    precision: Precision | None = None,
 ) -> Trial:
     """Train two copies of model and optimizer on `batches`, one of them frozen up to `cut`, and compare them on `held`.
 
@@ -65,13 +66,15 @@ def trial(
         batches: inputs and targets of the steps.
         held: inputs and targets that the steps do not show.
         loss: that the steps descend.
+        precision: of model and loss; None: what is around this call. Gradients in float16 are scaled.
     """
+    precision = precision or Precision.around(first_tensor(example).device)
     devices = cuda_devices(example)
     found = []
     with torch.random.fork_rng(devices=devices):
         for frozen in (False, True):
             with torch.random.fork_rng(devices=devices):
-                found.append(_before_and_behind(model, optimizer, cut, frozen, example, batches, held, loss))
+                found.append(_before_and_behind(model, optimizer, cut, frozen, example, batches, held, loss, precision))
     (before, free), (_, stiff) = found
     error = (stiff - free).std() if len(free) > 1 else torch.tensor(0.0)
     return Trial(
@@ -92,6 +95,7 @@ def _before_and_behind(
     batches: Sequence[Batch],
     held: Sequence[Batch],
     loss: TrainingLoss,
+    precision: Precision,
 ) -> tuple[Tensor, Tensor]:
     """The losses of `held` before these steps and behind them, [N] each."""
     # Together: the copied optimizer then holds the copied parameters, and their state.
@@ -106,24 +110,29 @@ def _before_and_behind(
     known = [name for name, module in duplicate.named_modules() if id(module) in sleeping]
 
     def estimate() -> None:
-        estimate_statistics(prefix, (inputs for inputs, _ in batches), known)
+        with precision.autocast():
+            estimate_statistics(prefix, (inputs for inputs, _ in batches), known)
 
     estimate()
-    before = _losses(duplicate, held, loss)
+    before = _losses(duplicate, held, loss, precision)
     if frozen:
         freeze(duplicate, prefix, steps)
+    scaler = torch.amp.GradScaler(precision.device, enabled=precision.dtype == torch.float16)
     with torch.enable_grad():
         for inputs, targets in batches:
             steps.zero_grad()
-            torch.autograd.backward(loss.batch(called(duplicate, inputs), targets))
-            steps.step()
+            with precision.autocast():
+                descended = loss.batch(called(duplicate, inputs), targets)
+            torch.autograd.backward(scaler.scale(descended))
+            scaler.step(steps)
+            scaler.update()
     if not frozen:
         estimate()
-    return before, _losses(duplicate, held, loss)
+    return before, _losses(duplicate, held, loss, precision)
 
 
-def _losses(model: nn.Module, held: Sequence[Batch], loss: TrainingLoss) -> Tensor:
+def _losses(model: nn.Module, held: Sequence[Batch], loss: TrainingLoss, precision: Precision) -> Tensor:
     """Of each image, [N], or of each batch."""
-    with evaluating(model):
+    with evaluating(model), precision.autocast():
         losses = [loss.each(called(model, inputs), targets).double().cpu() for inputs, targets in held]
     return torch.cat(losses)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from ...errors import ArgumentError
 
-__all__ = ["Precision", "dtype_name", "without_autocast"]
+__all__ = ["Precision", "apart", "dtype_name", "without_autocast"]
+
+T = TypeVar("T")
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -76,3 +79,14 @@ def without_autocast(device: torch.device) -> Iterator[None]:
     """Runs a block that is not the model's own in what its tensors are, on the CPU and on `device`."""
     with Precision("cpu").autocast(), Precision(device.type).autocast():
         yield
+
+
+def apart(items: Iterator[T], device: torch.device) -> Iterator[T]:
+    """The same, each made without the autocast that its taker has put around the loop."""
+    while True:
+        with without_autocast(device):
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+        yield item
