@@ -73,6 +73,7 @@ ROOMS = {
 PAST_THE_DOOR = {
     "codecs.features.array_bytes": "bytes as codecs pack them; no part of what a user meets at codecs",
     "codecs.features.find_non_finite": "the same check that codecs make, for an error that names the sample",
+    "codecs.features.way_out": "what an error about a value says to do, wherever it is raised",
     "codecs.outputs.output_of": "which output is compared, when weights are measured as harm is",
     "codecs.outputs.loss_in": "the loss that a model gives itself, in a trial as in harm",
     "codecs.outputs.loss_of": "the loss that a model gives itself, in a trial as in harm",

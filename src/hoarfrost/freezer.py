@@ -114,7 +114,7 @@ class Freezer:
         # The other keywords are the fields of the settings, which check them.
         told = from_flat(Settings, {name: value for name, value in locals().items() if name in fields_of(Settings)})
         self._mixing = mixing_of(mix, loader.dataset, max_tensors)
-        self.model, self.optimizer, self.epochs, self.seed = model, optimizer, epochs, seed
+        self.model, self.optimizer, self.epochs, self.seed, self.precision = model, optimizer, epochs, seed, precision
         self.policy: Policy = resolve_policy(told.freezing.policy)
         self.device = torch.device(device) if device is not None else device_of(model)
         self.history: list[dict[str, Any]] = []
@@ -184,7 +184,7 @@ class Freezer:
         return self._front(*args, **keywords)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The autocast of `precision=`, to be put around the loss as well; without one it does nothing."""
+        """That of `precision=`, which the loss wants around it as well; nothing where none was told."""
         return self._front.precision.autocast()
 
     def end_epoch(self, metrics: Mapping[str, float] | None = None) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..codecs import Packed
-from ..codecs.features import array_bytes, find_non_finite
+from ..codecs.features import array_bytes, find_non_finite, way_out
 from ..errors import ArgumentError, CodecError, NonFiniteError
 from .dtypes import dtype_named, name_of
 from .spec import CacheSpec
@@ -106,7 +106,7 @@ def encode_features(spec: CacheSpec, chunk: int, view: int, ids: Sequence[int], 
         named = channel if channels is None else channels[channel]
         raise NonFiniteError(
             f"features must be finite: sample {ids[row]} (row {row} of chunk {chunk}, view {view}), "
-            f"channel {named} holds {value}"
+            f"channel {named} holds {value}; {way_out(features)}"
         ) from error
     except CodecError as error:
         raise CodecError(f"chunk {chunk}, view {view}: {error}") from error

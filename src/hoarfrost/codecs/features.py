@@ -13,7 +13,15 @@ from torch import Tensor
 
 from ..errors import CodecError, NonFiniteError
 
-__all__ = ["FLOAT_DTYPES", "array_bytes", "channel_range", "check_features", "check_shape", "find_non_finite"]
+__all__ = [
+    "FLOAT_DTYPES",
+    "array_bytes",
+    "channel_range",
+    "check_features",
+    "check_shape",
+    "find_non_finite",
+    "way_out",
+]
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _BLOCK = 1 << 18
@@ -51,8 +59,7 @@ def channel_range(features: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
     if not bool((low.isfinite() & high.isfinite()).all()):
         row, channel, value = find_non_finite(features, channel_axis) or (0, 0, float("nan"))
         raise NonFiniteError(
-            f"features must be finite: sample row {row}, channel {channel} holds {value}; "
-            "lower the learning rate or the loss scale, or look for a division by zero in the prefix"
+            f"features must be finite: sample row {row}, channel {channel} holds {value}; {way_out(features)}"
         )
     return low, high
 
@@ -64,6 +71,13 @@ def find_non_finite(features: Tensor, channel_axis: int) -> tuple[int, int, floa
         return None
     first = places[0].tolist()
     return first[0], first[channel_axis], float(features[tuple(first)])
+
+
+def way_out(features: Tensor) -> str:
+    """What to do about features that are not finite."""
+    if features.dtype == torch.float16:
+        return "float16 ends at 65504, and the front goes beyond, it seems: bf16 reaches as far as float32"
+    return "lower the learning rate or the loss scale, or look for a division by zero in front of the cut"
 
 
 def array_bytes(values: Tensor) -> memoryview:

@@ -92,6 +92,7 @@ def scores(
     try:
         for inputs, targets in batches:
             logits = answer(inputs)
+            logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
             loss += float(F.cross_entropy(logits, targets, reduction="sum"))
             right += int((logits.argmax(1) == targets).sum())
             seen += len(targets)

@@ -38,6 +38,8 @@ def fit(
 ) -> bool:
     """Train `freezer.model` for `epochs` epochs, or on from its checkpoint.
 
+    Forward pass and loss run under the freezer's `precision`, gradients in float16 are scaled.
+
     A run that was killed and resumed ends with the weights of one that was not: the checkpoint holds weights,
     optimizer, rate, random state, freeze depth, and the place within the epoch.
 
@@ -64,25 +66,28 @@ def fit(
     steps = freezer.batches_per_epoch
     shape = rate or cosine()
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: shape(done / (epochs * steps)))
+    scaler = torch.amp.GradScaler(freezer.device.type, enabled=freezer.precision == "fp16")
     progress = Progress()
     if resume:
-        progress = resume_training(checkpoint, freezer, optimizer, schedule, epochs)
+        progress = resume_training(checkpoint, freezer, optimizer, schedule, scaler, epochs)
         if freezer.listener is not None and progress.epoch < epochs:
             freezer.listener({"event": "resume", "epoch": progress.epoch, "step": progress.step})
 
     def save() -> None:
         if checkpoint is not None:
-            save_training(checkpoint, progress, freezer, optimizer, schedule, epochs)
+            save_training(checkpoint, progress, freezer, optimizer, schedule, scaler, epochs)
 
     flops: dict[tuple[int, str], int] = {}
     while progress.epoch < epochs:
         freezer.model.train()
         for inputs, targets in freezer.batches(progress.epoch, progress.step):
-            output = freezer(inputs)
-            loss = criterion(output, targets)
+            with freezer.autocast():
+                output = freezer(inputs)
+                loss = criterion(output, targets)
             optimizer.zero_grad()
-            accelerator.backward(loss)
-            optimizer.step()
+            accelerator.backward(scaler.scale(loss))
+            scaler.step(optimizer)
+            scaler.update()
             schedule.step()
             progress.step += 1
             progress.tally.add(loss, output, targets)
@@ -97,7 +102,8 @@ def fit(
         metrics = {**progress.tally.metrics(), "train_flops": flops[state] * progress.tally.seen}
         done = progress.epoch + 1
         if evaluate is not None and (done % evaluate_every == 0 or done == epochs):
-            metrics |= {f"test_{name}": value for name, value in evaluate(freezer.model).items()}
+            with freezer.autocast():
+                metrics |= {f"test_{name}": value for name, value in evaluate(freezer.model).items()}
         freezer.end_epoch(metrics)
         progress = Progress(done)
         save()

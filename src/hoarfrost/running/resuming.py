@@ -61,6 +61,7 @@ def save_training(
     freezer: Freezer,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
+    scaler: torch.amp.GradScaler,
     epochs: int,
 ) -> None:
     """Write all that `resume_training` puts back; one Ctrl-C meanwhile is held back."""
@@ -73,6 +74,7 @@ def save_training(
         "optimizer_class": type(optimizer).__name__,
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
+        "scaler": scaler.state_dict(),
         "freezer": freezer.state_dict(),
         "random": random_state(),
     }
@@ -89,6 +91,7 @@ def resume_training(
     freezer: Freezer,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
+    scaler: torch.amp.GradScaler,
     epochs: int,
 ) -> Progress:
     """Put everything back: weights, then the surgery, then what depends on the parameter groups.
@@ -121,6 +124,8 @@ def resume_training(
     except ValueError as error:
         raise CheckpointError(f"the checkpoint {checkpoint} has other parameter groups: {error}") from error
     schedule.load_state_dict(saved["schedule"])
+    if saved.get("scaler"):
+        scaler.load_state_dict(saved["scaler"])
     restore_random_state(saved["random"])
     return Progress(saved["epoch"], saved["step"], Tally(*saved["tally"]))
 

@@ -156,7 +156,7 @@ def calibrate(
     if plain:
         return _unmeasured(sample)
     for number in sample.floating:
-        check_finite(sample.tensors[number], sample.specs[number], sample.ids)
+        check_finite(sample.tensors[number], sample.specs[number], sample.ids, cut.label)
     # The tolerance is for all of them together.
     tolerance = storing.tolerance / len(sample.floating)
     task = sample.task(division.suffix, storing.harm)

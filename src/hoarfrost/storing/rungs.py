@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..cache import CacheSpec
 from ..codecs import Ladder, RungMeasure, Task, choose, measure_rungs
-from ..codecs.features import find_non_finite
+from ..codecs.features import find_non_finite, way_out
 from ..errors import CodecError, NonFiniteError
 from .calibration_sample import CalibrationSample
 from .channel_weights import channel_weights
@@ -75,12 +75,12 @@ def pick(rungs: Sequence[RungMeasure], tolerance: float, floor: int) -> RungMeas
     return chosen
 
 
-def check_finite(features: Tensor, spec: CacheSpec, ids: Tensor) -> None:
-    """Raise NonFiniteError for the first NaN or infinity in `features` [n, ...], whose samples are `ids` [n]."""
+def check_finite(features: Tensor, spec: CacheSpec, ids: Tensor, label: str) -> None:
+    """Raise NonFiniteError for the first NaN or infinity in `features` [n, ...] of a cut, whose samples are `ids`."""
     place = find_non_finite(features, spec.channel_axis)
     if place is not None:
         row, channel, value = place
         raise NonFiniteError(
-            f"features must be finite: sample {int(ids[row])}, channel {channel} holds {value}; "
-            "lower the learning rate or the loss scale, or look for a division by zero in front of the cut"
+            f"features must be finite: sample {int(ids[row])}, channel {channel} holds {value} at cut {label!r}; "
+            f"{way_out(features)}"
         )

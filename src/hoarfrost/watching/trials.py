@@ -105,7 +105,8 @@ def _before_and_behind(
     duplicate.train()
     for module in asleep:
         module.training = False
-    prefix, _ = divide(duplicate, cut, example, verify=False)
+    with precision.autocast():
+        prefix, _ = divide(duplicate, cut, example, verify=False)
     sleeping = {id(module) for module in asleep}
     known = [name for name, module in duplicate.named_modules() if id(module) in sleeping]
 

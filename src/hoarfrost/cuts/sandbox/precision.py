@@ -82,8 +82,12 @@ def without_autocast(device: torch.device) -> Iterator[None]:
 
 
 def apart(items: Iterator[T], device: torch.device) -> Iterator[T]:
-    """The same, each made without the autocast that its taker has put around the loop."""
+    """The same, each made without the autocast that its taker has put around the loop.
+
+    What that keeps of casts is let go each time: it would go on with the weights of the first step.
+    """
     while True:
+        torch.clear_autocast_cache()
         with without_autocast(device):
             try:
                 item = next(items)
