@@ -17,6 +17,7 @@ from torch import Tensor
 from hoarfrost.codecs import Codec, Exact, Half, Linear, Packed
 from hoarfrost.errors import ArgumentError
 from hoarfrost.feeding.loading import Batch, feature_batches, sent_ahead
+from hoarfrost.feeding.window import Window
 from hoarfrost.samples.order import Order
 from hoarfrost.samples.prefix_source import Block
 from shared.numbered_source import NumberedSource, batch_sizes, epoch_of, epochs, features_of, ids_of, orders, spec_of
@@ -122,6 +123,51 @@ def test_an_epoch_that_is_broken_off_leaves_no_thread() -> None:
     assert len([*islice(batches, 2)]) == 2
     batches.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("hoarfrost-read")]
+
+
+CPU = torch.device("cpu")
+"""Where batches go when it is named: by the way that those for other devices take."""
+
+
+@pytest.mark.parametrize("damaged", [set(), {1, 4}], ids=["whole", "damaged"])
+def test_for_another_device_a_thread_puts_windows_together_with_the_same_bits(
+    damaged: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gather, threads = Window.gather, set()
+
+    def noted(*given: Any) -> Window:
+        threads.add(threading.current_thread().name)
+        return gather(*given)
+
+    monkeypatch.setattr(Window, "gather", noted)
+    order = Order(70, 0, chunk_size=8, window=2)
+    spec = spec_of(order, Linear(8))
+    expected = [*feature_batches(NumberedSource(order, spec), order, spec, 0, 12)]
+    assert threads == {threading.current_thread().name}
+    source = NumberedSource(order, spec, concurrent=True, damaged=set(damaged))
+    found = [*feature_batches(source, order, spec, 0, 12, device=CPU)]
+    assert any(name.startswith("hoarfrost-window") for name in threads)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.features, other.features)
+        assert torch.equal(one.targets, other.targets)
+        assert torch.equal(one.sample_ids, other.sample_ids)
+    assert {name for _, name in source.recovered} <= {threading.current_thread().name}
+    assert {chunk for chunk, _ in source.recovered} == damaged
+
+
+def test_what_is_kept_in_memory_is_loaded_by_nobody_and_put_together_in_the_thread() -> None:
+    order = Order(40, 0, chunk_size=8, window=2)
+    spec = spec_of(order)
+
+    class Keeping(NumberedSource):
+        def kept(self, chunk: int, epoch: int) -> Block | None:
+            return NumberedSource(order, spec).load(chunk, epoch)
+
+    source = Keeping(order, spec)
+    found = [*feature_batches(source, order, spec, 0, 8, device=CPU)]
+    assert source.loaded == []
+    assert all(torch.equal(batch.features, features_of(batch.sample_ids)) for batch in found)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hoarfrost-")]
 
 
 def test_what_may_not_be_loaded_ahead_is_loaded_in_the_caller() -> None:

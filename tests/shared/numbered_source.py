@@ -38,6 +38,9 @@ class NumberedSource:
     threads: set[str] = field(default_factory=set)
     recovered: list[tuple[int, str]] = field(default_factory=list)
 
+    def kept(self, chunk: int, epoch: int) -> Block | None:
+        return None
+
     def ahead(self, chunk: int, epoch: int) -> bool:
         return self.concurrent
 

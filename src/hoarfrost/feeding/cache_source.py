@@ -48,16 +48,10 @@ class CacheSource:
         self.resident.current(self.cache.written())
 
     def ahead(self, chunk: int, epoch: int) -> bool:
-        if self._resident(chunk, epoch) is not None:
-            # Finding it takes less than handing it over to a thread.
-            return False
         edition = self.views.edition(chunk, epoch, self.event)
         return not any(self._due(chunk, view, edition) for view in self._needed(chunk, epoch))
 
     def load(self, chunk: int, epoch: int) -> Block:
-        kept = self._resident(chunk, epoch)
-        if kept is not None:
-            return kept
         computed = False
 
         def read(view: int, edition: int, derived: Tensor | None = None) -> tuple[Packed, Tensor]:
@@ -70,7 +64,7 @@ class CacheSource:
         block, place = self._shown(chunk, epoch, read), self._as_stored(chunk, epoch)
         return block if computed or place is None else self.resident.keep(place, block)
 
-    def _resident(self, chunk: int, epoch: int) -> Block | None:
+    def kept(self, chunk: int, epoch: int) -> Block | None:
         place = self._as_stored(chunk, epoch)
         return None if place is None else self.resident.find(place)
 

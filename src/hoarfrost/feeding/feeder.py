@@ -225,7 +225,7 @@ class Feeder:
         for batches in zip(*columns, strict=True):
             features = tuple(batch.features for batch in batches)
             given = features if len(features) > 1 else features[0]
-            yield self._data.with_features(given, batches[0].targets)
+            yield self._data.with_features(given, batches[0].targets, batches[0].sample_ids)
 
     def _mixed(self, mixing: Mixing, batches: Iterator[tuple[Any, Tensor]], epoch: int, start: int) -> Batches:
         """The same batches mixed: images as images, features on their grid."""

@@ -7,8 +7,10 @@ size), so that two runs see the same batches, and a run can resume in the middle
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -25,6 +27,10 @@ __all__ = ["ChunkSource", "feature_batches"]
 
 class ChunkSource(Protocol):
     """Gives the features of one chunk in one epoch: the cache, or the prefix itself."""
+
+    def kept(self, chunk: int, epoch: int) -> Block | None:
+        """The chunk's features where they are in memory already."""
+        ...
 
     def ahead(self, chunk: int, epoch: int) -> bool:
         """May `load` run in a thread, ahead of the training? What runs the prefix may not: it uses torch's threads and
@@ -47,7 +53,7 @@ def feature_batches(
     *,
     start: int = 0,
     device: torch.device | None = None,
-    threads: int = 2,
+    threads: int | None = None,
     bounds: Sequence[tuple[int, int]] | None = None,
 ) -> Iterator[Batch]:
     """One epoch of features from a chunk source.
@@ -60,6 +66,7 @@ def feature_batches(
         spec: shapes and layout of the features that the source gives.
         start: batches to skip, to resume in the middle of an epoch; windows that lie wholly in front are not loaded.
         device: where batches go; None is the CPU.
+        threads: that read; None: as many as are likely to be free, 0: none.
         bounds: where batches begin and end; None: each has `batch_size` samples.
     """
     if batch_size < 1:
@@ -71,10 +78,15 @@ def feature_batches(
     if not bounds:
         return
     windows, skipped = _behind(windows, bounds[0][0])
-    with _Loader(source, epoch, threads) as loader:
-        pieces = _pieces(_windows(loader, windows, skipped, order, device), [end - begin for begin, end in bounds])
+    with _Loader(source, epoch, order, device, _reading_threads(device) if threads is None else threads) as loader:
+        pieces = _pieces(_windows(loader, windows, skipped), [end - begin for begin, end in bounds])
         batches = (batch_of(parts, spec, device) for parts in pieces)
         yield from sent_ahead(batches, device) if device is not None and device.type == "cuda" else batches
+
+
+def _reading_threads(device: torch.device | None) -> int:
+    """Beside a training on the CPU two; where that runs elsewhere half of the cores are free to read."""
+    return 2 if device is None else max(2, min(8, (os.cpu_count() or 2) // 2))
 
 
 def _behind(windows: list[tuple[list[int], Tensor]], skipped: int) -> tuple[list[tuple[list[int], Tensor]], int]:
@@ -85,20 +97,13 @@ def _behind(windows: list[tuple[list[int], Tensor]], skipped: int) -> tuple[list
     return windows, skipped
 
 
-def _windows(
-    loader: _Loader,
-    windows: list[tuple[list[int], Tensor]],
-    skipped: int,
-    order: Order,
-    device: torch.device | None,
-) -> Iterator[tuple[Window, int]]:
+def _windows(loader: _Loader, windows: list[tuple[list[int], Tensor]], skipped: int) -> Iterator[tuple[Window, int]]:
     """Each window, and the row at which it begins; the next one is being loaded by then."""
-    pending = loader.submit(windows[0][0])
-    for number, (chunks, rows) in enumerate(windows):
-        blocks = loader.collect(chunks, pending)
-        window = Window.gather(blocks, rows, chunks, order, device)
+    coming = loader.submit(*windows[0])
+    for number in range(len(windows)):
+        window = loader.collect(coming)
         if number + 1 < len(windows):
-            pending = loader.submit(windows[number + 1][0])
+            coming = loader.submit(*windows[number + 1])
         yield window, 0 if number else skipped
 
 
@@ -116,35 +121,83 @@ def _pieces(windows: Iterator[tuple[Window, int]], sizes: Sequence[int]) -> Iter
         yield parts
 
 
-class _Loader:
-    """Loads the chunks of a window, in threads where the source allows it."""
+@dataclass
+class _Coming:
+    """A window on its way.
 
-    def __init__(self, source: ChunkSource, epoch: int, threads: int) -> None:
-        self._source = source
-        self._epoch = epoch
+    Attributes:
+        items: a future for each chunk that is loaded in a thread, the chunk's block where it was there already, and its
+            number where the training thread has to load it.
+        gathered: the window, where a thread puts it together as well; None in it where a chunk turned out damaged.
+    """
+
+    chunks: list[int]
+    rows: Tensor
+    items: list[Future[Block] | Block | int]
+    gathered: Future[Window | None] | None = None
+
+
+class _Loader:
+    """Loads the chunks of a window, in threads where the source allows it.
+
+    For another device than the CPU a thread puts the window together too: what that takes would keep the training
+    thread from giving the device its work. On the CPU it would take the training's cores.
+    """
+
+    def __init__(
+        self, source: ChunkSource, epoch: int, order: Order, device: torch.device | None, threads: int
+    ) -> None:
+        self._source, self._epoch, self._order, self._device = source, epoch, order, device
         self._pool = ThreadPoolExecutor(threads, "hoarfrost-read") if threads > 0 else None
+        self._gathering = ThreadPoolExecutor(1, "hoarfrost-window") if device is not None and threads > 0 else None
 
     def __enter__(self) -> _Loader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._gathering):
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
 
-    def submit(self, chunks: list[int]) -> list[Future[Block] | int]:
-        """What will be loaded ahead as futures, the rest as the chunks' numbers."""
-        return [
-            self._pool.submit(self._source.load, chunk, self._epoch)
-            if self._pool is not None and self._source.ahead(chunk, self._epoch)
-            else chunk
-            for chunk in chunks
-        ]
+    def submit(self, chunks: list[int], rows: Tensor) -> _Coming:
+        """Begin to load a window's chunks."""
+        coming = _Coming(chunks, rows, [self._begun(chunk) for chunk in chunks])
+        if self._gathering is not None and not any(isinstance(item, int) for item in coming.items):
+            coming.gathered = self._gathering.submit(self._gathered, coming)
+        return coming
 
-    def collect(self, chunks: list[int], pending: list[Future[Block] | int]) -> list[Block]:
-        """The blocks of `chunks`. Empties `pending`: a future would hold its block while the next ones are loaded."""
-        return [self._block(chunk, pending.pop(0)) for chunk in chunks]
+    def collect(self, coming: _Coming) -> Window:
+        """The window, its tables on the device."""
+        window = None if coming.gathered is None else coming.gathered.result()
+        if window is None:
+            # Emptied on the way: a future would hold its block while the next ones are loaded.
+            blocks = [self._block(chunk, coming.items.pop(0)) for chunk in coming.chunks]
+            window = Window.gather(blocks, coming.rows, coming.chunks, self._order, self._device)
+        return window.with_tables_on(self._device)
 
-    def _block(self, chunk: int, item: Future[Block] | int) -> Block:
+    def _begun(self, chunk: int) -> Future[Block] | Block | int:
+        kept = self._source.kept(chunk, self._epoch)
+        if kept is not None:
+            # Finding it takes less than handing it over to a thread.
+            return kept
+        if self._pool is not None and self._source.ahead(chunk, self._epoch):
+            return self._pool.submit(self._source.load, chunk, self._epoch)
+        return chunk
+
+    def _gathered(self, coming: _Coming) -> Window | None:
+        """In a thread. What is damaged is left to the training thread, which may run the prefix."""
+        try:
+            blocks = [item.result() if isinstance(item, Future) else item for item in coming.items]
+        except (CorruptChunkError, CacheDirectoryError):
+            return None
+        coming.items.clear()
+        found = [block for block in blocks if isinstance(block, Block)]
+        del blocks
+        return Window.gather(found, coming.rows, coming.chunks, self._order, self._device)
+
+    def _block(self, chunk: int, item: Future[Block] | Block | int) -> Block:
+        if isinstance(item, Block):
+            return item
         try:
             return self._source.load(chunk, self._epoch) if isinstance(item, int) else item.result()
         except (CorruptChunkError, CacheDirectoryError) as error:

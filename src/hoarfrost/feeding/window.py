@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import prod
 
@@ -52,7 +52,7 @@ class Window:
     ) -> Window:
         """The blocks of `chunks`, which are let go one by one, in the order `rows`.
 
-        For a CUDA device bytes and targets lie in pinned memory, from which it copies by itself, and the tables on it.
+        For a CUDA device bytes and targets lie in pinned memory, from which it copies by itself.
         """
         first, sizes = blocks[0].features, [len(block.targets) for block in blocks]
         shape, pinned = (len(rows), *first.values.shape[1:]), device is not None and device.type == "cuda"
@@ -78,14 +78,21 @@ class Window:
                 _place(block, values, rows, end - size)
         return cls(
             values=values,
-            scale=torch.stack(scales).to(device) if scales else None,
-            low=torch.stack(lows).to(device) if scales and not _adds_nothing(scales, lows) else None,
-            chunk_of=chunk_of.to(device),
+            scale=torch.stack(scales) if scales else None,
+            low=torch.stack(lows) if scales and not _adds_nothing(scales, lows) else None,
+            chunk_of=chunk_of,
             channel_axis=first.channel_axis,
             dtype=first.dtype,
             targets=targets.pin_memory() if pinned else targets,
             sample_ids=torch.cat([order.members(chunk) for chunk in chunks]).index_select(0, rows),
         )
+
+    def with_tables_on(self, device: torch.device | None) -> Window:
+        """The same with scales and what goes with them on a device; they are small, and wanted for each batch."""
+        if device is None or self.scale is None:
+            return self
+        low = None if self.low is None else self.low.to(device)
+        return replace(self, scale=self.scale.to(device), low=low, chunk_of=self.chunk_of.to(device))
 
     def features(self, begin: int, end: int, device: torch.device | None) -> Tensor:
         """Rows as floats, still in physical order; quantised bytes travel, floats are made on the device."""

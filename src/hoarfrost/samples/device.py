@@ -33,7 +33,8 @@ class OnDevice:
         return self._placed(leaf) if isinstance(leaf, Tensor) else leaf
 
     def _placed(self, images: Tensor) -> Tensor:
-        images = images.to(self.device)
+        # From pinned memory while the CPU goes on; from other memory torch waits for the copy all the same.
+        images = images.to(self.device, non_blocking=images.device.type == "cpu")
         if self.channels_last and images.dim() == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         return images

@@ -65,6 +65,9 @@ class PrefixSource:
     tensor: int = 0
     together: Together | None = None
 
+    def kept(self, chunk: int, epoch: int) -> Block | None:
+        return None
+
     def ahead(self, chunk: int, epoch: int) -> bool:
         return False
 

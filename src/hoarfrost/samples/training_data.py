@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -59,7 +59,10 @@ class TrainingData:
         Raises:
             DatasetError, UnstableDataError, ArgumentError: as `Samples`.
         """
-        samples = Samples(loader.dataset, transform, loader.workers, model=model, told=keys, collate=loader.collate)
+        workers = loader.workers
+        if device.type == "cuda" and workers.count:
+            workers = replace(workers, pinned=True)  # the device then takes them while it computes
+        samples = Samples(loader.dataset, transform, workers, model=model, told=keys, collate=loader.collate)
         seed, sampler = told.rendering.seed, loader.sampler
         order = loader.order_seed(seed)
         sampling = None if sampler is None else Sampling(sampler, len(samples), order, batched=loader.batched)
@@ -124,10 +127,15 @@ class TrainingData:
             compared = self.samples.compared(targets)
             yield self.on_device(inputs), None if compared is None else compared.to(self.on_device.device)
 
-    def with_features(self, features: Any, targets: Tensor) -> Any:
-        """As `Samples.with_features`, on the device."""
-        batch = self.samples.with_features(features, targets)
-        return batch if self.samples.form.pair and self.samples.own_collate is None else self.on_device(batch)
+    def with_features(self, features: Any, targets: Tensor, ids: Tensor) -> Any:
+        """As `Samples.with_features`, on the device.
+
+        Args:
+            ids: whose they are, on the CPU: to ask the device for numbers would be to wait for it.
+        """
+        if self.samples.form.pair and self.samples.own_collate is None:
+            return self.samples.with_features(features, targets)
+        return self.on_device(self.samples.with_features(features, ids))
 
     def _groups(self, epoch: int) -> list[Tensor]:
         """The samples of each batch of an epoch."""

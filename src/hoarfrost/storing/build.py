@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
 
 from ..cache import Cache, CacheSpec, CacheWriter, to_store
 from ..freezing import Division
@@ -14,7 +17,7 @@ from .from_features import FromFeatures
 __all__ = ["fill"]
 
 WRITES_AHEAD = 4
-"""Chunks that may wait to be encoded while the prefix computes the next; bounds the memory of a build."""
+"""Chunks for each thread that may wait to be encoded while the prefix computes the next; bounds a build's memory."""
 
 
 def fill(
@@ -27,7 +30,7 @@ def fill(
     deriver: Deriver | None,
     from_features: FromFeatures | None,
 ) -> None:
-    """Write what is not written yet; a thread encodes and writes while the next chunk is computed.
+    """Write what is not written yet; threads encode and write while the next chunk is computed.
 
     What is recorded while epochs show it begins with a single record, which says what the targets are.
 
@@ -39,7 +42,8 @@ def fill(
     count, chunks = (specs[0].views, data.order.chunks) if views.record == "ahead" else (1, 1)
     run = source.run if from_features is None else from_features.source.run
     first = data.renditions.view(event, 0, base=views.base)
-    with ThreadPoolExecutor(1, "hoarfrost-write") as writing:
+    threads = _writing_threads(data.on_device.device)
+    with ThreadPoolExecutor(threads, "hoarfrost-write") as writing:
         pending: list[Future[int]] = []
         for view in range(count):
             draw = data.renditions.view(event, view, base=views.base)
@@ -59,9 +63,14 @@ def fill(
                         base = specs[number].dense(writer.packed(chunk, 0))
                         derived = deriver.derive(base, chunk, first, draw)
                     features = to_store(stored, specs[number].channel_axis, tensors[number], derived)
-                    if len(pending) >= WRITES_AHEAD:
+                    if len(pending) >= WRITES_AHEAD * threads:
                         pending.pop(0).result()
                     pending.append(writing.submit(writer.append, chunk, view, ids, targets, features))
             # A further view may be stored as its difference to the base view: that one is written by then.
             while pending:
                 pending.pop(0).result()
+
+
+def _writing_threads(device: torch.device) -> int:
+    """Where the prefix runs on the CPU, one; elsewhere it is faster than one can encode, and half of the cores do."""
+    return 1 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 2) // 2))
