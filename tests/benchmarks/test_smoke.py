@@ -143,3 +143,25 @@ def test_harm_by_task(tmp_path: Path) -> None:
     assert "| segmentation | classes |" in table
     options = ["--part", "heads", "--task", "regression, 8", "--smoke", "--out", str(tmp_path / "heads.json")]
     assert "| regression, 8 |" in run("harm_by_task.py", *options)
+
+
+def test_a_gpu(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    table = run("gpu.py", "--quick", "--device", "cpu", "--out", str(out))
+    found = json.loads(out.read_text())
+    assert (found["stopped"], "failed" in found) == ([], False)
+    assert set(found["models"]) == {"resnet18", "small_vit"}
+    for model in found["models"].values():
+        assert set(model["compute"]["images_per_second"]) == {"full", "conventional", "resident", "cached"}
+        assert set(model["loader"]["cached_over"]) == {"full", "conventional"}
+        assert all(rate["min"] > 0 for rate in model["compute"]["images_per_second"].values())
+        assert 0 < model["freeze"]["cache_bytes"] < model["freeze"]["dense_bytes"]
+    assert "small_vit, frozen up to encoder.layers.encoder_layer_1:" in table
+
+
+def test_a_gpu_without_time(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    run("gpu.py", "--quick", "--device", "cpu", "--limit", "1", "--out", str(out))
+    found = json.loads(out.read_text())
+    assert [reason.partition(":")[0] for reason in found["stopped"]] == ["resnet18", "small_vit"]
+    assert found["models"] == {}
