@@ -52,7 +52,7 @@ class Window:
     ) -> Window:
         """The blocks of `chunks`, which are let go one by one, in the order `rows`.
 
-        For a CUDA device bytes and targets lie in pinned memory, from which it copies by itself.
+        For a CUDA device all that travels lies in pinned memory, from which it copies by itself.
         """
         first, sizes = blocks[0].features, [len(block.targets) for block in blocks]
         shape, pinned = (len(rows), *first.values.shape[1:]), device is not None and device.type == "cuda"
@@ -76,14 +76,19 @@ class Window:
                 _put(block, values, places[end - size : end])
             else:
                 _place(block, values, rows, end - size)
+        low = torch.stack(lows) if scales and not _adds_nothing(scales, lows) else None
+
+        def placed(tensor: Tensor) -> Tensor:
+            return tensor.pin_memory() if pinned else tensor
+
         return cls(
             values=values,
-            scale=torch.stack(scales) if scales else None,
-            low=torch.stack(lows) if scales and not _adds_nothing(scales, lows) else None,
-            chunk_of=chunk_of,
+            scale=placed(torch.stack(scales)) if scales else None,
+            low=None if low is None else placed(low),
+            chunk_of=placed(chunk_of),
             channel_axis=first.channel_axis,
             dtype=first.dtype,
-            targets=targets.pin_memory() if pinned else targets,
+            targets=placed(targets),
             sample_ids=torch.cat([order.members(chunk) for chunk in chunks]).index_select(0, rows),
         )
 
@@ -91,8 +96,12 @@ class Window:
         """The same with scales and what goes with them on a device; they are small, and wanted for each batch."""
         if device is None or self.scale is None:
             return self
-        low = None if self.low is None else self.low.to(device)
-        return replace(self, scale=self.scale.to(device), low=low, chunk_of=self.chunk_of.to(device))
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        low = None if self.low is None else moved(self.low)
+        return replace(self, scale=moved(self.scale), low=low, chunk_of=moved(self.chunk_of))
 
     def features(self, begin: int, end: int, device: torch.device | None) -> Tensor:
         """Rows as floats, still in physical order; quantised bytes travel, floats are made on the device."""
