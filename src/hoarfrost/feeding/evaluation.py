@@ -72,7 +72,6 @@ class Evaluation:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ArgumentError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         self._samples = Samples(dataset, transform, workers, model=model, told=told, collate=collate)
-        self._samples.pinned = on_device.device.type == "cuda"
         if self._samples.pipeline.is_random:
             self._samples.close()
             raise ArgumentError(
