@@ -167,7 +167,7 @@ def test_images_that_workers_read_are_pinned_and_the_same(device: torch.device) 
     def shown(workers: int) -> list[tuple[Tensor, Tensor]]:
         options: dict[str, Any] = {"policy": "none", "workers": workers, "verbose": False}
         with Freezer(resnet().to(device), images(100, PLAIN), batch_size=32, **options) as freezer:
-            assert freezer._data.samples.pinned == (device.type == "cuda")
+            assert freezer._data.samples.workers.pinned == (device.type == "cuda" and workers > 0)
             return [(inputs.cpu(), targets.cpu()) for inputs, targets in freezer.batches(0)]
 
     for (images_, targets), (others, theirs) in zip(shown(0), shown(2), strict=True):
