@@ -212,7 +212,8 @@ def test_features_that_are_not_finite_name_sample_and_channel(ladder: str) -> No
     with torch.no_grad():
         model.get_submodule("layer1.0.norm2").bias[2] = float("nan")  # type: ignore[index,union-attr,operator]
     first = int(Order(100, 0).members(0)[0])
-    with pytest.raises(NonFiniteError, match=f"features must be finite: sample {first}, channel 2 holds nan; lower"):
+    said = f"features must be finite: sample {first}, channel 2 holds nan at cut 'layer1'; lower"
+    with pytest.raises(NonFiniteError, match=said):
         calibration(model, ladder=Ladder.named(ladder))
 
 

@@ -21,7 +21,7 @@ __all__ = ["plan"]
 @takes(
     *("model", "data", "image_size", "pretrained", "samples", "classes", "channels"),
     *("epochs", "batch_size", "optimizer", "policy", "freeze", "cut", "views", "ladder", "mode", "tolerance"),
-    *("disk_budget", "probe", "as_json", "seed", "device", "workers", "channels_last"),
+    *("disk_budget", "probe", "as_json", "seed", "device", "workers", "channels_last", "precision"),
     data={"default": DEFAULT},
     policy={"text": "schedule or none"},
     disk_budget={"text": "Most that features may take: 500MB, 2GiB"},

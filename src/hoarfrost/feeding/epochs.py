@@ -79,7 +79,7 @@ class Epochs:
         self._front.precision.look()
         yield from apart(self._batches(epoch, start), self._data.on_device.device)
 
-    def _batches(self, epoch: int, start: int) -> Iterator[Any]:
+    def _batches(self, epoch: int, start: int) -> Batches:
         self.begin(epoch)
         self._ask(epoch)
         self._follow(epoch, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ class Evaluation:
         """Batches on the device, laid out as in training: inputs, or in their place features of all that crosses."""
         yield from apart(self._batches(), self._on_device.device)
 
-    def _batches(self) -> Iterator[Any]:
+    def _batches(self) -> Generator[Any, None, None]:
         division = self._division()
         if division is not self._of:
             self.drop()

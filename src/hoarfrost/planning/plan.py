@@ -44,6 +44,7 @@ def plan(
     memory_budget: int = 256 << 20,
     workers: int = 0,
     channels_last: bool = False,
+    precision: str | None = None,
     device: str | torch.device | None = None,
     samples: int | None = None,
     probe: int | None = None,
@@ -58,7 +59,7 @@ def plan(
 
     Args:
         model, dataset, transform, batch_size, epochs, policy, disk_budget, views, ladder, tolerance, mode,
-            memory_budget, workers, channels_last, device: as for `Freezer`.
+            memory_budget, workers, channels_last, precision, device: as for `Freezer`.
         cuts: labels or indices to look at; None: those of the policy, and up to six recommended ones.
         optimizer: model -> the optimizer that will be used; None: SGD with momentum. Its rate is set to 0.
         samples: to predict for, where the data themselves are elsewhere; None: those of `dataset`.
@@ -89,6 +90,7 @@ def plan(
             "tolerance": tolerance,
             "workers": workers,
             "channels_last": channels_last,
+            "precision": precision,
             "device": device,
             "seed": seed,
         },

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -81,16 +81,17 @@ def without_autocast(device: torch.device) -> Iterator[None]:
         yield
 
 
-def apart(items: Iterator[T], device: torch.device) -> Iterator[T]:
+def apart(items: Generator[T, None, None], device: torch.device) -> Iterator[T]:
     """The same, each made without the autocast that its taker has put around the loop.
 
     What that keeps of casts is let go each time: it would go on with the weights of the first step.
     """
-    while True:
-        torch.clear_autocast_cache()
-        with without_autocast(device):
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-        yield item
+    with closing(items):
+        while True:
+            torch.clear_autocast_cache()
+            with without_autocast(device):
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
