@@ -1,17 +1,18 @@
 """Segmentation with torchvision's LR-ASPP on (image, mask) pairs, its backbone frozen, its head training.
 
-The head takes two tensors of the backbone, a shallow and a deep one: `max_tensors=2` allows to divide there. The mask
-is the target of a pair and comes back exact. The augmentation changes colours only, since a mask must move with its
-image. Pictures are made here: clothes of Fashion-MNIST, two of them on noise, to be found and told apart.
+The head takes two tensors of the backbone, a shallow and a deep one: `max_tensors=2` allows to divide there. Masks are
+`tv_tensors.Mask`, so that a flip of the image flips them too; each batch of features comes with the masks of the very
+renditions that they are of. Pictures are made here: clothes of Fashion-MNIST, two of them on noise, to be told apart.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.tv_tensors import Mask
 
 import hoarfrost
 from hoarfrost.data import open_data
@@ -19,11 +20,11 @@ from three_ways import Outcome, three_ways
 
 CUT, TRAINED = "backbone", 3  # what is frozen, and after how many epochs
 GROUPS = (1, 1, 1, 1, 1, 2, 1, 2, 3, 2)  # of the ten classes: clothes, shoes, bags; 0 is the background
-JITTER = v2.ColorJitter(0.3, 0.3)
+AUGMENTED = v2.Compose([v2.RandomHorizontalFlip(), v2.ColorJitter(0.3, 0.3)])
 
 
-def make_data(pairs: Dataset, count: int) -> TensorDataset:
-    """Images [count, 3, 64, 64] and masks [count, 64, 64]."""
+def make_data(pairs: Dataset, count: int) -> list[tuple[Tensor, Mask]]:
+    """Images [3, 64, 64] and masks [64, 64]."""
     drawn = torch.Generator().manual_seed(0)
     images = torch.rand(count, 64, 64, generator=drawn) * 0.3
     masks = torch.zeros(count, 64, 64, dtype=torch.long)
@@ -34,7 +35,7 @@ def make_data(pairs: Dataset, count: int) -> TensorDataset:
             place = n, slice(top, top + 28), slice(left, left + 28)
             images[place] = torch.maximum(images[place], grey)
             masks[place] = torch.where(grey > 0.2, GROUPS[label], 0)
-    return TensorDataset(images[:, None].expand(-1, 3, -1, -1), masks)
+    return [(image.expand(3, -1, -1), Mask(mask)) for image, mask in zip(images, masks, strict=True)]
 
 
 def make_model() -> nn.Module:
@@ -47,10 +48,10 @@ def make_model() -> nn.Module:
 
 def as_it_was(model: nn.Module, data: Dataset, epochs: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    loader = DataLoader(data, batch_size=16, shuffle=True)
+    loader = DataLoader(data, 16, True, collate_fn=lambda rows: default_collate([AUGMENTED(*row) for row in rows]))
     for _ in range(epochs):
         for images, masks in loader:
-            loss = F.cross_entropy(model(torch.stack([JITTER(image) for image in images]))["out"], masks)
+            loss = F.cross_entropy(model(images)["out"], masks)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -58,7 +59,7 @@ def as_it_was(model: nn.Module, data: Dataset, epochs: int) -> None:
 
 def with_hoarfrost(model: nn.Module, data: Dataset, epochs: int, mode: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    told = {"policy": {TRAINED: CUT}, "mode": mode, "epochs": epochs, "max_tensors": 2, "transform": JITTER}
+    told = {"policy": {TRAINED: CUT}, "mode": mode, "epochs": epochs, "max_tensors": 2, "transform": AUGMENTED}
     freezer = hoarfrost.Freezer(model, data, batch_size=16, optimizer=optimizer, **told)  # changed
     for epoch in range(epochs):
         for images, masks in freezer.batches(epoch):  # changed

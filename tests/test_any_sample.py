@@ -303,7 +303,7 @@ def test_all_of_a_batch_of_features_goes_to_the_device() -> None:
     with Freezer(Net(), data, batch_size=20, epochs=1, policy={0: "front"}, mode="cache") as freezer:
         next(freezer.batches(0))
         object.__setattr__(freezer._data, "on_device", OnDevice(torch.device("meta")))
-        batch = freezer._data.with_features(torch.zeros(2, 4, 6, 6), *[torch.tensor([3, 5])] * 2)
+        batch = freezer._data.with_features([torch.zeros(2, 4, 6, 6)], *[torch.tensor([3, 5])] * 2)
         assert {batch["pixels"].device.type, batch["label"].device.type} == {"meta"}
 
 

@@ -20,7 +20,7 @@ from .errors import ArgumentError
 from .feeding import EpochLoader, Epochs, Evaluation, Feeder, announce, mixing_of
 from .freezing import Front, HasParamGroups, TrainingPrecision
 from .policies import Asking, Never, Policy, resolve_policy
-from .samples import TrainingData, UserLoader, device_of
+from .samples import Input, TrainingData, UserLoader, device_of
 from .settings import Settings, Views, fields_of, from_flat
 from .storing import cache_directory, storable
 from .watching import Measurements
@@ -59,7 +59,7 @@ class Freezer:
         mix: torchvision's `v2.MixUp` or `v2.CutMix`, or a `v2.RandomChoice` of them, for each batch: of images first,
             of features later. Targets become probabilities [B, classes]; which samples are mixed, and how, belongs to
             the seed, the epoch and the step.
-        input: keys of the input in an item, where that cannot be told.
+        input: keys of the input in an item, where that cannot be told; ((0,), (1,)) where each is called for itself.
         collate_fn: makes a batch of items; None: torch's.
         verbose: say once what was taken over, and what becomes of each step (logger "hoarfrost", INFO).
 
@@ -103,7 +103,7 @@ class Freezer:
         keep_frozen: bool = False,
         mix: Any = None,
         criterion: Callable[..., Any] | None = None,
-        input: str | int | Sequence[str | int] | None = None,
+        input: Input | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         verbose: bool = True,
     ) -> None:
@@ -148,7 +148,7 @@ class Freezer:
             self._undo.append(self._asking.close)
             form = self._data.samples.form
             self._front = Front(
-                *(model, self.cuts, self._data.example, optimizer, settle, form.main, keep_frozen), precision=steps_in
+                *(model, self.cuts, self._data.example, optimizer, settle, form.keyword, keep_frozen), precision=steps_in
             )
             self._undo.append(self._front.close)
             self._feeder = Feeder(self._data, self._front, told, directory, self._mixing, self._record)

@@ -10,7 +10,8 @@ from .geometry.grid import Grid
 from .geometry.placement import Placement
 from .pipeline.batching import image_size
 from .pipeline.deterministic import deterministic
-from .pipeline.pipeline import Draw, Pipeline
+from .pipeline.joint import MOVING_WITH_IMAGES, is_apart, known_names, moves_by_type, moves_images, takes_two
+from .pipeline.pipeline import STILL, Draw, Pipeline
 from .pipeline.repeatability import check_repeatable
 from .pipeline.steps import Step
 from .pipeline.target_derivation import derive_targets
@@ -27,6 +28,8 @@ from .transforms.resized_crops import ResizedCrop
 from .transforms.rotations import Rotation
 
 __all__ = [
+    "MOVING_WITH_IMAGES",
+    "STILL",
     "Affine",
     "Border",
     "Draw",
@@ -52,5 +55,10 @@ __all__ = [
     "find_states",
     "forked_random_states",
     "image_size",
+    "is_apart",
+    "known_names",
+    "moves_by_type",
+    "moves_images",
     "seed_random_states",
+    "takes_two",
 ]

@@ -107,7 +107,7 @@ class CacheSource:
 
     def _shown(self, chunk: int, epoch: int, read: Callable[..., tuple[Packed, Tensor]]) -> Block:
         """What the epoch sees of a chunk, from the records that `read(view, edition, derived)` gives."""
-        edition, spec = self.views.edition(chunk, epoch, self.event), self.cache.spec
+        edition, spec, under = self.views.edition(chunk, epoch, self.event), self.cache.spec, self.healer.samples.under
         first, *further = self._needed(chunk, epoch)
         packed, targets = read(first, edition)
         source = self._draw(first, edition)
@@ -115,10 +115,12 @@ class CacheSource:
             (view,) = further
             derived = self._derived(chunk, packed, source, self._draw(view, edition))
             record = spec.dense(read(view, edition, derived)[0])
-            return Block(dense_block(assembled(spec.stored[view], spec.channel_axis, record, derived), spec), targets)
+            shown = dense_block(assembled(spec.stored[view], spec.channel_axis, record, derived), spec)
+            return Block(shown, under(targets, self._draw(view, edition)))
         if self.views.moved(chunk, epoch):
-            return Block(dense_block(self._derived(chunk, packed, source, self.renditions.live(epoch)), spec), targets)
-        return Block(packed, targets)
+            live = self.renditions.live(epoch)
+            return Block(dense_block(self._derived(chunk, packed, source, live), spec), under(targets, live))
+        return Block(packed, under(targets, source))
 
     def _draw(self, view: int, edition: int) -> Draw:
         return self.renditions.view(self.event, view, edition, self.views.base)

@@ -24,7 +24,7 @@ from ..errors import (
     NonFiniteError,
 )
 from ..freezing import Division
-from ..samples import Collate, Key, OnDevice, Order, PrefixSource, Samples, Workers
+from ..samples import Collate, Input, OnDevice, Order, PrefixSource, Samples, Workers
 from ..storing import feature_spec
 
 __all__ = ["Evaluation"]
@@ -62,7 +62,7 @@ class Evaluation:
         codec: Codec,
         workers: Workers,
         model: nn.Module | None,
-        told: Key | Sequence[Key] | None,
+        told: Input | None,
         collate: Collate | None,
         on_device: OnDevice,
         directory: Path | None,
@@ -119,7 +119,11 @@ class Evaluation:
             self._caches = ()
             batches = self._computed(division)
         for features, targets in batches:
-            yield self._on_device(self._samples.with_features(features, targets))
+            crossing = len(division.cut.tensors)
+            by_call = [tuple(features[n : n + crossing]) for n in range(0, len(features), crossing)]
+            given = [tensors if crossing > 1 else tensors[0] for tensors in by_call]
+            shown = self._samples.under(targets, self._draw)
+            yield self._on_device(self._samples.with_features(given, shown, division.cut.tensors))
 
     def drop(self) -> None:
         """Remove what is stored."""
@@ -143,12 +147,12 @@ class Evaluation:
             on_device=self._on_device,
         )
 
-    def _computed(self, division: Division) -> Iterator[tuple[Any, Tensor]]:
+    def _computed(self, division: Division) -> Iterator[tuple[list[Tensor], Tensor]]:
         """Features by the prefix, stored as they are given where there is room."""
         source, writers, whole = self._source(division), [], False
         try:
-            for number, (inputs, targets) in enumerate(self._samples.stream(self._groups, self._draw)):
-                tensors: Sequence[Tensor] = source.run(inputs)
+            for number, (calls, targets) in enumerate(self._samples.stream_calls(self._groups, self._draw)):
+                tensors: Sequence[Tensor] = source.run_calls(calls)
                 try:
                     if number == 0 and self._stores and self._directory is not None:
                         writers = self._writers(self._directory, division, tensors)
@@ -161,7 +165,7 @@ class Evaluation:
                 except (BudgetError, CacheDirectoryError, CacheBusyError, CodecError, NonFiniteError) as error:
                     self._give_up(writers, error)
                     writers = []
-                yield self._together(tensors), targets
+                yield self._placed(tensors), targets
             self._caches = tuple(writer.commit() for writer in writers)
             whole = True
         finally:
@@ -169,24 +173,23 @@ class Evaluation:
                 for writer in writers:
                     writer.abort()
 
-    def _read(self, division: Division) -> Iterator[tuple[Any, Tensor]]:
+    def _read(self, division: Division) -> Iterator[tuple[list[Tensor], Tensor]]:
         source = self._source(division)
         for number, ids in enumerate(self._groups):
             try:
                 records = [cache.read(number, 0) for cache in self._caches]
             except (CorruptChunkError, CacheDirectoryError):
-                inputs, targets = self._samples.images(ids, self._draw)
-                yield self._together(source.run(inputs)), targets
+                calls, targets = self._samples.calls(ids, self._draw)
+                yield self._placed(source.run_calls(calls)), targets
                 continue
             pairs = zip(records, self._caches, strict=True)
-            yield self._together([cache.spec.dense(r.packed) for r, cache in pairs]), records[0].targets
+            yield self._placed([cache.spec.dense(r.packed) for r, cache in pairs]), records[0].targets
 
-    def _together(self, tensors: Sequence[Tensor]) -> Any:
-        placed = tuple(tensor.to(self._on_device.device) for tensor in tensors)
-        return placed if len(placed) > 1 else placed[0]
+    def _placed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [tensor.to(self._on_device.device) for tensor in tensors]
 
     def _writers(self, directory: Path, division: Division, tensors: Sequence[Tensor]) -> list[CacheWriter[Cache]]:
-        crossings, room = division.cut.tensors, self._room()
+        crossings, room = division.cut.tensors * len(self._samples.form.mains), self._room()
         if room is not None and room < len(crossings):
             raise BudgetError("the disk budget is used up by the features that are trained on")
         share = None if room is None else room // len(crossings)

@@ -155,14 +155,14 @@ class Feeder:
     def step_flops(self, model: nn.Module) -> int:
         """FLOPs of one training step as it runs now, per sample, the prefix's forward included where it is run."""
         few, division = taken(self._data.example, 2), self._front.division
-        count = len(first_tensor(few))
+        count, calls = len(first_tensor(few)), len(self._data.samples.form.mains)
         with self._front.precision.now.autocast():
             if division is None:
-                return training_flops(model, few, count, called)
+                return calls * training_flops(model, few, count, called)
             with torch.no_grad():
                 features = called(division.prefix, few)
             recomputed = division.cut.prefix_flops if self.cache is None else 0
-            return training_flops(division.suffix, features, count) + recomputed
+            return calls * (training_flops(division.suffix, features, count) + recomputed)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -204,18 +204,19 @@ class Feeder:
             form = self._data.samples.form
             for batch in self._data.live(epoch, start):
                 with torch.no_grad():
-                    features = called(division.prefix, form.call(batch))
-                yield form.with_main(batch, features)
+                    features = [called(division.prefix, inputs) for inputs in form.calls(batch)]
+                yield form.with_features(batch, features, division.cut.tensors)
         else:
-            yield from self._features(epoch, start)
+            yield from self._features(division, epoch, start)
 
-    def _features(self, epoch: int, start: int) -> Batches:
+    def _features(self, division: Division, epoch: int, start: int) -> Batches:
         if not self._sources:
             raise RuntimeError("Feeder.batches before Feeder.settle")
         for source, _ in self._sources:
             if isinstance(source, CacheSource):
                 source.begin()
         place, order, size = self._data.on_device.device, self._data.order, self._data.batch_size
+        crossing = len(division.cut.tensors)
         device, bounds = None if place.type == "cpu" else place, self._data.bounds(epoch)
         # The order is a pure function of seed and epoch, so that the tensors of one batch belong together.
         columns = [
@@ -224,8 +225,10 @@ class Feeder:
         ]
         for batches in zip(*columns, strict=True):
             features = tuple(batch.features for batch in batches)
-            given = features if len(features) > 1 else features[0]
-            yield self._data.with_features(given, batches[0].targets, batches[0].sample_ids)
+            by_call = [features[n : n + crossing] for n in range(0, len(features), crossing)]
+            given = [tensors if crossing > 1 else tensors[0] for tensors in by_call]
+            first = batches[0]
+            yield self._data.with_features(given, first.targets, first.sample_ids, division.cut.tensors)
 
     def _mixed(self, mixing: Mixing, batches: Iterator[tuple[Any, Tensor]], epoch: int, start: int) -> Batches:
         """The same batches mixed: images as images, features on their grid."""
@@ -256,13 +259,14 @@ class Feeder:
             same_bits = origin_of(cache) is None
             self._say({"event": "heal", "chunk": chunk, "view": view, "reason": reason, "same_bits": same_bits})
 
+        deriver = self._storer.storage.deriver(division.cut, way_of(cache), prefix)
         return CacheSource(
             cache=cache,
             order=self._data.order,
             views=views,
             event=event_of(division, cache),
             renditions=self._data.renditions,
-            deriver=self._storer.storage.deriver(division.cut, way_of(cache), prefix),
+            deriver=deriver and replace(deriver, call=prefix.tensor // len(division.cut.tensors)),
             healer=prefix,
             on_heal=healed,
             budget_bytes=budget_bytes,

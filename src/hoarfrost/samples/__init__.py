@@ -7,7 +7,7 @@ from .carried import Collate
 from .dataset import Frame, Samples
 from .derivation import WAYS, Deriver, Way, grid_of
 from .device import OnDevice, device_of
-from .form import Form, Key
+from .form import Form, Input
 from .loader import UserLoader
 from .order import Order, batch_bounds
 from .prefix_source import Block, PrefixSource, Together, dense_block
@@ -23,7 +23,7 @@ __all__ = [
     "Deriver",
     "Form",
     "Frame",
-    "Key",
+    "Input",
     "OnDevice",
     "Order",
     "PrefixSource",

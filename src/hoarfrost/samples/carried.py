@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from ..cuts import Crossing, leaves
 from ..errors import DatasetError
-from .form import Form, at, is_image
+from .compact import is_packed, opened
+from .form import Form
+from .places import at
 
 __all__ = ["Carried", "Collate", "collated"]
 
@@ -31,59 +34,74 @@ def collated(collate: Collate, items: list[Any]) -> Any:
 
 
 class Carried:
-    """The items of samples that were read, without what features take the place of. In memory, exact.
+    """The items of samples that were read, without what features take the place of: their rests. In memory, exact.
+
+    Whose rests are wanted is told as targets are: sample numbers [n]; or, where something moves with its image,
+    [n, 2], with the seed of the draw that rendered it.
 
     Args:
-        read: a sample's number -> its item, for one that was not read by this process yet.
+        make: numbers of samples, and a seed or None -> their rests, which are not in memory yet.
     """
 
-    def __init__(self, form: Form, collate: Collate, read: Callable[[int], Any]) -> None:
-        self._form, self._collate, self._read = form, collate, read
-        self._items: dict[int, Any] = {}
+    def __init__(self, form: Form, collate: Collate, make: Callable[[list[int], int | None], list[Any]]) -> None:
+        self._form, self._collate, self._make = form, collate, make
+        self._rests: dict[int | None, dict[int, Any]] = {}
+        self._packed = False
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._rests.get(None, ()))
 
-    def rest(self, item: Any, place: int = 0) -> Any:
-        """An item without its image. Rows of tokens, numbers and texts stay: collating may need them.
+    def remember(self, ids: Sequence[int], rests: Sequence[Any], seed: int | None = None) -> None:
+        """Keep the rests of these samples, compacted; the last that was read counts."""
+        self._rests.setdefault(seed, {}).update(zip(ids, rests, strict=True))
+        self._packed = self._packed or any(map(is_packed, rests))
+
+    def forget(self, seed: int) -> None:
+        """What this draw rendered is not shown any more."""
+        self._rests.pop(seed, None)
+
+    def held(self, ids: Sequence[int]) -> list[tuple[int, dict[int, Any]]]:
+        """Other renditions of samples: the seed of each, and what is kept of them, as it was."""
+        known = [(seed, rests) for seed, rests in list(self._rests.items()) if seed is not None]
+        found = [(seed, {n: opened(rests[n]) for n in ids if n in rests}) for seed, rests in known]
+        return [(seed, some) for seed, some in found if some]
+
+    def batch(self, targets: Tensor, features: Sequence[Any], crossings: Sequence[Crossing] = ()) -> Any:
+        """The user's batch of these samples, with features in the place of the input.
 
         Args:
-            place: a number to stand where the image was.
+            features, crossings: as for `Form.with_features`.
         """
-        return self._form.with_main(item, torch.tensor(float(place))) if is_image(self._form.main_of(item)) else item
+        return self._form.with_features(collated(self._collate, self.items(targets)), features, crossings)
 
-    def remember(self, ids: Sequence[int], rests: Sequence[Any]) -> None:
-        """Keep the rests of these samples; the last that was read counts."""
-        self._items.update(zip(ids, rests, strict=True))
+    def items(self, targets: Tensor) -> list[Any]:
+        """The rests of these samples, as they were."""
+        wanted = [(number, None) for number in targets.tolist()] if targets.dim() == 1 else targets.tolist()
+        for seed in {seed for _, seed in wanted}:
+            rests = self._rests.get(seed, {})
+            lacking = [n for n, its in dict.fromkeys(map(tuple, wanted)) if its == seed and n not in rests]
+            if lacking:
+                self.remember(lacking, self._make(lacking, seed), seed)
+        found = [self._rests[seed][number] for number, seed in wanted]
+        return [opened(rest) for rest in found] if self._packed else found
 
-    def batch(self, ids: Sequence[int], features: Any) -> Any:
-        """The user's batch of these samples, with features in the place of the input."""
-        return self._form.with_main(collated(self._collate, self.items(ids)), features)
-
-    def items(self, ids: Sequence[int]) -> list[Any]:
-        """The rests of these samples."""
-        for number in ids:
-            if number not in self._items:
-                self._items[number] = self.rest(self._read(number))
-        return [self._items[number] for number in ids]
-
-    def targets(self, ids: Sequence[int]) -> Tensor | None:
+    def compared(self, targets: Tensor) -> Tensor | None:
         """What outputs for these samples are compared with, [n, ...]; None where that cannot be told."""
         if self._form.target is None:
             return None
         try:
-            made = default_collate([at(item, self._form.target) for item in self.items(ids)])
+            made = default_collate([at(item, self._form.target) for item in self.items(targets)])
         except (TypeError, RuntimeError):
             return None
         return made if isinstance(made, Tensor) else None
 
-    def called(self, items: Sequence[Any]) -> Any:
-        """What the model is called with for a batch of items without their images.
+    def called(self, items: Sequence[Any]) -> list[Any]:
+        """Leaves of what the model is called with for a batch of items without their images.
 
         Raises:
             DatasetError: no such batch can be made, or it does not hold the items one by one, in their order.
         """
-        rests = [self.rest(item, place) for place, item in enumerate(items)]
+        rests = [self._form.without_images(item, place) for place, item in enumerate(items)]
         made = collated(self._collate, rests)
         inputs, other_way = self._form.main_of(made), self._form.main_of(collated(self._collate, rests[::-1]))
         if _tells_order(inputs, len(items)) and not torch.equal(inputs, other_way.flip(0)):
@@ -92,7 +110,7 @@ class Carried:
                 f"{name} sorts, mixes, draws or drops items: features are stored by sample, so that row n of a batch "
                 "must be item n, the same each time. Do that in your loop, on the batch"
             )
-        return self._form.call(made)
+        return leaves(self._form.calls(made))
 
 
 def _tells_order(inputs: Any, samples: int) -> bool:

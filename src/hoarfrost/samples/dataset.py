@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,17 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
-from ..augment import Draw, Pipeline, image_size
+from ..augment import STILL, Draw, image_size
 from ..cache import hash_samples
-from ..cuts import Example, leaves, map_leaves
+from ..cuts import Crossing, Example, leaves, map_leaves
 from ..errors import DatasetError, HoarfrostError, UnstableDataError
 from .carried import Carried, Collate, collated
-from .form import Form, Key, is_image
+from .compact import compacted, nbytes_of
+from .form import Form, Input
 from .own_transform import PassThrough, take_over
 from .parcel import Parcel
+from .places import nearest
+from .rendering import Rendering
 from .workers import Workers
 
 __all__ = ["Frame", "Samples"]
+
+TRIED = 2
+"""Samples that are rendered twice, to see whether one draw gives one rendition."""
 
 PROBED = 16
 """Samples whose raw bytes stand for the data set's identity, and are read twice to see whether they stay the same."""
@@ -55,9 +61,9 @@ class Samples:
     Args:
         dataset: with `__len__` and `__getitem__`; an item is (input, target), or any tree of tensors, images, arrays,
             numbers and texts.
-        transform: the user's transform, of the input. None: the data set's own `transform` attribute is taken over: it
-            gives images back as they are until `close` gives it back. Through a `Subset` it is taken from a copy, since
-            other subsets may share the data set underneath.
+        transform: the user's transform, of the input and what moves with it. None: the data set's own `transform` or
+            joint `transforms` attribute is taken over: it gives all back as it is until `close` gives it back. Through
+            a `Subset` it is taken from a copy, since other subsets may share the data set underneath.
         workers: who reads and renders ahead; a number is that of the processes.
         model: whose forward says which parts of a mapping are the input.
         told: which parts are, where that is not to be guessed.
@@ -67,6 +73,7 @@ class Samples:
         DatasetError: no length, fewer than two samples, no telling what the input is, or a data set that works on after
             its own transform.
         UnstableDataError: reading one index twice gives different images.
+        UnstableTransformError: so does the transform under one draw.
         ArgumentError: another one holds the data set's transform.
     """
 
@@ -77,7 +84,7 @@ class Samples:
         workers: int | Workers = 0,
         *,
         model: nn.Module | None = None,
-        told: Key | Sequence[Key] | None = None,
+        told: Input | None = None,
         collate: Collate | None = None,
     ) -> None:
         if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
@@ -91,25 +98,24 @@ class Samples:
         self._restore: Callable[[], object] = lambda: None
         self.dataset = dataset
         self.workers = Workers(workers) if isinstance(workers, int) else workers
-        self.own_collate, self.told = collate, told
+        self._rest_bytes = 0
+        self.own_collate, self.told, self._model = collate, told, model
         self._collate: Collate = collate or default_collate
         try:
             stand_in: PassThrough | None = None
             if transform is None:
                 self.dataset, transform, stand_in, self._restore = take_over(dataset, self)
             first = self._first(stand_in)
-            self.form = Form.of(first, model, told)
+            self.rendering, self.form = self._rendering(first, transform, stand_in, dataset)
+            self.pipeline = self.rendering.pipeline
+            made = self._made([first], torch.zeros(1, dtype=torch.int64), self.pipeline.still(len(self)))[0]
+            self.moving = self.rendering.moves(self.form, made)
+            """Whether more than images differs between renditions: then what is carried belongs to one."""
+            self.form = replace(self.form, pair=self.form.pair and not self.moving)
+            self._plain = self.form.pair or self.rendering.leaves_rests(self.form, made)
             self._whole = collate is not None or not self.form.pair
             """Whether batches are the user's own, of whole items; else they are (inputs, targets)."""
-            if stand_in is not None:
-                if stand_in.calls:
-                    stand_in.check(dataset, self.form.main_of(first))
-                else:
-                    # Nobody asks it: then it renders nothing.
-                    self.close()
-                    transform = None
-            self.pipeline = Pipeline.from_transform(transform)
-            self.carried = Carried(self.form, self._collate, self.dataset.__getitem__)
+            self.carried = Carried(self.form, self._collate, self._rests)
             self.identity = self._identify()
         except BaseException:
             self.close()
@@ -130,38 +136,63 @@ class Samples:
             DatasetError: an item is laid out otherwise than the first, or the targets are no numbers of one shape.
         """
         items = self._items(ids)
-        return [self.form.main_of(item) for item in items], self._targets(ids, items)
+        return [nearest(item, self.form.mains[0]) for item in items], self._targets(ids, items)
 
     def images(self, ids: Tensor, draw: Draw) -> tuple[Example, Tensor]:
-        """What the model is called with for samples under a draw, images [B, C, H, W] say; and targets [B, ...]."""
-        return self._kept(ids, self._rendered(ids, draw))
+        """What the model is called with for samples under a draw, images [B, C, H, W] say, at its first call; and
+        targets [B, ...]."""
+        calls, targets = self.calls(ids, draw)
+        return calls[0], targets
+
+    def calls(self, ids: Tensor, draw: Draw) -> tuple[list[Example], Tensor]:
+        """What the model is called with for samples under a draw, once or several times; and targets [B, ...]."""
+        return self._kept(ids, self._rendered(ids, draw), draw)
 
     def batch(self, ids: Tensor, draw: Draw) -> Any:
         """The batch of samples under a draw as the user's loader would give it."""
-        rendered = self._rendered(ids, draw)
-        self._kept(ids, rendered)
-        return rendered.batch
+        return next(self.batches([ids], draw))
 
-    def with_features(self, features: Any, targets: Tensor) -> Any:
+    def with_features(self, features: Sequence[Any], targets: Tensor, crossings: Sequence[Crossing] = ()) -> Any:
         """The user's batch with features in the place of the input.
 
         Args:
-            targets: that came with the features.
+            features: of each call of the model a tensor, or a tuple of all that crosses the cut.
+            targets: that came with the features, as `under` gives them.
+            crossings: what crosses.
         """
-        return self.carried.batch(targets.tolist(), features) if self._whole else (features, targets)
+        return self.carried.batch(targets, features, crossings) if self._whole else (features[0], targets)
 
     def compared(self, targets: Tensor) -> Tensor | None:
         """What outputs are compared with, [n, ...]: the targets, or what of whole items is one; None where none is.
 
         Args:
-            targets: as `images` gave them.
+            targets: likewise.
         """
-        return self.carried.targets(targets.tolist()) if self._whole else targets
+        return self.carried.compared(targets) if self._whole else targets
 
-    def blank(self) -> Tensor | None:
-        """[1, C, H, W], what the transform shows beyond an image's borders; None where it shows nothing there."""
+    def under(self, targets: Tensor, draw: Draw) -> Tensor:
+        """The targets of samples as a draw shows them: where something moves with its image, sample numbers become
+        what `Carried` is told, [n, 2]."""
+        return torch.stack([targets, torch.full_like(targets, draw.seed)], 1) if self.moving else targets
+
+    def describe(self) -> list[str]:
+        """What is done with items, one line each."""
+        kept = (
+            "what moves with an image is kept with each stored rendition of it, in memory: about "
+            f"{self._rest_bytes:,} bytes a sample and rendition"
+        )
+        layout = [] if self.form.pair else [self.form.describe()]
+        return [*layout, *self.rendering.describe(), *([kept] if self.moving else [])]
+
+    def blank(self) -> Example | None:
+        """What the model is called with for an image [1, C, H, W] of what the transform shows beyond borders; None
+        where it shows nothing there."""
         items, _ = self.read([0])
-        return self.pipeline.blank(items[0])
+        image = self.pipeline.blank(items[0])
+        if image is None or len(self.form.arguments) < 2:
+            return image
+        given, _ = self.images(torch.tensor([0]), self.rendering.draw(STILL))
+        return {**given, str(self.form.keyword): image} if isinstance(given, Mapping) else (image, *given[1:])
 
     def frame(self, images: Tensor) -> Frame | None:
         """The sizes behind rendered images [B, C, H, W]; None for what is no image, or for raw sizes that differ."""
@@ -172,47 +203,96 @@ class Samples:
 
     def stream(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[tuple[Example, Tensor]]:
         """`images` of several groups of samples, in their order, read ahead by the workers."""
-        for ids, rendered in self._ahead(groups, draw):
-            yield self._kept(ids, rendered)
+        for calls, targets in self.stream_calls(groups, draw):
+            yield calls[0], targets
+
+    def stream_calls(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[tuple[list[Example], Tensor]]:
+        """`calls` of several groups, likewise."""
+        for ids, rendered in self._ahead(groups, draw, keep=self._whole):
+            yield self._kept(ids, rendered, draw)
 
     def batches(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[Any]:
         """`batch` of several groups, likewise."""
-        for ids, rendered in self._ahead(groups, draw):
-            self._kept(ids, rendered)
+        # What moves with its image is of use with these images alone.
+        keep = self._whole and not self.moving and len(self.carried) < len(self)
+        for ids, rendered in self._ahead(groups, draw, keep):
+            self._kept(ids, rendered, draw)
             yield rendered.batch
 
-    def _ahead(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[tuple[Tensor, _Rendered]]:
+    def _ahead(self, groups: Sequence[Tensor], draw: Draw, keep: bool) -> Iterator[tuple[Tensor, _Rendered]]:
         if self.workers.count:
-            yield from zip(groups, self.workers.read(_Groups(self, groups, draw)), strict=True)
+            yield from zip(groups, self.workers.read(_Groups(self, groups, draw, keep)), strict=True)
             return
         for ids in groups:
-            rendered = self._rendered(ids, draw)
+            rendered = self._rendered(ids, draw, keep)
             yield ids, rendered.pin_memory() if self.workers.pinned else rendered
 
-    def _kept(self, ids: Tensor, rendered: _Rendered) -> tuple[Example, Tensor]:
+    def _kept(self, ids: Tensor, rendered: _Rendered, draw: Draw) -> tuple[list[Example], Tensor]:
         """What the model is called with, and targets; the rest is remembered by sample."""
         if rendered.rests is not None:
-            rests = rendered.rests
-            self.carried.remember(ids.tolist(), rests.opened() if isinstance(rests, Parcel) else rests)
-        return self.form.call(rendered.batch), rendered.targets
+            rests = rendered.rests.opened() if isinstance(rendered.rests, Parcel) else rendered.rests
+            self.carried.remember(ids.tolist(), rests, draw.seed if self.moving else None)
+        return self.form.calls(rendered.batch), rendered.targets
 
-    def _rendered(self, ids: Tensor, draw: Draw) -> _Rendered:
+    def _rendered(self, ids: Tensor, draw: Draw, keep: bool = True) -> _Rendered:
         items = self._items(ids.tolist())
-        targets = self._targets(ids.tolist(), items)
-        inputs = [self.form.main_of(item) for item in items]
         if not self._whole:
+            targets = self._targets(ids.tolist(), items)
+            inputs = [self.form.main_of(item) for item in items]
             return _Rendered((self.pipeline.render(inputs, ids, draw), targets), targets)
-        rests = [self.carried.rest(item) for item in items]
-        if is_image(inputs[0]):
-            images = self.pipeline.render(inputs, ids, draw)
-            items = [self.form.with_main(item, image) for item, image in zip(items, images, strict=True)]
-        return _Rendered(collated(self._collate, items), targets, rests)
+        items = self._made(items, ids, draw)
+        rests = [compacted(self.form.without_images(item)) for item in items] if keep else None
+        return _Rendered(collated(self._collate, items), ids, rests)
+
+    def _made(self, items: Sequence[Any], ids: Tensor, draw: Draw) -> list[Any]:
+        return self.rendering.render(items, ids, draw)
+
+    def _rests(self, ids: list[int], seed: int | None) -> list[Any]:
+        """The rests of samples that are not in memory: moved from another rendition where that is exact, else rendered
+        once more."""
+        found: dict[int, Any] = {}
+        if seed is not None and len(self._raw_sizes) == 1:
+            for source, held in self.carried.held(ids):
+                of = [number for number in held if number not in found]
+                (size,) = self._raw_sizes
+                moved = self.rendering.moved([held[number] for number in of], source, seed, of, size)
+                found |= {number: rest for number, rest in zip(of, moved, strict=True) if rest is not None}
+        lacking = [number for number in ids if number not in found]
+        if lacking:
+            items = self._items(lacking)
+            if not self._plain:
+                draw = self.pipeline.still(len(self)) if seed is None else self.rendering.draw(seed)
+                items = self._made(items, torch.tensor(lacking), draw)
+            found |= {n: self.form.without_images(item) for n, item in zip(lacking, items, strict=True)}
+        return [compacted(found[number]) for number in ids]
+
+    def _rendering(
+        self, first: Any, transform: Any, stand_in: PassThrough | None, dataset: Any
+    ) -> tuple[Rendering, Form]:
+        """How items are rendered, and how they are laid out then."""
+        if stand_in is not None:
+            own = Rendering.own(transform, stand_in, first, dataset)
+            if own is not None:
+                own.refuse_what_stays_behind(first)
+                still = own.draw(STILL)
+                rendered = own.render([first], torch.zeros(1, dtype=torch.int64), still)[0]
+                return own, Form.of(rendered, self._model, self.told or own.views(first))
+            # Nobody asks it: then it renders nothing.
+            self.close()
+            transform = None
+        form = Form.of(first, self._model, self.told)
+        rendering = Rendering.told(transform, first, form, len(self))
+        rendering.refuse_what_stays_behind(first)
+        if not rendering.calls:
+            return rendering, form
+        rendered = rendering.render([first], torch.zeros(1, dtype=torch.int64), rendering.draw(STILL))[0]
+        return rendering, form.viewed(rendered, self._model)
 
     def _first(self, stand_in: PassThrough | None) -> Any:
         try:
             return self.dataset[0]
         except Exception as error:
-            if stand_in is None or not stand_in.calls:
+            if stand_in is None or not stand_in.calls():
                 raise
             raise stand_in.refusal(self.dataset, "works on after it") from error
 
@@ -256,13 +336,17 @@ class Samples:
                         "Let the data set give unaugmented images, and hand the augmentation over: "
                         "Freezer(model, dataset, transform=...)"
                     )
-        inputs = [self.form.main_of(item) for item in first]
+        self.rendering.check(first[:TRIED], ids[:TRIED])
+        inputs = [nearest(item, self.form.mains[0]) for item in first]
         self._raw_sizes = {size for item in inputs if (size := _raw_size(item)) is not None}
         if not self._whole:
             return hash_samples([*inputs, self._targets(ids, first)])
         # Which parts are the input, and what the user's collate makes of them, shape features as well.
-        given = leaves(self.carried.called(first))
-        return hash_samples([*(leaf for item in first for leaf in leaves(item)), str(self.form.arguments), *given])
+        made = first if self._plain else self._made(first, torch.tensor(ids), self.rendering.draw(STILL))
+        rests = [compacted(self.form.without_images(item)) for item in made]
+        self._rest_bytes = sum(map(nbytes_of, rests)) // len(rests)
+        given = [str(self.form.arguments), *self.carried.called(made), *self.rendering.to_config(self.form)]
+        return hash_samples([*(leaf for item in first for leaf in leaves(item)), *given])
 
     def _hash(self, items: Sequence[Any]) -> str:
         """Of whole items, or of their inputs where they are pairs."""
@@ -282,13 +366,13 @@ def _raw_size(item: Any) -> tuple[int, int] | None:
 class _Groups(Dataset[_Rendered]):
     """Whole batches as the items of a data set, for DataLoader's workers."""
 
-    def __init__(self, samples: Samples, groups: Sequence[Tensor], draw: Draw) -> None:
-        self._samples, self._groups, self._draw = samples, groups, draw
+    def __init__(self, samples: Samples, groups: Sequence[Tensor], draw: Draw, keep: bool) -> None:
+        self._samples, self._groups, self._draw, self._keep = samples, groups, draw, keep
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def __getitem__(self, number: int) -> _Rendered:
         torch.set_num_threads(1)
-        rendered = self._samples._rendered(self._groups[number], self._draw)
+        rendered = self._samples._rendered(self._groups[number], self._draw, self._keep)
         return replace(rendered, rests=Parcel(rendered.rests)) if isinstance(rendered.rests, list) else rendered

@@ -56,6 +56,7 @@ class Deriver:
         frame: sizes of the images; all have one size, else nothing can be derived.
         grid: how the features lie over the image.
         border, form: see `hoarfrost.augment.derive`.
+        call: which call of the model the features are of; each may have its own decisions.
     """
 
     samples: Samples
@@ -64,14 +65,20 @@ class Deriver:
     grid: Grid
     border: Border
     form: Form = "cells"
+    call: int = 0
 
     def derive(self, features: Tensor, chunk: int, source: Draw, target: Draw) -> Tensor:
         """[n, ...] of a chunk's samples as `target` shows them, from what they are under `source`."""
-        ids, place = self.order.members(chunk), self.samples.pipeline.placement
+        ids, place, main = (
+            self.order.members(chunk),
+            self.samples.pipeline.placement,
+            self.samples.form.mains[self.call],
+        )
+        own = self.samples.rendering.draw_at
         return derive(
             features,
-            place(source, ids, self.frame.raw),
-            place(target, ids, self.frame.raw),
+            place(own(source, main), ids, self.frame.raw),
+            place(own(target, main), ids, self.frame.raw),
             self.grid,
             self.border,
             self.form,

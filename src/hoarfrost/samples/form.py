@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import inspect
-from collections import UserDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from ..cuts import Example
+from ..cuts import Crossing, Example
 from ..errors import ArgumentError, DatasetError
+from .places import Key, Place, at, is_image, is_picture, items_of, listed, path_of, replaced, told_place
 
-__all__ = ["Form", "Key", "at", "items_of", "replaced"]
+__all__ = ["Form", "Input"]
 
-Key = int | str
+Input = Key | Sequence[Key | Sequence[Key]]
+"""Keys of the input as a user says them: one, those of one call, or one row of keys for each call."""
 
 
 @dataclass(frozen=True)
@@ -26,23 +26,26 @@ class Form:
     """What of an item is the input.
 
     Attributes:
-        arguments: keys of what the model is called with, in an item and in a batch: positions of a tuple, keywords of a
-            mapping or a dataclass; empty where an item is the input itself.
+        arguments: places of what the model is called with, in an item and in a batch: positions of a tuple, keywords of
+            a mapping or a dataclass; empty where an item is the input itself.
         main: the one of them whose place features take behind a freeze.
         target: key of what outputs are compared with, where there is one that can be told.
         named: whether the model is called with the arguments by their names: where its forward takes these.
         pair: whether an item is (input, target), the target a number or a tensor of one shape: then a batch is
             (inputs, targets) and nothing but tensors is carried.
+        further: likewise `arguments` of each further call, where the model is called with several parts of an item, one
+            after the other, as with two views of an image; features take the place of the first of each.
     """
 
-    arguments: tuple[Key, ...]
-    main: Key | None
+    arguments: tuple[Place, ...]
+    main: Place | None
     pair: bool
     target: Key | None = None
     named: bool = False
+    further: tuple[tuple[Place, ...], ...] = ()
 
     @classmethod
-    def of(cls, item: Any, model: nn.Module | None = None, told: Key | Sequence[Key] | None = None) -> Form:
+    def of(cls, item: Any, model: nn.Module | None = None, told: Input | None = None) -> Form:
         """Read from one item, and from what the model's forward takes.
 
         Args:
@@ -54,110 +57,164 @@ class Form:
         """
         keys = items_of(item)
         if told is not None:
-            wanted = (told,) if isinstance(told, int | str) else tuple(told) if isinstance(told, list | tuple) else ()
-            if not wanted or not all(isinstance(key, int | str) and not isinstance(key, bool) for key in wanted):
-                raise ArgumentError(f"input must be a key of an item, or several, not {told!r}")
-            held = () if keys is None else tuple(keys)
-            lacking = [key for key in wanted if key not in held]
-            if lacking:
-                raise DatasetError(f"input={told!r}: an item holds {_listed(held)}, not {_listed(lacking)}")
-            pair = wanted == (0,) and isinstance(item, tuple | list) and len(item) == 2 and _is_numeric(item[1])
-            return cls(wanted, wanted[0], pair, _target(keys or {}, wanted), _takes(model, wanted))
+            return cls._told(item, keys, told, model)._viewed(item, model)
         if keys is None:
             return cls((), None, False)
         if isinstance(item, tuple | list):
-            return cls._of_sequence(item)
+            return cls._of_sequence(item)._viewed(item, model)
         takes = [] if model is None else _parameters(model)
         arguments = tuple(key for key in takes if key in keys)
         if not arguments:
             raise DatasetError(
-                f"an item is a {type(item).__name__} of {_listed(tuple(keys))}, of which the model's forward takes "
-                f"nothing (it takes {_listed(tuple(takes))}): say which is the input, Freezer(..., input=...)"
+                f"an item is a {type(item).__name__} of {listed(tuple(keys))}, of which the model's forward takes "
+                f"nothing (it takes {listed(tuple(takes))}): say which is the input, Freezer(..., input=...)"
             )
-        return cls(arguments, arguments[0], False, _target(keys, arguments[:1]), True)
+        return cls(arguments, arguments[0], False, _target(keys, arguments[:1]), True)._viewed(item, model)
+
+    @classmethod
+    def _told(cls, item: Any, keys: dict[Any, Any] | None, told: Any, model: nn.Module | None) -> Form:
+        rows = (told,) if isinstance(told, int | str) else tuple(told) if isinstance(told, list | tuple) else ()
+        several = bool(rows) and all(isinstance(row, list | tuple) and row for row in rows)
+        calls = tuple(map(tuple, rows)) if several else (rows,)
+        wanted = [key for call in calls for key in call]
+        if not wanted or not all(isinstance(key, int | str) and not isinstance(key, bool) for key in wanted):
+            raise ArgumentError(f"input must be a key of an item, or several, not {told!r}")
+        held = () if keys is None else tuple(keys)
+        lacking = [key for key in wanted if key not in held]
+        if lacking:
+            raise DatasetError(f"input={told!r}: an item holds {listed(held)}, not {listed(lacking)}")
+        pair = wanted == [0] and isinstance(item, tuple | list) and len(item) == 2 and _is_numeric(item[1])
+        target = _target(keys or {}, wanted) if len(calls) == 1 else None
+        return cls(calls[0], calls[0][0], pair, target, _takes(model, wanted), calls[1:])
 
     @classmethod
     def _of_sequence(cls, item: Sequence[Any]) -> Form:
         if len(item) == 2 and is_image(item[0]) and is_image(item[1]) and _alike(item[0], item[1]):
             raise DatasetError(
                 "an item is a pair of two images: say which is the input, Freezer(..., input=0) where the second is a "
-                "target, input=(0, 1) where the model takes both"
+                "target, input=(0, 1) where the model takes both at once, input=((0,), (1,)) where it is called with "
+                "each, one after the other"
             )
         return cls((0,), 0, len(item) == 2 and _is_numeric(item[1]), _target(dict(enumerate(item)), (0,)))
 
+    def _viewed(self, item: Any, model: nn.Module | None) -> Form:
+        """Where the input is a list of views of an image, the model is called with each; with all of them at once where
+        its forward needs so many."""
+        views = self.main_of(item)
+        if not isinstance(views, tuple | list) or not views or not all(map(is_image, views)):
+            return self
+        within = () if self.main is None else path_of(self.main)
+        places = tuple((*within, number) for number in range(len(views)))
+        others = self.arguments[1:]
+        if 1 < len(views) <= (0 if model is None else _needed(model)):
+            return replace(self, arguments=(*places, *others), main=places[0], pair=False)
+        further = tuple((place, *others) for place in places[1:])
+        target = None if further else self.target
+        return replace(
+            self,
+            arguments=(places[0], *others),
+            main=places[0],
+            pair=False,
+            target=target,
+            further=(*further, *self.further),
+        )
+
+    def viewed(self, rendered: Any, model: nn.Module | None = None) -> Form:
+        """The same form read once more, from the item as the transform made it."""
+        tops = [path_of(place)[0] for place in self.arguments if path_of(place)]
+        pair = self.arguments == (0,) and isinstance(rendered, tuple | list) and len(rendered) == 2
+        target = None if self.further else _target(items_of(rendered) or {}, tops)
+        known = replace(self, pair=pair and not self.further and _is_numeric(rendered[1]), target=target)
+        return known._viewed(rendered, model)
+
     def call(self, batch: Any) -> Example:
-        """What the model is called with for a batch, as `find_cuts` takes it."""
-        if not self.arguments:
+        """What the model is called with for a batch, as `find_cuts` takes it; where it is called several times, at
+        first."""
+        return self.calls(batch)[0]
+
+    def calls(self, batch: Any) -> list[Example]:
+        """The same for each call."""
+        return [self._call(batch, arguments) for arguments in (self.arguments, *self.further)]
+
+    def _call(self, batch: Any, arguments: tuple[Place, ...]) -> Example:
+        if not arguments:
             given: Example = batch
             return given
-        values = {key: at(batch, key) for key in self.arguments}
-        if self.named:
-            return {str(key): value for key, value in values.items()}
+        values = {place: at(batch, place) for place in arguments}
+        names = {str(path_of(place)[0]): value for place, value in values.items()}
+        if self.named and len(names) == len(values):
+            return names
         return next(iter(values.values())) if len(values) == 1 else tuple(values.values())
 
+    @property
+    def keyword(self) -> str | None:
+        """The main input's name; None where it has none."""
+        return None if self.main is None else str(path_of(self.main)[0])
+
+    @property
+    def mains(self) -> tuple[Place, ...]:
+        """Of each call the place that features take."""
+        return (() if self.main is None else self.main, *(arguments[0] for arguments in self.further))
+
     def main_of(self, item: Any) -> Any:
-        """The part that features take the place of."""
+        """The part that features take the place of, in the first call."""
         return item if self.main is None else at(item, self.main)
 
-    def with_main(self, tree: Any, value: Any) -> Any:
-        """An item or a batch with another value in that place."""
-        return value if self.main is None else replaced(tree, self.main, value)
+    def images_of(self, item: Any) -> list[Place]:
+        """Places of the images that the model is called with; a table of numbers beside the main input is none."""
+        others = {place: None for arguments in (self.arguments, *self.further) for place in arguments[1:]}
+        mains = dict.fromkeys(self.mains)
+        pictures = [place for place in others if place not in mains and is_picture(at(item, place))]
+        return [*(place for place in mains if is_image(at(item, place))), *pictures]
+
+    def without_images(self, item: Any, number: int = 0) -> Any:
+        """An item with a number in the place of each image that the model is called with."""
+        for place in self.images_of(item):
+            item = replaced(item, place, torch.tensor(float(number)))
+        return item
+
+    def with_features(self, batch: Any, features: Sequence[Any], crossings: Sequence[Crossing] = ()) -> Any:
+        """A batch with features in the place of each main input.
+
+        Args:
+            features: of each call a tensor, or a tuple of all that crosses.
+            crossings: these; an image that the suffix needs again comes back from among them.
+        """
+        for place, arguments, given in zip(self.mains, (self.arguments, *self.further), features, strict=True):
+            for crossing, tensor in zip(crossings, given if isinstance(given, tuple) else (), strict=False):
+                again = _argument(arguments, crossing)
+                if (
+                    again is not None
+                    and again != place
+                    and len(crossing.shape or ()) >= 3
+                    and _is_row(at(batch, again))
+                ):
+                    batch = replaced(batch, again, tensor)
+            batch = replaced(batch, place, given)
+        return batch
 
     def describe(self) -> str:
         """For people."""
         if self.main is None:
             return "items: the model's input"
-        named = ", ".join(map(repr, self.arguments))
-        return f"items: the model is called with {named}; features take the place of {self.main!r}, the rest is carried"
+        named = "; then with ".join(", ".join(map(told_place, call)) for call in (self.arguments, *self.further))
+        place = " and ".join(map(told_place, self.mains))
+        return f"items: the model is called with {named}; features take the place of {place}, the rest is carried"
 
 
-def items_of(tree: Any) -> dict[Any, Any] | None:
-    """What an item or a batch holds at its top, by position or name; None for a leaf."""
-    if isinstance(tree, Mapping):
-        return dict(tree.items())
-    if isinstance(tree, tuple | list):
-        return dict(enumerate(tree))
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
-    return None
+def _argument(arguments: tuple[Place, ...], crossing: Crossing) -> Place | None:
+    """The place of an argument that crosses a cut; None where something else crosses."""
+    source = crossing.source
+    if not crossing.is_argument:
+        return None
+    if isinstance(source, int):
+        return arguments[source] if source < len(arguments) else None
+    return next((place for place in arguments if path_of(place)[0] == source), None)
 
 
-def at(tree: Any, key: Key) -> Any:
-    """One part of an item or a batch."""
-    held = items_of(tree)
-    if held is None or key not in held:
-        raise DatasetError(f"there is no {key!r} in a batch that holds {_listed(tuple(held or ()))}")
-    return held[key]
-
-
-def replaced(tree: Any, key: Key, value: Any) -> Any:
-    """The like of an item or a batch with another part at `key`; what it was made from stays as it is."""
-    at(tree, key)
-    if isinstance(tree, Mapping):
-        if type(tree) is dict:
-            return tree | {key: value}
-        twin = _copy(tree)
-        twin[key] = value
-        return twin
-    if isinstance(tree, tuple | list):
-        held = [value if number == key else part for number, part in enumerate(tree)]
-        return type(tree)(*held) if hasattr(tree, "_fields") else type(tree)(held)
-    return dataclasses.replace(tree, **{str(key): value})
-
-
-def is_image(leaf: Any) -> bool:
-    """Whether a leaf is what an image, or features, come as: neither a number, nor a text, nor a row of integers."""
-    if isinstance(leaf, Tensor | np.ndarray):
-        whole = not leaf.is_floating_point() if isinstance(leaf, Tensor) else leaf.dtype.kind in "iub"
-        return leaf.ndim >= 2 or (leaf.ndim == 1 and not whole)
-    return not isinstance(leaf, int | float | str | bytes | type(None) | list | tuple | Mapping)
-
-
-def _copy(tree: Any) -> Any:
-    twin = copy.copy(tree)
-    if isinstance(twin, UserDict):
-        twin.data = dict(tree.data)  # a copy of its own: `copy` of a subclass may share it
-    return twin
+def _is_row(numbers: Any) -> bool:
+    """Whether a batch has numbers where images were."""
+    return isinstance(numbers, Tensor) and numbers.dim() == 1
 
 
 def _alike(one: Any, other: Any) -> bool:
@@ -171,7 +228,7 @@ def _is_numeric(leaf: Any) -> bool:
     return isinstance(leaf, int | float | Tensor | np.ndarray | np.generic) and not isinstance(leaf, str | bytes)
 
 
-def _target(held: Mapping[Key, Any], inputs: Sequence[Key]) -> Key | None:
+def _target(held: Mapping[Key, Any], inputs: Sequence[Place]) -> Key | None:
     """The key of the target: by its name, or right behind the inputs of a tuple."""
     names: list[Key] = ["labels", "label", "targets", "target"]
     names += [key for key in held if isinstance(key, int) and key not in inputs][:1]
@@ -182,24 +239,22 @@ def _takes(model: nn.Module | None, keys: Sequence[Key]) -> bool:
     """Whether a model's forward takes arguments of these names."""
     if model is None or not all(isinstance(key, str) for key in keys):
         return False
-    try:
-        parameters = inspect.signature(model.forward).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters) or set(keys) <= set(
-        _parameters(model)
-    )
+    return any(p.kind == p.VAR_KEYWORD for p in _signature(model)) or set(keys) <= set(_parameters(model))
 
 
 def _parameters(model: nn.Module) -> list[str]:
     """Names of what a model's forward takes."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [parameter.name for parameter in _signature(model) if parameter.kind in named]
+
+
+def _needed(model: nn.Module) -> int:
+    """How many positional arguments a model's forward cannot do without."""
+    return sum(p.kind == p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in _signature(model))
+
+
+def _signature(model: nn.Module) -> list[inspect.Parameter]:
     try:
-        parameters = inspect.signature(model.forward).parameters.values()
+        return list(inspect.signature(model.forward).parameters.values())
     except (TypeError, ValueError):
         return []
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [parameter.name for parameter in parameters if parameter.kind in named]
-
-
-def _listed(keys: Sequence[Key]) -> str:
-    return ", ".join(map(repr, keys)) or "nothing"

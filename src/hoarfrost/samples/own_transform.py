@@ -20,28 +20,23 @@ images."""
 
 
 class PassThrough:
-    """Stands in a data set's transform's place: gives each image back as it is, and remembers the last."""
+    """Stands in a transform's place: gives all back as it is. For one item it remembers how it was called."""
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.last: Any = None
+        self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] | None = []
 
-    def __call__(self, image: Any) -> Any:
-        self.calls, self.last = self.calls + 1, image
-        return image
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        if self._calls is not None:
+            self._calls.append((args, keywords))
+        return keywords if not args else args[0] if len(args) == 1 else args
 
-    def check(self, dataset: Any, shown: Any) -> None:
-        """Raise DatasetError where an item's input is not what the transform gave for it.
+    def calls(self) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """How it was called so far; nothing is remembered from here on."""
+        calls, self._calls = self._calls or [], None
+        return calls
 
-        Args:
-            shown: the input of the item that was read last.
-        """
-        if self.calls == 1 and shown is self.last:
-            return
-        times = f"calls its transform {self.calls} times for one item"
-        raise self.refusal(dataset, times if self.calls != 1 else "works on after it")
-
-    def refusal(self, dataset: Any, what: str) -> DatasetError:
+    @staticmethod
+    def refusal(dataset: Any, what: str) -> DatasetError:
         """Says what a data set does besides calling its transform, and the way out."""
         name = type(dataset).__name__
         return DatasetError(
@@ -89,23 +84,31 @@ def take_over(dataset: Any, holder: object) -> tuple[Any, Any, PassThrough | Non
 
 def _detach(dataset: Any) -> tuple[Any, PassThrough | None, Callable[[], None]]:
     """A data set's own transform, taken off it, what stands there now, and what puts it back."""
-    transform = getattr(dataset, "transform", None)
+    transform, joint = getattr(dataset, "transform", None), getattr(dataset, "transforms", None)
+    name = "transform"
+    if transform is None and joint is not None and not _is_standard(joint):
+        # Of image and target together, as torchvision's data sets take it.
+        transform, joint, name = joint, None, "transforms"
     if transform is None:
         return None, None, lambda: None
     if not callable(transform):
-        raise ArgumentError(f"the data set's transform attribute is a {type(transform).__name__}, not a function")
+        raise ArgumentError(f"the data set's {name} attribute is a {type(transform).__name__}, not a function")
     stand_in = PassThrough()
-    dataset.transform = stand_in
+    setattr(dataset, name, stand_in)
     # Some torchvision data sets call a joint transform that holds the same function once more.
-    joint = getattr(dataset, "transforms", None)
     inner = getattr(joint, "transform", None)
     if joint is not None and inner is transform:
         joint.transform = stand_in
 
     def restore() -> None:
         _held.pop(id(dataset), None)
-        dataset.transform = transform
+        setattr(dataset, name, transform)
         if joint is not None and inner is transform:
             joint.transform = transform
 
     return transform, stand_in, restore
+
+
+def _is_standard(joint: Any) -> bool:
+    """Whether it calls one function for the image and another for the target."""
+    return hasattr(joint, "transform") and hasattr(joint, "target_transform")

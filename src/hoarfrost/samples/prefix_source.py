@@ -52,7 +52,8 @@ class Together:
 class PrefixSource:
     """Runs the frozen prefix on freshly rendered images, a chunk at a time.
 
-    Where several tensors cross the cut, each has a source; `tensor` says which one this gives.
+    Where several tensors cross the cut, or the model is called several times for a sample, each has a source; `tensor`
+    says which one this gives: those of the first call come first.
     """
 
     prefix: nn.Module
@@ -79,7 +80,7 @@ class PrefixSource:
             features, targets = self.features(chunk, draw)
         else:
             features, targets = self.together.take(chunk, epoch, self.tensor, lambda: self.tensors(chunk, draw))
-        return Block(dense_block(features, self.spec), targets)
+        return Block(dense_block(features, self.spec), self.samples.under(targets, draw))
 
     def recover(self, chunk: int, epoch: int, reason: Exception) -> Block:
         raise reason
@@ -90,14 +91,21 @@ class PrefixSource:
         return tensors[self.tensor], targets
 
     def tensors(self, chunk: int, draw: Draw) -> tuple[tuple[Tensor, ...], Tensor]:
-        """All that crosses the cut for a chunk's samples, and targets [n, ...]."""
-        inputs, targets = self.samples.images(self.order.members(chunk), draw)
-        return self.run(inputs), targets
+        """All that crosses the cut for a chunk's samples, of each call of the model, and targets [n, ...]."""
+        calls, targets = self.samples.calls(self.order.members(chunk), draw)
+        return self.run_calls(calls), targets
 
     def blank(self) -> Tensor | None:
         """Features [...] of what the transform shows beyond an image's borders; None where it shows nothing there."""
-        image = self.samples.blank()
-        return None if image is None else self.run(image)[self.tensor][0]
+        inputs = self.samples.blank()
+        if inputs is None:
+            return None
+        tensors = self.run(inputs)
+        return tensors[self.tensor % len(tensors)][0]
+
+    def run_calls(self, calls: Sequence[Example]) -> tuple[Tensor, ...]:
+        """`run` for each call of the model, one after the other."""
+        return tuple(tensor for inputs in calls for tensor in self.run(inputs))
 
     def run(self, inputs: Example) -> tuple[Tensor, ...]:
         """All that crosses, each [n, ...], of what the model is called with: on the CPU, in the prefix's own memory

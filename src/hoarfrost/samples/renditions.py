@@ -37,8 +37,10 @@ class Renditions:
         draw = self._held.get(purpose)
         if draw is None:
             draw = self._samples.pipeline.draw(len(self._samples), mix(self.seed, *purpose))
-            others = {key: held for key, held in self._held.items() if not self._replaces(purpose, key)}
-            self._held = {**others, purpose: draw}
+            old = [key for key in self._held if self._replaces(purpose, key)]
+            for key in old:
+                self._samples.carried.forget(self._held[key].seed)
+            self._held = {**{key: held for key, held in self._held.items() if key not in old}, purpose: draw}
         return draw
 
     def _replaces(self, new: tuple[int, ...], old: tuple[int, ...]) -> bool:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from ..augment import Border
 from ..cache import CacheSpec
-from ..cuts import Cut, Example, first_tensor
+from ..cuts import Crossing, Cut, Example, first_tensor
 from ..settings import Settings
 from .dataset import Frame, Samples
 from .derivation import Deriver, Way, grid_of
 from .device import OnDevice
-from .form import Key
+from .form import Input
 from .loader import Sampling, UserLoader
 from .order import Order, batch_bounds, usable_batch_size
 from .prefix_source import PrefixSource
@@ -49,7 +49,7 @@ class TrainingData:
         told: Settings,
         device: torch.device,
         model: nn.Module,
-        keys: Key | Sequence[Key] | None = None,
+        keys: Input | None = None,
     ) -> TrainingData:
         """Take over a data set and its transform; `close` of the samples gives it back.
 
@@ -123,11 +123,14 @@ class TrainingData:
     def live_inputs(self, epoch: int) -> Iterator[tuple[Example, Tensor | None]]:
         """What the model is called with in such an epoch, and what its outputs are compared with, on the device; None
         where nothing is."""
-        for inputs, targets in self.samples.stream(self._groups(epoch), self.renditions.live(epoch)):
-            compared = self.samples.compared(targets)
+        draw = self.renditions.live(epoch)
+        for inputs, targets in self.samples.stream(self._groups(epoch), draw):
+            compared = self.samples.compared(self.samples.under(targets, draw))
             yield self.on_device(inputs), None if compared is None else compared.to(self.on_device.device)
 
-    def with_features(self, features: Any, targets: Tensor, ids: Tensor) -> Any:
+    def with_features(
+        self, features: Sequence[Any], targets: Tensor, ids: Tensor, crossings: Sequence[Crossing] = ()
+    ) -> Any:
         """As `Samples.with_features`, on the device.
 
         Args:
@@ -135,7 +138,8 @@ class TrainingData:
         """
         if self.samples.form.pair and self.samples.own_collate is None:
             return self.samples.with_features(features, targets)
-        return self.on_device(self.samples.with_features(features, ids))
+        whose = targets if self.samples.moving else ids
+        return self.on_device(self.samples.with_features(features, whose, crossings))
 
     def _groups(self, epoch: int) -> list[Tensor]:
         """The samples of each batch of an epoch."""
@@ -144,9 +148,9 @@ class TrainingData:
 
     def describe(self) -> list[str]:
         """What was taken over, and what becomes of each step of the transform, one line each."""
-        sampling, form = self.order.sampling, self.samples.form
+        sampling = self.order.sampling
         return [
-            *([] if form.pair else [form.describe()]),
+            *self.samples.describe(),
             *([] if sampling is None else [sampling.describe()]),
             *self.samples.pipeline.describe(),
         ]

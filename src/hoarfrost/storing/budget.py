@@ -87,15 +87,14 @@ class Budget:
         return next((other for other in later if other.recommended and other.bytes_per_sample <= fits), None)
 
     def shares(self, plan: Calibration, used: int) -> list[int | None]:
-        """What `used` bytes leave, divided between the tensors that cross as their bytes will be."""
+        """What `used` bytes leave, divided between the tensors that are stored as their bytes will be."""
         left = self.left(used)
         if left is None:
-            return [None] * (1 + len(plan.beside))
-        if not plan.beside:
-            return [left]
+            return [None] * len(plan.specs)
         others = [round(other.bytes_per_sample * plan.spec.samples) for other in plan.beside]
-        sizes = [plan.view_bytes - sum(others), *others]
-        return [left * size // max(1, plan.view_bytes) for size in sizes]
+        sizes = [plan.view_bytes // plan.calls - sum(others), *others]
+        shares: list[int | None] = [left * size // max(1, plan.view_bytes) for size in sizes]
+        return shares * plan.calls
 
 
 def _plans(calibration: Calibration, over_budget: OverBudget) -> list[Calibration]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from ..cache import Cache, CacheSpec, CacheWriter, to_store
 from ..freezing import Division
@@ -40,7 +42,6 @@ def fill(
     """
     event = division.event if from_features is None else from_features.origin.event
     count, chunks = (specs[0].views, data.order.chunks) if views.record == "ahead" else (1, 1)
-    run = source.run if from_features is None else from_features.source.run
     first = data.renditions.view(event, 0, base=views.base)
     threads = _writing_threads(data.on_device.device)
     with ThreadPoolExecutor(threads, "hoarfrost-write") as writing:
@@ -49,19 +50,22 @@ def fill(
             draw = data.renditions.view(event, view, base=views.base)
             todo = [n for n in range(chunks) if any((n, view) not in writer.done for writer in writers.values())]
             members = [data.order.members(chunk) for chunk in todo]
+            given: Iterator[tuple[tuple[Tensor, ...], Tensor]]
             if from_features is None:
-                given = data.samples.stream(members, draw)
+                rendered = data.samples.stream_calls(members, draw)
+                given = ((source.run_calls(calls), targets) for calls, targets in rendered)
             else:
-                given = from_features.earlier.stream(todo, view)
-            for chunk, ids, (inputs, targets) in zip(todo, members, given, strict=True):
-                tensors = run(inputs)
+                layers, earlier = from_features.source, from_features.earlier.stream(todo, view)
+                given = ((layers.run(features), targets) for features, targets in earlier)
+            for chunk, ids, (tensors, targets) in zip(todo, members, given, strict=True):
                 for number, writer in writers.items():
                     if (chunk, view) in writer.done:
                         continue
                     stored, derived = specs[number].stored[view], None
                     if stored.gains is not None and deriver is not None:
                         base = specs[number].dense(writer.packed(chunk, 0))
-                        derived = deriver.derive(base, chunk, first, draw)
+                        call = number * len(data.samples.form.mains) // len(specs)
+                        derived = replace(deriver, call=call).derive(base, chunk, first, draw)
                     features = to_store(stored, specs[number].channel_axis, tensors[number], derived)
                     if len(pending) >= WRITES_AHEAD * threads:
                         pending.pop(0).result()

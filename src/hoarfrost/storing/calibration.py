@@ -57,6 +57,7 @@ class Calibration:
             samples; reading and writing are not measured where the user asked to recompute.
         chunks: that were measured on.
         task: by which harm was measured; None where the user asked to recompute.
+        calls: of the model for each sample, whose features are all stored alike; bytes and seconds are of all.
     """
 
     spec: CacheSpec
@@ -74,6 +75,12 @@ class Calibration:
     write_seconds: float | None
     chunks: int = 1
     task: Task | None = None
+    calls: int = 1
+
+    @property
+    def specs(self) -> tuple[CacheSpec, ...]:
+        """Of all caches: for each call of the model one for each tensor that crosses the cut."""
+        return (self.spec, *(other.spec for other in self.beside)) * self.calls
 
     @property
     def codec(self) -> Codec:
@@ -100,7 +107,7 @@ class Calibration:
             further = replace(further, harm=None)  # it was measured at the other rung
         # Each has a rung of its own, unless there is room for stronger ones only.
         beside = tuple(other.at(views, 0 if rung is self.rung else rung.index) for other in self.beside)
-        others, samples = sum(other.bytes_per_sample for other in beside), self.spec.samples
+        others, samples = sum(other.bytes_per_sample for other in beside), self.spec.samples * self.calls
         stored = (StoredView(), *[further.stored] * (views - 1))
         return replace(
             self,
@@ -154,7 +161,7 @@ def calibrate(
     plain = storing.mode == "recompute"
     sample = CalibrationSample.take(data.source(division.prefix), cut, base, most=1 if plain else 4)
     if plain:
-        return _unmeasured(sample)
+        return _unmeasured(sample, len(data.samples.form.mains))
     for number in sample.floating:
         check_finite(sample.tensors[number], sample.specs[number], sample.ids, cut.label)
     # The tolerance is for all of them together.
@@ -176,7 +183,8 @@ def calibrate(
 
     codecs = [picked[n].codec if n in picked else Exact() for n in range(len(sample.tensors))]
     coded = [_coded(*triple) for triple in zip(sample.first, sample.specs, codecs, strict=True)]
-    write_seconds, read_seconds = (order.chunks * sum(column) for column in list(zip(*coded, strict=True))[:2])
+    calls = len(data.samples.form.mains)
+    write_seconds, read_seconds = (calls * order.chunks * sum(column) for column in list(zip(*coded, strict=True))[:2])
     decision = decide(
         epochs_left=epochs_left,
         views=wanted,
@@ -207,17 +215,18 @@ def calibrate(
         rung=rung,
         sensitivity=sensitivity,
         way=way or Way(),
-        view_bytes=round((rung.bytes_per_sample + others) * order.samples),
-        predicted_bytes=round(stored_bytes * order.samples),
+        view_bytes=round((rung.bytes_per_sample + others) * order.samples * calls),
+        predicted_bytes=round(stored_bytes * order.samples * calls),
         prefix_seconds=sample.prefix_seconds,
         read_seconds=read_seconds,
         write_seconds=write_seconds,
         chunks=sample.chunks,
         task=task,
+        calls=calls,
     )
 
 
-def _unmeasured(sample: CalibrationSample) -> Calibration:
+def _unmeasured(sample: CalibrationSample, calls: int) -> Calibration:
     """Of a freeze that is recomputed as asked."""
     return Calibration(
         spec=sample.specs[0],
@@ -233,6 +242,7 @@ def _unmeasured(sample: CalibrationSample) -> Calibration:
         prefix_seconds=sample.prefix_seconds,
         read_seconds=None,
         write_seconds=None,
+        calls=calls,
     )
 
 

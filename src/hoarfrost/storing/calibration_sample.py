@@ -54,8 +54,8 @@ class CalibrationSample:
             began = time.perf_counter()
             tensors, beside = source.tensors(chunk, draw)
             seconds.append(time.perf_counter() - began)
-            parts.append(tensors)
-            targets.append(beside)
+            parts.append(tensors[: len(cut.tensors)])  # of further calls of the model alike
+            targets.append(source.samples.under(beside, draw))
 
         run(0)
         chunks = source.order.chunks

@@ -35,6 +35,7 @@ def fingerprint_of(
     base: str,
     tensor: int = 0,
     origin: Origin | None = None,
+    call: int = 0,
 ) -> Fingerprint:
     """All that shapes the features which `spec` describes.
 
@@ -43,6 +44,7 @@ def fingerprint_of(
         base: what the base view is, "random" or "clean".
         tensor: which of those that cross the cut.
         origin: what they are built from; None: images.
+        call: which call of the model for each sample.
     """
     crossing, pipeline = division.cut.tensors[tensor], data.samples.pipeline
     event = division.event if origin is None else origin.event
@@ -51,6 +53,7 @@ def fingerprint_of(
     return Fingerprint(
         {
             **which,
+            **({"call": call} if call else {}),
             **({} if origin is None else {"built": asdict(origin)}),
             "prefix": hash_tensors(division.prefix.state_dict()),
             "cut": division.cut.label,

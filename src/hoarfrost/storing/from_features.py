@@ -131,6 +131,8 @@ def from_features(
     deep = source.prefix
     if not isinstance(deep, Prefix) or earlier.cut.others or deep.cut.others:
         return "more than one tensor crosses a cut"
+    if earlier.data.samples.form.further:
+        return "the model is called several times for each sample"
     if spec.views > earlier.cache.spec.views:
         return f"{spec.views} views are asked for, {earlier.cache.spec.views} are stored of {earlier.cut.label!r}"
     if not earlier.cache.whole:

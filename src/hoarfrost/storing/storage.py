@@ -143,14 +143,16 @@ class Storage:
 
     def reopen(self, division: Division, digests: Sequence[str]) -> bool:
         """Go on with the caches of an earlier process; False if one is gone or was made from something else."""
-        if len(digests) != len(division.cut.tensors):
+        crossing = len(division.cut.tensors)
+        if len(digests) != crossing * len(self._data.samples.form.mains):
             return False
         found = []
         try:
             for tensor, digest in enumerate(digests):
                 cache = Cache.open(self._directory / digest[:16])
+                call, which = divmod(tensor, crossing)
                 mine = fingerprint_of(
-                    division, self._data, cache.spec, way_of(cache), self._views.base, tensor, origin_of(cache)
+                    division, self._data, cache.spec, way_of(cache), self._views.base, which, origin_of(cache), call
                 )
                 found.append(Cache.open(cache.path, mine))
         except (StaleCacheError, CorruptChunkError) as error:
@@ -177,13 +179,16 @@ class Storage:
     ) -> tuple[Cache, ...]:
         """The caches of this division: identical ones that stand already, and new ones."""
         origin = None if from_features is None else from_features.origin
-        specs = [plan.spec, *(other.spec for other in plan.beside)]
+        specs, crossing = plan.specs, len(division.cut.tensors)
         standing: dict[int, Cache] = {}
         writers: dict[int, CacheWriter[Cache]] = {}
         shares = self.budget.shares(plan, self._used(self._previous))
         try:
             for tensor, spec in enumerate(specs):
-                fingerprint = fingerprint_of(division, self._data, spec, plan.way, self._views.base, tensor, origin)
+                call, which = divmod(tensor, crossing)
+                fingerprint = fingerprint_of(
+                    division, self._data, spec, plan.way, self._views.base, which, origin, call
+                )
                 try:
                     standing[tensor] = Cache.open(self._directory / fingerprint.key, fingerprint)
                     continue

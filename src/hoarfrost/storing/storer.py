@@ -30,7 +30,7 @@ class Held:
     """What the features of a division are held as.
 
     Attributes:
-        specs: of each tensor that crosses, as it is stored or would be.
+        specs: of each tensor that crosses, at each call of the model, as it is stored or would be.
         views: as epochs see them.
     """
 
@@ -148,8 +148,7 @@ class Storer:
                 built_from=built,
             )
         )
-        planned = (calibration.spec, *(other.spec for other in calibration.beside))
-        return Held(division, tuple(cache.spec for cache in caches) or planned, measured.views)
+        return Held(division, tuple(cache.spec for cache in caches) or calibration.specs, measured.views)
 
     def reopen(self, division: Division, digests: Sequence[str]) -> Held | None:
         """Go on with the caches of an earlier process; None if one is gone or was made from something else."""

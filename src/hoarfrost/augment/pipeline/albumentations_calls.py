@@ -13,7 +13,7 @@ from torch import Tensor
 from ...errors import ArgumentError
 from ..geometry.placement import Placement, as_sizes
 
-__all__ = ["advance", "call_on_image", "call_on_sample", "is_albumentations", "is_deterministic"]
+__all__ = ["advance", "call_on_image", "call_on_sample", "is_albumentations", "is_deterministic", "names_of"]
 
 _DETERMINISTIC = frozenset({"CenterCrop", "FromFloat", "NoOp", "Normalize", "Resize", "ToFloat", "ToTensorV2"})
 
@@ -63,14 +63,19 @@ def call_on_sample(transform: Any, item: Any, other: Any) -> tuple[Any, Any]:
     Raises:
         ArgumentError: a tensor for an image.
     """
-    known = set(getattr(transform, "available_keys", ())) | set(getattr(transform, "additional_targets", ()))
-    fields = [getattr(processor.params, "label_fields", None) for processor in transform_processors(transform)]
-    known |= {name for names in fields for name in names or ()}
+    known = names_of(transform)
     named = {key: value for key, value in other.items() if key in known} if isinstance(other, Mapping) else {}
     arrays = {key: np.array(value) if isinstance(value, Image.Image) else value for key, value in named.items()}
     result = transform(image=_array(transform, item), **arrays)
     moved = {**other, **{key: result[key] for key in named}} if isinstance(other, Mapping) else other
     return result["image"], moved
+
+
+def names_of(transform: Any) -> frozenset[str]:
+    """The keywords that it knows."""
+    known = {*getattr(transform, "available_keys", ()), *getattr(transform, "additional_targets", ())}
+    fields = [getattr(processor.params, "label_fields", None) for processor in transform_processors(transform)]
+    return frozenset(known | {name for names in fields for name in names or ()})
 
 
 def transform_processors(transform: Any) -> list[Any]:

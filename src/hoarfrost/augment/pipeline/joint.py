@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,14 +16,25 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2._utils import query_size
 
 from ...errors import ArgumentError, DataError
+from ..transforms.erasing import Erasing
 from ..transforms.paired import Paired
 from ..transforms.randomness import forked_random_states, seed_random_states
 from . import from_timm
-from .albumentations_calls import call_on_sample, is_albumentations
+from .albumentations_calls import call_on_sample, is_albumentations, names_of
 from .deterministic import Deterministic, is_deterministic
 from .steps import Step
 
-__all__ = ["MOVING_WITH_IMAGES", "apply_together", "as_masks", "call_together", "is_apart", "moves_by_type"]
+__all__ = [
+    "MOVING_WITH_IMAGES",
+    "apply_together",
+    "as_masks",
+    "call_together",
+    "is_apart",
+    "known_names",
+    "moves_by_type",
+    "moves_images",
+    "takes_two",
+]
 
 MOVING_WITH_IMAGES: tuple[type, ...] = tuple(
     getattr(tv_tensors, name) for name in ("Mask", "BoundingBoxes", "KeyPoints") if hasattr(tv_tensors, name)
@@ -40,6 +52,26 @@ def moves_by_type(steps: Sequence[Step]) -> bool:
         and not isinstance(step.transform, v2.Lambda)
         for step in steps
     )
+
+
+def moves_images(steps: Sequence[Step]) -> bool:
+    """Whether a step is known to move what an image shows, so that a mask of it must move too."""
+    return any(
+        not isinstance(step.paired, Erasing)
+        if step.paired is not None
+        else step.moves_unseen and (_takes_image_alone(step) or isinstance(step.transform, v2.Transform))
+        for step in steps
+    )
+
+
+def known_names(steps: Sequence[Step]) -> frozenset[str]:
+    """The keywords by which albumentations' steps take an image, and what moves with it; none where there is none."""
+    return frozenset().union(*(names_of(step.transform) for step in steps if is_albumentations(step.transform)))
+
+
+def takes_two(steps: Sequence[Step]) -> bool:
+    """Whether a function of the user's own cannot be called with an image alone: it asks for image and target."""
+    return any(_asks_for_two(step.transform) for step in steps)
 
 
 def is_apart(item: Any, other: Any) -> bool:
@@ -79,9 +111,10 @@ def call_together(step: Step, parts: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(parts) == 1:
         sample = parts[0]
         if is_albumentations(step.transform) and isinstance(sample, dict):
-            image, sample = call_on_sample(step.transform, sample.get("image"), sample)
-            return ({**sample, "image": image},)
-        return (step.transform(sample),)
+            beside = {name: value for name, value in sample.items() if name != "image"}
+            image, beside = call_on_sample(step.transform, sample.get("image"), beside)
+            return ({**sample, **beside, "image": image},)
+        return (step.call(sample),)
     if is_albumentations(step.transform):
         item, other = call_on_sample(step.transform, *parts)
         if other is parts[1] and not is_deterministic(step.transform):
@@ -142,6 +175,18 @@ def _takes_image_alone(step: Step) -> bool:
     library = type(transform).__module__
     known = library.startswith(("torchvision.transforms", "kornia.")) or from_timm.timm_name(transform) is not None
     return known or is_deterministic(transform)
+
+
+def _asks_for_two(transform: Any) -> bool:
+    function = transform.function if isinstance(transform, Deterministic) else transform
+    if type(function).__module__.startswith("torchvision.") or is_albumentations(function):
+        return False
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    placed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(one.kind in placed and one.default is one.empty for one in parameters) == 2
 
 
 def _refuse_moving(step: Step, other: Any) -> None:

@@ -21,13 +21,14 @@ from .joint import apply_together, as_masks, is_apart, moves_by_type
 from .step_placement import advance
 from .steps import Step, split
 
-__all__ = ["Draw", "Pipeline"]
+__all__ = ["STILL", "Draw", "Pipeline"]
 
 # Handled at once, so that the images stay in the processor's cache from step to step: 85 of 3x32x32, 1 of
 # 3x224x224.
 _VALUES_TOGETHER = 1 << 18
 
 
+STILL = -1
 _SEEN = {True: "; it drew random numbers when it was tried", False: "; it drew none when it was tried"}
 
 
@@ -36,7 +37,7 @@ class Draw:
     """The random decisions of one rendition of every sample; row i belongs to sample i.
 
     Attributes:
-        seed: what it was drawn from.
+        seed: what it was drawn from; `STILL` for the rendition that changes least.
         samples: number of rows.
         decisions: for each step [samples, k]: a paired step's params, the seed of an image-only step (int64),
             or None.
@@ -131,7 +132,7 @@ class Pipeline:
         """
         draw = self.draw(samples, 0)
         steps = zip(self.steps, draw.decisions, strict=True)
-        return Draw(0, samples, tuple(s.paired.still(samples) if s.paired is not None else d for s, d in steps))
+        return Draw(STILL, samples, tuple(s.paired.still(samples) if s.paired is not None else d for s, d in steps))
 
     def render(self, items: Sequence[Any] | Tensor, ids: Sequence[int] | Tensor, draw: Draw) -> Tensor:
         """The images of some samples under a draw.

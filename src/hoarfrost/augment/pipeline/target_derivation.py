@@ -19,7 +19,7 @@ from ..geometry.placement import Placement, as_sizes
 from ..transforms.crops import PaddedCrop
 from ..transforms.erasing import Erasing
 from ..transforms.flips import HorizontalFlip, VerticalFlip
-from .joint import MOVING_WITH_IMAGES
+from .joint import MOVING_WITH_IMAGES, moves_by_type
 from .pipeline import Draw, Pipeline
 from .step_placement import advance
 from .steps import Step
@@ -29,6 +29,7 @@ __all__ = ["derive_targets"]
 # Coordinates that are multiples of 1 / _FINEST pixel and below 2 ** 15 are added and subtracted without rounding.
 _FINEST = 256
 _FARTHEST = float(1 << 15)
+_IMAGES = (Image.Image, np.ndarray, tv_tensors.Image, tv_tensors.Video)
 _FORMATS = ("XYXY", "XYWH")
 # v2's that leave targets and their grid alone, whatever they decide.
 _COLOURS: tuple[type, ...] = (
@@ -53,8 +54,8 @@ def derive_targets(
     Derived are flips and shifts by whole pixels, where the other view shows nothing of the image that this one lacks:
     masks, and boxes (XYXY, XYWH) and keypoints whose coordinates lie on a grid of 1/256 pixel, so that nothing is
     rounded. What moves with no image is the same in both. Where anything else may have moved or changed a target (a
-    step that is not v2's own, a function, sanitized boxes, a second crop, a PIL image), there is None: it has to be
-    rendered again.
+    step that is not v2's own, a function, sanitized boxes, a second crop, an image among the targets), there is None:
+    it has to be rendered again.
 
     Args:
         others: n trees, of the view `source`.
@@ -65,10 +66,11 @@ def derive_targets(
     n = len(others)
     rows = torch.as_tensor(ids, dtype=torch.int64).reshape(-1)
     apart = [_moving_leaves(other) for other in others]
-    if not any(apart):
+    known = moves_by_type(pipeline.steps)
+    if known and not any(apart):
         return list(others)
-    if not _is_derivable(pipeline.steps):
-        return [other if not moving else None for other, moving in zip(others, apart, strict=True)]
+    if not known or not _is_derivable(pipeline.steps):
+        return [other if known and not moving else None for other, moving in zip(others, apart, strict=True)]
     sizes = as_sizes(image_size, n)
     for step in pipeline.steps[: _first_random(pipeline.steps)]:
         _, sizes = advance(step.transform, Placement.identity(n), sizes)
@@ -98,7 +100,10 @@ def _moved(other: Any, here: _View, there: _View, raw: list[int], fill: Any) -> 
         offset = sign * (to_shift - shift)
         flips.append(sign != to_sign)
         offsets.append(size - 1 - offset if sign != to_sign else offset)
-    if not all(_is_exact(leaf) for leaf in tree_flatten(other)[0] if isinstance(leaf, MOVING_WITH_IMAGES)):
+    leaves = tree_flatten(other)[0]
+    if any(isinstance(leaf, _IMAGES) for leaf in leaves):
+        return None
+    if not all(_is_exact(leaf) for leaf in leaves if isinstance(leaf, MOVING_WITH_IMAGES)):
         return None
     return tree_map(
         lambda leaf: (
@@ -129,8 +134,7 @@ def _shown(sign: int, shift: int, size: int, raw: int) -> tuple[int, int]:
 
 
 def _moving_leaves(other: Any) -> bool:
-    images = (Image.Image, np.ndarray, tv_tensors.Image, tv_tensors.Video)
-    return any(isinstance(leaf, (*MOVING_WITH_IMAGES, *images)) for leaf in tree_flatten(other)[0])
+    return any(isinstance(leaf, (*MOVING_WITH_IMAGES, *_IMAGES)) for leaf in tree_flatten(other)[0])
 
 
 def _is_exact(leaf: Any) -> bool:
