@@ -322,3 +322,32 @@ def test_what_may_move_otherwise_is_not_derived(step: Any) -> None:
     others = [whole_numbers(i) for i in range(N)]
     draws = [pipeline.draw(N, seed) for seed in (0, 1)]
     assert derive_targets(pipeline, others, *draws, range(N), (HEIGHT, WIDTH)) == [None] * N
+
+
+def test_what_a_function_may_have_moved_is_not_derived() -> None:
+    """Plain tensors pass through v2's own transforms, and move in a function of (image, target)."""
+    pipeline = Pipeline.from_transform(reference_flip)
+    masks, draws = [image(i, "tensor") for i in range(N)], [pipeline.draw(N, seed) for seed in (0, 1)]
+    moved = pipeline.render_with(masks, masks, range(N), draws[0])[1]
+    assert derive_targets(pipeline, moved, *draws, range(N), (HEIGHT, WIDTH)) == [None] * N
+
+
+def test_pictures_among_the_targets_are_not_derived() -> None:
+    """v2 takes them for images and moves them."""
+    pipeline = Pipeline.from_transform(v2.RandomHorizontalFlip())
+    draws = [pipeline.draw(N, seed) for seed in (0, 1)]
+    others = [{"depth": image(i, "pil"), "mask": tv_tensors.Mask(torch.zeros(HEIGHT, WIDTH))} for i in range(N)]
+    assert derive_targets(pipeline, others, *draws, range(N), (HEIGHT, WIDTH)) == [None] * N
+
+
+def test_a_whole_sample_is_given_to_albumentations_by_its_names() -> None:
+    library = pytest.importorskip("albumentations")
+    pipeline = Pipeline.from_transform(library.HorizontalFlip(p=0.5))
+    pixels = [functional.to_pil_image(image(i, "tensor")) for i in range(N)]
+    given = [
+        {"image": np.asarray(one), "mask": np.asarray(one)[..., 0].copy(), "id": i} for i, one in enumerate(pixels)
+    ]
+    made = pipeline.render_samples(given, range(N), pipeline.draw(N, 0))
+    assert all(np.array_equal(one["image"][..., 0], one["mask"]) for one in made)
+    assert [one["id"] for one in made] == list(range(N))
+    assert 0 < sum(np.array_equal(one["mask"], was["mask"]) for one, was in zip(made, given, strict=True)) < N
