@@ -99,14 +99,14 @@ class Samples:
         self.dataset = dataset
         self.workers = Workers(workers) if isinstance(workers, int) else workers
         self._rest_bytes = 0
-        self.own_collate, self.told, self._model = collate, told, model
+        self.own_collate, self.told = collate, told
         self._collate: Collate = collate or default_collate
         try:
             stand_in: PassThrough | None = None
             if transform is None:
                 self.dataset, transform, stand_in, self._restore = take_over(dataset, self)
             first = self._first(stand_in)
-            self.rendering, self.form = self._rendering(first, transform, stand_in, dataset)
+            self.rendering, self.form = self._rendering(first, transform, stand_in, model)
             self.pipeline = self.rendering.pipeline
             made = self._made([first], torch.zeros(1, dtype=torch.int64), self.pipeline.still(len(self)))[0]
             self.moving = self.rendering.moves(self.form, made)
@@ -146,7 +146,7 @@ class Samples:
 
     def calls(self, ids: Tensor, draw: Draw) -> tuple[list[Example], Tensor]:
         """What the model is called with for samples under a draw, once or several times; and targets [B, ...]."""
-        return self._kept(ids, self._rendered(ids, draw), draw)
+        return self._kept(ids, self._rendered(ids, draw, self._keeps), draw)
 
     def batch(self, ids: Tensor, draw: Draw) -> Any:
         """The batch of samples under a draw as the user's loader would give it."""
@@ -208,16 +208,20 @@ class Samples:
 
     def stream_calls(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[tuple[list[Example], Tensor]]:
         """`calls` of several groups, likewise."""
-        for ids, rendered in self._ahead(groups, draw, keep=self._whole):
+        for ids, rendered in self._ahead(groups, draw, self._keeps):
             yield self._kept(ids, rendered, draw)
 
     def batches(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[Any]:
         """`batch` of several groups, likewise."""
         # What moves with its image is of use with these images alone.
-        keep = self._whole and not self.moving and len(self.carried) < len(self)
-        for ids, rendered in self._ahead(groups, draw, keep):
+        for ids, rendered in self._ahead(groups, draw, self._keeps and not self.moving):
             self._kept(ids, rendered, draw)
             yield rendered.batch
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether there are rests to be remembered: those that differ between renditions, or are not all known yet."""
+        return self._whole and (self.moving or len(self.carried) < len(self))
 
     def _ahead(self, groups: Sequence[Tensor], draw: Draw, keep: bool) -> Iterator[tuple[Tensor, _Rendered]]:
         if self.workers.count:
@@ -234,7 +238,7 @@ class Samples:
             self.carried.remember(ids.tolist(), rests, draw.seed if self.moving else None)
         return self.form.calls(rendered.batch), rendered.targets
 
-    def _rendered(self, ids: Tensor, draw: Draw, keep: bool = True) -> _Rendered:
+    def _rendered(self, ids: Tensor, draw: Draw, keep: bool) -> _Rendered:
         items = self._items(ids.tolist())
         if not self._whole:
             targets = self._targets(ids.tolist(), items)
@@ -267,26 +271,26 @@ class Samples:
         return [compacted(found[number]) for number in ids]
 
     def _rendering(
-        self, first: Any, transform: Any, stand_in: PassThrough | None, dataset: Any
+        self, first: Any, transform: Any, stand_in: PassThrough | None, model: nn.Module | None
     ) -> tuple[Rendering, Form]:
         """How items are rendered, and how they are laid out then."""
         if stand_in is not None:
-            own = Rendering.own(transform, stand_in, first, dataset)
+            own = Rendering.own(transform, stand_in, first, self.dataset)
             if own is not None:
                 own.refuse_what_stays_behind(first)
                 still = own.draw(STILL)
                 rendered = own.render([first], torch.zeros(1, dtype=torch.int64), still)[0]
-                return own, Form.of(rendered, self._model, self.told or own.views(first))
+                return own, Form.of(rendered, model, self.told or own.views(first))
             # Nobody asks it: then it renders nothing.
             self.close()
             transform = None
-        form = Form.of(first, self._model, self.told)
+        form = Form.of(first, model, self.told)
         rendering = Rendering.told(transform, first, form, len(self))
         rendering.refuse_what_stays_behind(first)
         if not rendering.calls:
             return rendering, form
         rendered = rendering.render([first], torch.zeros(1, dtype=torch.int64), rendering.draw(STILL))[0]
-        return rendering, form.viewed(rendered, self._model)
+        return rendering, form.viewed(rendered, model)
 
     def _first(self, stand_in: PassThrough | None) -> Any:
         try:
