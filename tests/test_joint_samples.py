@@ -636,6 +636,49 @@ def test_an_evaluation_has_both_views_and_masks() -> None:
         assert all(fits(features, masks) for _ in range(2) for features, masks in evaluation)
 
 
+def test_a_model_of_two_views_is_evaluated_on_images_as_they_are() -> None:
+    make, options, _ = VIEWS["two images, each called for itself"]
+    with freezer_of(make(), **options) as freezer:
+        next(freezer.batches(0))
+        evaluation = freezer.evaluation(Items(lambda _, i: (IMAGES[i], i)), codec="exact")
+        for features, numbers in evaluation:
+            assert torch.equal(features[:, :1], 2 * IMAGES[numbers])
+    with pytest.raises(DatasetError, match=r"the model cannot be called with 1 for itself, a int"):
+        freezer_of(Items(lambda _, i: (IMAGES[i], i)), **options)
+
+
+def test_a_mask_that_the_transform_does_not_get_stays_as_it_is() -> None:
+    def item(me: Any, i: int) -> Any:
+        return (*me.transforms(IMAGES[i], tv_tensors.Mask(MASKS[i])), tv_tensors.Mask(MASKS[i]), i)
+
+    with freezer_of(Items(item, transforms=FLIP), views=Views(1, derived=1.0)) as freezer:
+        for features, masks, unmoved, numbers in freezer.batches(0):
+            assert fits(features, masks)
+            assert torch.equal(unmoved, MASKS[numbers])
+
+
+def test_texts_are_encoded_one_after_the_other() -> None:
+    """Two rows of tokens, each called for itself, as sentence encoders are trained."""
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.front, self.back = nn.Embedding(20, 4), nn.Linear(4, 3)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            out: Tensor = self.back(self.front(tokens).mean(1))
+            return out
+
+    rows = torch.randint(0, 20, (N, 2, 5), generator=torch.Generator().manual_seed(0))
+    data = Items(lambda _, i: {"one": rows[i, 0], "other": rows[i, 1], "id": i})
+    with freezer_of(data, Encoder(), input=(("one",), ("other",))) as freezer:
+        for batch in freezer.batches(0):
+            front = freezer._front.division
+            assert front is not None
+            for place, name in enumerate(("one", "other")):
+                assert torch.equal(batch[name], front.prefix(rows[batch["id"], place]))
+
+
 def test_a_run_that_goes_on_has_its_views(tmp_path: Any) -> None:
     make, options, parts = VIEWS["a transform that gives two"]
     with freezer_of(make(), cache_dir=tmp_path, **options) as freezer:

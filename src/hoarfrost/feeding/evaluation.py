@@ -21,6 +21,7 @@ from ..errors import (
     CacheDirectoryError,
     CodecError,
     CorruptChunkError,
+    DatasetError,
     NonFiniteError,
 )
 from ..freezing import Division
@@ -71,7 +72,17 @@ class Evaluation:
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ArgumentError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
-        self._samples = Samples(dataset, transform, workers, model=model, told=told, collate=collate)
+
+        def taken(keys: Input | None) -> Samples:
+            return Samples(dataset, transform, workers, model=model, told=keys, collate=collate)
+
+        try:
+            self._samples = taken(told)
+        except DatasetError:
+            # Trained on several views of a sample, and evaluated on samples as they are.
+            if not isinstance(told, list | tuple) or isinstance(told[0], int | str):
+                raise
+            self._samples = taken(told[0])
         if self._samples.pipeline.is_random:
             self._samples.close()
             raise ArgumentError(

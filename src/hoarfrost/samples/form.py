@@ -83,6 +83,10 @@ class Form:
         lacking = [key for key in wanted if key not in held]
         if lacking:
             raise DatasetError(f"input={told!r}: an item holds {listed(held)}, not {listed(lacking)}")
+        for key in (call[0] for call in calls[1:]):
+            if not is_image(at(item, key)) and getattr(at(item, key), "ndim", 0) == 0:
+                kind = type(at(item, key)).__name__
+                raise DatasetError(f"input={told!r}: the model cannot be called with {key!r} for itself, a {kind}")
         pair = wanted == [0] and isinstance(item, tuple | list) and len(item) == 2 and _is_numeric(item[1])
         target = _target(keys or {}, wanted) if len(calls) == 1 else None
         return cls(calls[0], calls[0][0], pair, target, _takes(model, wanted), calls[1:])

@@ -235,7 +235,9 @@ class Rendering:
             source, target: seeds of their draws.
             size: of the raw images.
         """
-        if len(self.calls) != 1 or self.calls[0].names:
+        given = [place for call in self.calls for place in call.places]
+        typed = (path for path, leaf in leaves_below(rests[0]) if isinstance(leaf, MOVING_WITH_IMAGES)) if rests else ()
+        if len(self.calls) != 1 or not all(any(_within(path, place) for place in given) for path in typed):
             return [None] * len(rests)
         return derive_targets(self.pipeline, rests, self.draw(source), self.draw(target), ids, size)
 
