@@ -146,9 +146,9 @@ class Freezer:
             )
             self._asking = Asking(self.policy, model, self.cuts, self._data, optimizer, epochs, measurements)
             self._undo.append(self._asking.close)
-            form = self._data.samples.form
+            name = self._data.samples.form.keyword
             self._front = Front(
-                *(model, self.cuts, self._data.example, optimizer, settle, form.keyword, keep_frozen), precision=steps_in
+                *(model, self.cuts, self._data.example, optimizer, settle, name, keep_frozen), precision=steps_in
             )
             self._undo.append(self._front.close)
             self._feeder = Feeder(self._data, self._front, told, directory, self._mixing, self._record)
