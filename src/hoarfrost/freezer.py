@@ -15,14 +15,14 @@ from torch.utils.data import DataLoader, Dataset
 from .cache import Cache
 from .codecs import Codec, Ladder, harm_of
 from .costs import Clock
-from .cuts import Cut, find_cuts
+from .cuts import Cut
 from .errors import ArgumentError
 from .feeding import EpochLoader, Epochs, Evaluation, Feeder, announce, mixing_of
 from .freezing import Front, HasParamGroups, TrainingPrecision
 from .policies import Asking, Never, Policy, resolve_policy
 from .samples import Input, TrainingData, UserLoader, device_of
 from .settings import Settings, Views, fields_of, from_flat
-from .storing import cache_directory, storable
+from .storing import cache_directory, offered
 from .watching import Measurements
 
 __all__ = ["Freezer"]
@@ -42,8 +42,8 @@ class Freezer:
 
     `model` stays the user's: evaluate, save and export it as ever. The settings explain what is not explained here:
 
-    - when to freeze, and where, `hoarfrost.settings.Freezing`: policy, epochs, settle, max_tensors, on_changed_front,
-      keep_frozen;
+    - when to freeze, and where, `hoarfrost.settings.Freezing`: policy, epochs, settle, max_tensors, cuts,
+      on_changed_front, keep_frozen;
     - what is stored, `Storing`: views, ladder, tolerance, harm, mode, cache_dir, disk_budget, over_budget, build_from;
     - how samples become batches, `Reading`: batch_size, window, memory_budget;
     - how images are made, `Rendering`: seed, device, workers, channels_last, precision.
@@ -99,6 +99,7 @@ class Freezer:
         channels_last: bool = False,
         precision: str | None = None,
         max_tensors: int = 1,
+        cuts: str | Sequence[str] | None = None,
         on_changed_front: str = "rebuild",
         keep_frozen: bool = False,
         mix: Any = None,
@@ -113,7 +114,7 @@ class Freezer:
         batch_size, workers = loader.batch_size, loader.workers.count
         # The other keywords are the fields of the settings, which check them.
         told = from_flat(Settings, {name: value for name, value in locals().items() if name in fields_of(Settings)})
-        self._mixing = mixing_of(mix, loader.dataset, max_tensors)
+        self._mixing = mixing_of(mix, loader.dataset, told.freezing)
         self.model, self.optimizer, self.epochs, self.seed, self.precision = model, optimizer, epochs, seed, precision
         self.policy: Policy = resolve_policy(told.freezing.policy)
         self.device = torch.device(device) if device is not None else device_of(model)
@@ -131,8 +132,9 @@ class Freezer:
             self._undo.append(weakref.finalize(self, remove))
             steps_in = TrainingPrecision(precision, self.device)
             with steps_in.now.autocast():
-                found = find_cuts(model, self._data.example, max_tensors=max_tensors)
-            self.cuts: tuple[Cut, ...] = storable(found, needed_by=None if self.policy == Never() else model)
+                self.cuts: tuple[Cut, ...] = offered(
+                    model, self._data.example, told.freezing, needed=self.policy != Never()
+                )
             measurements = Measurements(
                 model,
                 self.cuts,

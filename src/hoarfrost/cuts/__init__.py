@@ -12,6 +12,7 @@ from .dividing.prefix import Prefix
 from .dividing.suffix import Suffix
 from .finding.candidates import candidate_cuts, candidate_depths
 from .finding.find import cuts_of, find_cuts, require_cuts
+from .finding.layers import cut_behind
 from .sandbox.arguments import Example, called, first_tensor, taken
 from .sandbox.precision import Precision, apart, without_autocast
 from .sandbox.pytrees import leaves, map_leaves, tensors_in
@@ -30,6 +31,7 @@ __all__ = [
     "called",
     "candidate_cuts",
     "candidate_depths",
+    "cut_behind",
     "cuts_of",
     "divide",
     "find_cut",

@@ -19,7 +19,7 @@ from ..cuts import Cut, called, first_tensor, taken
 from ..errors import ArgumentError
 from ..freezing import Division, Front
 from ..samples import PrefixSource, Together, TrainingData, Way, grid_of
-from ..settings import Settings, Views
+from ..settings import Freezing, Settings, Views
 from ..storing import Held, Storer, event_of, origin_of, way_of
 from .cache_source import CacheSource
 from .chunks_in_memory import ChunksInMemory
@@ -280,7 +280,7 @@ class Feeder:
         return ChunksInMemory(share, floats=on_cpu and cache.spec.dense_nbytes <= share)
 
 
-def mixing_of(mix: Any, dataset: Any, max_tensors: int) -> Mixing | None:
+def mixing_of(mix: Any, dataset: Any, freezing: Freezing) -> Mixing | None:
     """A user's MixUp or CutMix for the classes that a data set names.
 
     Raises:
@@ -290,6 +290,6 @@ def mixing_of(mix: Any, dataset: Any, max_tensors: int) -> Mixing | None:
         return None
     names = getattr(dataset, "classes", None)
     mixing = Mixing.of(mix, None if names is None else len(names))
-    if max_tensors > 1:
-        raise ArgumentError("mix needs cuts that one tensor crosses: leave max_tensors at 1")
+    if not freezing.one_tensor:
+        raise ArgumentError("mix needs cuts that one tensor crosses: leave max_tensors at 1, and name no cuts")
     return mixing

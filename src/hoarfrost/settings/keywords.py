@@ -41,6 +41,7 @@ class Freezing:
             from up to 1,024 images; its "last" weights and running statistics; or the "average" of its weights over
             the last epoch, with statistics of these.
         max_tensors: how many tensors may cross a cut, as in `find_cuts`; `batches` then gives tuples of features.
+        cuts: names of layers: the only cut is the one that their outputs cross, all of them and nothing else.
         on_changed_front: what is done when somebody writes into a frozen front, a better checkpoint say: "rebuild" its
             features and say so, or "error".
         keep_frozen: whether the front stays frozen behind `close`.
@@ -65,6 +66,7 @@ class Freezing:
         "its last epoch's weights",
     )
     max_tensors: int = 1
+    cuts: Any = None
     on_changed_front: str = "rebuild"
     keep_frozen: bool = False
 
@@ -77,6 +79,16 @@ class Freezing:
             # JSON knows no whole numbers as keys.
             points = {int(key) if isinstance(key, str) and key.isdigit() else key: v for key, v in self.policy.items()}
             object.__setattr__(self, "policy", points)
+        named = (self.cuts,) if isinstance(self.cuts, str) else self.cuts
+        if named is not None:
+            object.__setattr__(self, "cuts", tuple(named))
+            if self.max_tensors != 1:
+                raise ArgumentError(f"cuts name what crosses, so max_tensors={self.max_tensors!r} has no say: leave it")
+
+    @property
+    def one_tensor(self) -> bool:
+        """Whether a single tensor crosses each of the cuts."""
+        return self.max_tensors == 1 and self.cuts is None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 In come a model divided and the data that it is trained on; out go caches, and a record of what was decided.
 """
 
-from .cache_specs import feature_spec, storable
+from .cache_specs import feature_spec, offered, storable
 from .calibration import Calibration, calibrate
 from .channels import choose_stored
 from .directory import cache_directory
@@ -26,6 +26,7 @@ __all__ = [
     "derivable",
     "event_of",
     "feature_spec",
+    "offered",
     "origin_of",
     "pick",
     "sensitivity",

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from ..cache import CacheSpec, StoredView
 from ..codecs import Codec
-from ..cuts import Crossing, Cut
+from ..cuts import Crossing, Cut, Example, cut_behind, find_cuts
 from ..errors import NoCutError
 from ..samples import Order
+from ..settings import Freezing
 
-__all__ = ["feature_spec", "storable"]
+__all__ = ["feature_spec", "offered", "storable"]
 
 
 def feature_spec(
@@ -52,3 +53,17 @@ def storable(cuts: Sequence[Cut], needed_by: nn.Module | None = None) -> tuple[C
             'the only tensor that the rest needs. Train it as it is, or with policy="none"'
         )
     return found
+
+
+def offered(model: nn.Module, example: Example, freezing: Freezing, *, needed: bool) -> tuple[Cut, ...]:
+    """The cuts that a model may be frozen up to as told, of which all that crosses can be stored.
+
+    Raises:
+        CutError: as `find_cuts`, or as `cut_behind` where layers are named.
+        NoCutError: there is none, and one is needed.
+    """
+    if freezing.cuts is not None:
+        found = [cut_behind(model, example, freezing.cuts)]
+    else:
+        found = find_cuts(model, example, max_tensors=freezing.max_tensors)
+    return storable(found, needed_by=model if needed else None)

@@ -110,7 +110,8 @@ def own_forward(module: nn.Module) -> Callable[..., Any]:
 
 
 def _clone(module: nn.Module) -> nn.Module:
-    clone: nn.Module = module.__class__.__new__(module.__class__)
+    # Past a `__new__` of its own: an fx GraphModule's makes another class of each instance, without its forward.
+    clone: nn.Module = object.__new__(module.__class__)
     clone.__dict__.update(module.__dict__)
     return clone
 
