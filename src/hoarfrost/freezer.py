@@ -132,9 +132,7 @@ class Freezer:
             self._undo.append(weakref.finalize(self, remove))
             steps_in = TrainingPrecision(precision, self.device)
             with steps_in.now.autocast():
-                self.cuts: tuple[Cut, ...] = offered(
-                    model, self._data.example, told.freezing, needed=self.policy != Never()
-                )
+                self.cuts: tuple[Cut, ...] = offered(model, self._data.example, told, needed=self.policy != Never())
             measurements = Measurements(
                 model,
                 self.cuts,

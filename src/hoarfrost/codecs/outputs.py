@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
+import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
 
-__all__ = ["loss_in", "loss_of", "output_of"]
+__all__ = ["loss_in", "loss_of", "output_of", "shows"]
 
 
 def output_of(output: Any) -> Tensor:
@@ -27,10 +28,24 @@ def output_of(output: Any) -> Tensor:
 
 
 def loss_in(output: Any) -> Tensor | None:
-    """The loss that a model computes by itself: its `loss`, or its only output, a scalar; None where it has none."""
+    """The loss that a model computes by itself: its `loss`, or its only output, a scalar, or the sum of what it gives
+    where that is a mapping of nothing but scalars; None where it has none."""
     held = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     loss = output if isinstance(output, Tensor) else held
-    return loss if isinstance(loss, Tensor) and loss.dim() == 0 and loss.is_floating_point() else None
+    if _is_loss(loss):
+        return loss
+    parts = list(output.values()) if isinstance(output, Mapping) else []
+    return torch.stack(parts).sum() if parts and all(map(_is_loss, parts)) else None
+
+
+def shows(output: Any) -> bool:
+    """Whether there is something in a model's output that it can be judged by."""
+    if loss_in(output) is not None:
+        return True
+    try:
+        return output_of(output).dim() > 0
+    except ArgumentError:
+        return False
 
 
 def loss_of(output: Any, targets: Any = None) -> Tensor:
@@ -43,3 +58,7 @@ def loss_of(output: Any, targets: Any = None) -> Tensor:
     if loss is None:
         raise ArgumentError(f"the model gives {type(output).__name__}, which holds no loss")
     return loss
+
+
+def _is_loss(value: Any) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point()

@@ -13,7 +13,8 @@ from .dividing.suffix import Suffix
 from .finding.candidates import candidate_cuts, candidate_depths
 from .finding.find import cuts_of, find_cuts, require_cuts
 from .finding.layers import cut_behind
-from .sandbox.arguments import Example, called, first_tensor, taken
+from .sandbox.arguments import Example, arguments_of, call_of, called, count_of, entries_of, first_tensor, taken
+from .sandbox.in_training import InTraining
 from .sandbox.precision import Precision, apart, without_autocast
 from .sandbox.pytrees import leaves, map_leaves, tensors_in
 from .tracing.survey import survey
@@ -23,17 +24,22 @@ __all__ = [
     "Crossing",
     "Cut",
     "Example",
+    "InTraining",
     "Precision",
     "Prefix",
     "Suffix",
     "apart",
+    "arguments_of",
     "between",
+    "call_of",
     "called",
     "candidate_cuts",
     "candidate_depths",
+    "count_of",
     "cut_behind",
     "cuts_of",
     "divide",
+    "entries_of",
     "find_cut",
     "find_cuts",
     "first_tensor",

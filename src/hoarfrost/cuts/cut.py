@@ -6,8 +6,10 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..errors import ArgumentError, UnknownCutError
 from .sandbox.arguments import Key
@@ -94,6 +96,25 @@ class Cut:
         """All that crosses: the features, then the others."""
         features = Crossing(self.label, self.number, self.shape, self.dtype, self.layout, self.mutated)
         return (features, *self.others)
+
+    @property
+    def rows(self) -> tuple[Crossing, ...]:
+        """What of it has a row for each sample, and can be stored; the features first."""
+        return tuple(crossing for crossing in self.tensors if crossing.shape is not None)
+
+    @property
+    def brought(self) -> tuple[Crossing, ...]:
+        """The others: arguments that every call brings itself, such as a list of targets."""
+        return tuple(crossing for crossing in self.tensors if crossing.shape is None)
+
+    def rows_of(self, crossing: Tensor | Sequence[Any]) -> tuple[Tensor, ...]:
+        """Those of them that have a row for each sample.
+
+        Args:
+            crossing: what a prefix gave.
+        """
+        given = (crossing,) if isinstance(crossing, Tensor) else tuple(crossing)
+        return tuple(tensor for tensor, told in zip(given, self.tensors, strict=True) if told.shape is not None)
 
     @property
     def single(self) -> bool:

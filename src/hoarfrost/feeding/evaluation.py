@@ -130,11 +130,11 @@ class Evaluation:
             self._caches = ()
             batches = self._computed(division)
         for features, targets in batches:
-            crossing = len(division.cut.tensors)
+            crossing = len(division.cut.rows)
             by_call = [tuple(features[n : n + crossing]) for n in range(0, len(features), crossing)]
             given = [tensors if crossing > 1 else tensors[0] for tensors in by_call]
             shown = self._samples.under(targets, self._draw)
-            yield self._on_device(self._samples.with_features(given, shown, division.cut.tensors))
+            yield self._on_device(self._samples.with_features(given, shown, division.cut.rows))
 
     def drop(self) -> None:
         """Remove what is stored."""
@@ -200,7 +200,7 @@ class Evaluation:
         return [tensor.to(self._on_device.device) for tensor in tensors]
 
     def _writers(self, directory: Path, division: Division, tensors: Sequence[Tensor]) -> list[CacheWriter[Cache]]:
-        crossings, room = division.cut.tensors * len(self._samples.form.mains), self._room()
+        crossings, room = division.cut.rows * len(self._samples.form.mains), self._room()
         if room is not None and room < len(crossings):
             raise BudgetError("the disk budget is used up by the features that are trained on")
         share = None if room is None else room // len(crossings)

@@ -15,7 +15,7 @@ from ..augment import Mixing
 from ..cache import Cache, CacheSpec
 from ..codecs import Codec, Ladder
 from ..costs import training_flops
-from ..cuts import Cut, called, first_tensor, taken
+from ..cuts import Cut, called, count_of, first_tensor, taken
 from ..errors import ArgumentError
 from ..freezing import Division, Front
 from ..samples import PrefixSource, Together, TrainingData, Way, grid_of
@@ -155,7 +155,7 @@ class Feeder:
     def step_flops(self, model: nn.Module) -> int:
         """FLOPs of one training step as it runs now, per sample, the prefix's forward included where it is run."""
         few, division = taken(self._data.example, 2), self._front.division
-        count, calls = len(first_tensor(few)), len(self._data.samples.form.mains)
+        count, calls = count_of(few), len(self._data.samples.form.mains)
         with self._front.precision.now.autocast():
             if division is None:
                 return calls * training_flops(model, few, count, called)
@@ -204,8 +204,9 @@ class Feeder:
             form = self._data.samples.form
             for batch in self._data.live(epoch, start):
                 with torch.no_grad():
-                    features = [called(division.prefix, inputs) for inputs in form.calls(batch)]
-                yield form.with_features(batch, features, division.cut.tensors)
+                    rows = [division.cut.rows_of(called(division.prefix, inputs)) for inputs in form.calls(batch)]
+                features = [tensors if len(tensors) > 1 else tensors[0] for tensors in rows]
+                yield form.with_features(batch, features, division.cut.rows)
         else:
             yield from self._features(division, epoch, start)
 
@@ -216,7 +217,7 @@ class Feeder:
             if isinstance(source, CacheSource):
                 source.begin()
         place, order, size = self._data.on_device.device, self._data.order, self._data.batch_size
-        crossing = len(division.cut.tensors)
+        crossing = len(division.cut.rows)
         device, bounds = None if place.type == "cpu" else place, self._data.bounds(epoch)
         # The order is a pure function of seed and epoch, so that the tensors of one batch belong together.
         columns = [
@@ -228,7 +229,7 @@ class Feeder:
             by_call = [features[n : n + crossing] for n in range(0, len(features), crossing)]
             given = [tensors if crossing > 1 else tensors[0] for tensors in by_call]
             first = batches[0]
-            yield self._data.with_features(given, first.targets, first.sample_ids, division.cut.tensors)
+            yield self._data.with_features(given, first.targets, first.sample_ids, division.cut.rows)
 
     def _mixed(self, mixing: Mixing, batches: Iterator[tuple[Any, Tensor]], epoch: int, start: int) -> Batches:
         """The same batches mixed: images as images, features on their grid."""
@@ -266,7 +267,7 @@ class Feeder:
             views=views,
             event=event_of(division, cache),
             renditions=self._data.renditions,
-            deriver=deriver and replace(deriver, call=prefix.tensor // len(division.cut.tensors)),
+            deriver=deriver and replace(deriver, call=prefix.tensor // len(division.cut.rows)),
             healer=prefix,
             on_heal=healed,
             budget_bytes=budget_bytes,

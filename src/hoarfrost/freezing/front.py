@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Cut, Example, candidate_cuts, divide, first_tensor
+from ..cuts import Cut, Example, call_of, candidate_cuts, count_of, divide, first_tensor
 from ..errors import ArgumentError, CheckpointError
 from .averages import Averages
 from .division import Division
@@ -90,25 +90,31 @@ class Front:
     def _features(self, cut: Cut, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         """What the suffix takes. An argument that it needs again is the call's: the loop may have changed it."""
         given = args[0] if args else keywords.get(str(self._main))
-        if isinstance(given, tuple | list) and cut.others and len(given) == len(cut.tensors):
-            called: Mapping[Any, Any] = {**dict(enumerate(args)), **keywords}
-            again = [
-                called[crossing.source]
-                if crossing.is_argument and isinstance(called.get(crossing.source), Tensor)
-                else held[:, 0]
-                if crossing.shape == ()
-                else held
-                for crossing, held in zip(cut.tensors, given, strict=True)
-            ]
-            return tuple(again)
-        if not isinstance(given, Tensor) or cut.others or given.shape[1:] != cut.shape:
+        rows = (given,) if isinstance(given, Tensor) else tuple(given) if isinstance(given, tuple | list) else ()
+        alone = len(cut.rows) == 1
+        if len(rows) != len(cut.rows) or (alone and (rows[0] is not given or given.shape[1:] != cut.shape)):
             got = list(given.shape) if isinstance(given, Tensor) else type(given).__name__
             raise ArgumentError(
                 f"the freezer is at cut {cut.label!r} and takes features [B, "
                 f"{', '.join(map(str, cut.shape))}] from batches(), not {got}; "
                 "to evaluate on images call the model itself"
             )
-        return given
+        if not cut.others:
+            return given
+        held, again, call = iter(rows), [], call_of(self._model, args, keywords)
+        for crossing in cut.tensors:
+            stored = None if crossing.shape is None else next(held)
+            if crossing.is_argument:
+                if stored is None and crossing.source not in call:
+                    raise ArgumentError(
+                        f"behind cut {cut.label!r} the model needs its argument {crossing.source!r} again: call the "
+                        "freezer as the model is called"
+                    )
+                if stored is None or isinstance(call.get(crossing.source), Tensor):
+                    again.append(call[crossing.source])
+                    continue
+            again.append(stored[:, 0] if crossing.shape == () and stored is not None else stored)
+        return tuple(again)
 
     def freeze(self, depth: int, event: int, inputs: Iterator[Example] | None) -> Division:
         """Divide, settle, make the prefix inert.
@@ -237,6 +243,6 @@ def _as_many(batches: Iterator[Example], samples: int) -> Iterator[Example]:
     total = 0
     for batch in batches:
         yield batch
-        total += len(first_tensor(batch))
+        total += count_of(batch)
         if total >= samples:
             return

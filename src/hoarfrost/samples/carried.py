@@ -104,7 +104,7 @@ class Carried:
         rests = [self._form.without_images(item, place) for place, item in enumerate(items)]
         made = collated(self._collate, rests)
         inputs, other_way = self._form.main_of(made), self._form.main_of(collated(self._collate, rests[::-1]))
-        if _tells_order(inputs, len(items)) and not torch.equal(inputs, other_way.flip(0)):
+        if _tells_order(inputs, len(items)) and not _rows_alike(inputs, other_way):
             name = getattr(self._collate, "__name__", type(self._collate).__name__)
             raise DatasetError(
                 f"{name} sorts, mixes, draws or drops items: features are stored by sample, so that row n of a batch "
@@ -113,6 +113,13 @@ class Carried:
         return leaves(self._form.calls(made))
 
 
+def _rows_alike(inputs: Any, reversed_inputs: Any) -> bool:
+    pairs = zip(inputs, reversed(reversed_inputs), strict=True)
+    return len(inputs) == len(reversed_inputs) and all(torch.equal(one, other) for one, other in pairs)
+
+
 def _tells_order(inputs: Any, samples: int) -> bool:
     """Whether a batch's inputs are rows of samples; a collate may have laid them out in another way."""
+    if isinstance(inputs, tuple | list):
+        return len(inputs) == samples and all(isinstance(entry, Tensor) for entry in inputs)
     return isinstance(inputs, Tensor) and (inputs.dim() == 1 or (inputs.dim() > 1 and len(inputs) == samples))

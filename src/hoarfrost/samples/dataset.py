@@ -152,6 +152,10 @@ class Samples:
         """The batch of samples under a draw as the user's loader would give it."""
         return next(self.batches([ids], draw))
 
+    def arguments(self, ids: Tensor) -> Example:
+        """What the model is called with for samples, without their images."""
+        return self.form.call(collated(self._collate, self.carried.items(ids.tolist())))
+
     def with_features(self, features: Sequence[Any], targets: Tensor, crossings: Sequence[Crossing] = ()) -> Any:
         """The user's batch with features in the place of the input.
 

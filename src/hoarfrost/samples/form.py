@@ -20,6 +20,9 @@ __all__ = ["Form", "Input"]
 Input = Key | Sequence[Key | Sequence[Key]]
 """Keys of the input as a user says them: one, those of one call, or one row of keys for each call."""
 
+TARGETS = ("labels", "label", "targets", "target")
+"""What a target is called, in an item and among what a model's forward takes."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -61,7 +64,7 @@ class Form:
         if keys is None:
             return cls((), None, False)
         if isinstance(item, tuple | list):
-            return cls._of_sequence(item)._viewed(item, model)
+            return cls._of_sequence(item, [] if model is None else _parameters(model))._viewed(item, model)
         takes = [] if model is None else _parameters(model)
         arguments = tuple(key for key in takes if key in keys)
         if not arguments:
@@ -92,13 +95,16 @@ class Form:
         return cls(calls[0], calls[0][0], pair, target, _takes(model, wanted), calls[1:])
 
     @classmethod
-    def _of_sequence(cls, item: Sequence[Any]) -> Form:
+    def _of_sequence(cls, item: Sequence[Any], takes: Sequence[str]) -> Form:
         if len(item) == 2 and is_image(item[0]) and is_image(item[1]) and _alike(item[0], item[1]):
             raise DatasetError(
                 "an item is a pair of two images: say which is the input, Freezer(..., input=0) where the second is a "
                 "target, input=(0, 1) where the model takes both at once, input=((0,), (1,)) where it is called with "
                 "each, one after the other"
             )
+        if len(item) == 2 and isinstance(item[1], Mapping) and set(takes[1:2]) & set(TARGETS):
+            # An image and all that is known of it: a detection model takes both, and computes its losses.
+            return cls((0, 1), 0, False)
         return cls((0,), 0, len(item) == 2 and _is_numeric(item[1]), _target(dict(enumerate(item)), (0,)))
 
     def _viewed(self, item: Any, model: nn.Module | None) -> Form:
@@ -145,6 +151,9 @@ class Form:
             given: Example = batch
             return given
         values = {place: at(batch, place) for place in arguments}
+        if not self.further and isinstance(values[arguments[0]], tuple):
+            # One entry a sample, as `zip(*items)` makes it: a list says that to whoever divides the model.
+            values = {place: list(value) if isinstance(value, tuple) else value for place, value in values.items()}
         names = {str(path_of(place)[0]): value for place, value in values.items()}
         if self.named and len(names) == len(values):
             return names
@@ -234,7 +243,7 @@ def _is_numeric(leaf: Any) -> bool:
 
 def _target(held: Mapping[Key, Any], inputs: Sequence[Place]) -> Key | None:
     """The key of the target: by its name, or right behind the inputs of a tuple."""
-    names: list[Key] = ["labels", "label", "targets", "target"]
+    names: list[Key] = [*TARGETS]
     names += [key for key in held if isinstance(key, int) and key not in inputs][:1]
     return next((name for name in names if name in held and _is_numeric(held[name])), None)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..augment import Draw
 from ..cache import CacheSpec
 from ..codecs import Packed
-from ..cuts import Example, Prefix, called
+from ..cuts import Cut, Example, Prefix, called, entries_of
 from ..errors import DatasetError
 from .dataset import Samples
 from .device import OnDevice
@@ -108,23 +108,38 @@ class PrefixSource:
         return tuple(tensor for inputs in calls for tensor in self.run(inputs))
 
     def run(self, inputs: Example) -> tuple[Tensor, ...]:
-        """All that crosses, each [n, ...], of what the model is called with: on the CPU, in the prefix's own memory
-        format."""
+        """All that crosses and has a row for each sample, each [n, ...], of what the model is called with: on the CPU,
+        in the prefix's own memory format."""
         with torch.no_grad():
             features = called(self.prefix, self.on_device(inputs))
-            tensors = (features,) if isinstance(features, Tensor) else features
-            self._check(tensors)
+            if isinstance(self.prefix, Prefix):
+                self._check_sizes(inputs, self.prefix)
+                tensors = self.prefix.cut.rows_of(features)
+                self._check(tensors, self.prefix.cut)
+            else:
+                tensors = (features,) if isinstance(features, Tensor) else tuple(features)
             # A number for each sample, a label that the model is called with, is stored as a row of one.
             return tuple((tensor if tensor.dim() > 1 else tensor[:, None]).to("cpu") for tensor in tensors)
 
-    def _check(self, tensors: Sequence[Tensor]) -> None:
+    def _check_sizes(self, inputs: Example, prefix: Prefix) -> None:
+        """Raise DatasetError where images of a list have other sizes: which share a batch would shape the features."""
+        shapes = entries_of(inputs) if prefix.entries else {}
+        for key, known in prefix.entries.items():
+            others = shapes.get(key, known) - known
+            if others:
+                one, other = sorted(known)[0], sorted(others)[0]
+                raise DatasetError(
+                    f"some samples are {list(other)}, the first ones {list(one)}: a model that takes a list of images "
+                    "pads them to the largest, so that features would depend on who shares a batch, and scales boxes "
+                    "by their image's size; bring images to one size in the data set, and their targets with them"
+                )
+
+    def _check(self, tensors: Sequence[Tensor], cut: Cut) -> None:
         """Raise DatasetError where inputs are of other lengths or sizes than those that the model was divided on."""
-        if not isinstance(self.prefix, Prefix):
-            return
-        for tensor, crossing in zip(tensors, self.prefix.cut.tensors, strict=True):
+        for tensor, crossing in zip(tensors, cut.rows, strict=True):
             if crossing.shape is not None and tuple(tensor.shape[1:]) != crossing.shape:
                 raise DatasetError(
-                    f"features at cut {self.prefix.cut.label!r} are {list(tensor.shape[1:])} for some samples, "
+                    f"features at cut {cut.label!r} are {list(tensor.shape[1:])} for some samples, "
                     f"{list(crossing.shape)} for the first ones: inputs differ in length or size; bring them to one, "
                     "texts by padding to a fixed length"
                 )

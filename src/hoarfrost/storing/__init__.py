@@ -3,13 +3,14 @@
 In come a model divided and the data that it is trained on; out go caches, and a record of what was decided.
 """
 
-from .cache_specs import feature_spec, offered, storable
+from .cache_specs import feature_spec, storable
 from .calibration import Calibration, calibrate
 from .channels import choose_stored
 from .directory import cache_directory
 from .distances import channel_distance, channel_harm
 from .fingerprint import event_of, origin_of, way_of
 from .further_view import derivable
+from .requirements import offered
 from .rungs import pick
 from .sensitivity import sensitivity
 from .storer import Held, Storer

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from ..cache import CacheSpec, StoredView
 from ..codecs import Codec
-from ..cuts import Crossing, Cut, Example, cut_behind, find_cuts
+from ..cuts import Crossing, Cut
 from ..errors import NoCutError
 from ..samples import Order
-from ..settings import Freezing
 
-__all__ = ["feature_spec", "offered", "storable"]
+__all__ = ["feature_spec", "storable"]
 
 
 def feature_spec(
@@ -41,29 +40,16 @@ def feature_spec(
 
 
 def storable(cuts: Sequence[Cut], needed_by: nn.Module | None = None) -> tuple[Cut, ...]:
-    """The cuts of which all that crosses can be stored: tensors with a row for each sample.
+    """The cuts of which all that crosses can be stored: tensors with a row for each sample, and arguments that
+    calls bring themselves.
 
     Raises:
         NoCutError: there is none, and this model needs one.
     """
-    found = tuple(cut for cut in cuts if cut.shape and all(crossing.shape is not None for crossing in cut.tensors))
+    found = tuple(cut for cut in cuts if cut.shape and all(crossing.is_argument for crossing in cut.brought))
     if needed_by is not None and not found:
         raise NoCutError(
             f"{type(needed_by).__name__} has no place where it can be divided: in no module of it is the output "
             'the only tensor that the rest needs. Train it as it is, or with policy="none"'
         )
     return found
-
-
-def offered(model: nn.Module, example: Example, freezing: Freezing, *, needed: bool) -> tuple[Cut, ...]:
-    """The cuts that a model may be frozen up to as told, of which all that crosses can be stored.
-
-    Raises:
-        CutError: as `find_cuts`, or as `cut_behind` where layers are named.
-        NoCutError: there is none, and one is needed.
-    """
-    if freezing.cuts is not None:
-        found = [cut_behind(model, example, freezing.cuts)]
-    else:
-        found = find_cuts(model, example, max_tensors=freezing.max_tensors)
-    return storable(found, needed_by=model if needed else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..cache import CacheSpec, StoredView
 from ..codecs import Codec, Exact, RungMeasure, Task, divergence
@@ -166,8 +166,8 @@ def calibrate(
         check_finite(sample.tensors[number], sample.specs[number], sample.ids, cut.label)
     # The tolerance is for all of them together.
     tolerance = storing.tolerance / len(sample.floating)
-    task = sample.task(division.suffix, storing.harm)
-    measured = {n: rungs_of(n, sample, division.suffix, storing.rungs, tolerance, task) for n in sample.floating}
+    suffix, task = sample.judged(division.suffix, storing.harm)
+    measured = {n: rungs_of(n, sample, suffix, storing.rungs, tolerance, task) for n in sample.floating}
     picked = {number: pick(found, tolerance, floor) for number, found in measured.items()}
     rung = picked[0]
 
@@ -177,9 +177,9 @@ def calibrate(
     further = Choice(StoredView(codec=coarser_codec(views, rung.codec)), rung.bytes_per_sample)
     if data.frame is not None and (wanted > 1 or views.derived) and derivable(cut, data.samples):
         another = FurtherView(sample, division, data, views.base)
-        way = way or another.best(sample.features, division.suffix, task)
-        sensitivity = another.sensitivity(sample.features, way, division, views.metric, task)
-        further = _further(another, sample, spec, sensitivity, way, division, storing, order.samples, task)
+        way = way or another.best(sample.features, suffix, task)
+        sensitivity = another.sensitivity(sample.features, way, suffix, views.metric, task, division.event)
+        further = _further(another, sample, spec, sensitivity, way, suffix, storing, order.samples, task)
 
     codecs = [picked[n].codec if n in picked else Exact() for n in range(len(sample.tensors))]
     coded = [_coded(*triple) for triple in zip(sample.first, sample.specs, codecs, strict=True)]
@@ -252,14 +252,14 @@ def _further(
     spec: CacheSpec,
     sensitivity: Tensor,
     way: Way,
-    division: Division,
+    suffix: nn.Module,
     storing: Storing,
     samples: int,
     task: Task,
 ) -> Choice:
     """What further views store, by what is derived for them from the base view as it will be stored."""
     decoded, _ = stored_and_back(StoredView(), sample.features, sample.features, spec)
-    suffix, device = division.suffix, sample.source.on_device.device
+    device = sample.source.on_device.device
     return choose_stored(
         another.exact,
         another.derived(decoded, way),

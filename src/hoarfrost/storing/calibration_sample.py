@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from ..augment import Draw
 from ..cache import CacheSpec
 from ..codecs import Exact, Task, evaluating, task_of
+from ..codecs.outputs import shows
 from ..costs import seconds_a_chunk
-from ..cuts import Cut
+from ..cuts import Cut, InTraining, arguments_of
 from ..samples import PrefixSource
 from .cache_specs import feature_spec
 
@@ -54,7 +55,7 @@ class CalibrationSample:
             began = time.perf_counter()
             tensors, beside = source.tensors(chunk, draw)
             seconds.append(time.perf_counter() - began)
-            parts.append(tensors[: len(cut.tensors)])  # of further calls of the model alike
+            parts.append(tensors[: len(cut.rows)])  # of further calls of the model alike
             targets.append(source.samples.under(beside, draw))
 
         run(0)
@@ -65,7 +66,7 @@ class CalibrationSample:
         tensors = tuple(torch.cat(column) for column in zip(*parts, strict=True))
         specs = (
             feature_spec(crossing, tensor, source.order, Exact())
-            for crossing, tensor in zip(cut.tensors, tensors, strict=True)
+            for crossing, tensor in zip(cut.rows, tensors, strict=True)
         )
         prefix_seconds = chunks * seconds_a_chunk(seconds)
         compared = source.samples.compared(torch.cat(targets))
@@ -75,16 +76,35 @@ class CalibrationSample:
         """What the suffix is called with where these rows of one of the tensors are `part`, the others as they are."""
         device = self.source.on_device.device
         rows = [part if n == number else t[start : start + len(part)] for n, t in enumerate(self.tensors)]
-        scalar = [crossing.shape == () for crossing in self.cut.tensors]
-        moved = tuple((row[:, 0] if one else row).to(device) for row, one in zip(rows, scalar, strict=True))
-        return moved if len(moved) > 1 else moved[0]
+        scalar = [crossing.shape == () for crossing in self.cut.rows]
+        moved = iter([(row[:, 0] if one else row).to(device) for row, one in zip(rows, scalar, strict=True)])
+        brought = self._brought(slice(start, start + len(part)))
+        given = tuple(brought[c.source] if c.shape is None else next(moved) for c in self.cut.tensors)
+        return given if len(given) > 1 else given[0]
 
-    def task(self, suffix: nn.Module, harm: Any) -> Task:
-        """How the suffix's outputs are judged, told by `harm`, the outputs or the targets: see `task_of`."""
+    def _brought(self, rows: slice) -> dict[Any, Any]:
+        """The arguments that calls bring themselves, for some rows of the sample."""
+        if not self.cut.brought:
+            return {}
+        called_with = self.source.on_device(self.source.samples.arguments(self.ids[rows]))
+        return arguments_of(called_with)
+
+    def judged(self, suffix: nn.Module, harm: Any) -> tuple[nn.Module, Task]:
+        """The suffix as it is judged, and how: told by `harm`, the outputs or the targets, see `task_of`.
+
+        It is judged in eval, or where it shows nothing there by which it could be, by the losses that it gives in
+        training.
+        """
+        outputs = self._outputs(suffix)
+        if not shows(outputs[0]):
+            suffix = InTraining(suffix)
+            outputs = self._outputs(suffix)
+        return suffix, task_of(harm, outputs, self.targets)
+
+    def _outputs(self, suffix: nn.Module) -> list[Any]:
         with evaluating(suffix):
             batches = enumerate(torch.split(self.features, self.specs[0].chunk_size))
-            outputs = [suffix(self.call_with(part, n * self.specs[0].chunk_size)) for n, part in batches]
-        return task_of(harm, outputs, self.targets)
+            return [suffix(self.call_with(part, n * self.specs[0].chunk_size)) for n, part in batches]
 
     @property
     def features(self) -> Tensor:

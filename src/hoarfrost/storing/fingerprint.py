@@ -46,7 +46,7 @@ def fingerprint_of(
         origin: what they are built from; None: images.
         call: which call of the model for each sample.
     """
-    crossing, pipeline = division.cut.tensors[tensor], data.samples.pipeline
+    crossing, pipeline = division.cut.rows[tensor], data.samples.pipeline
     event = division.event if origin is None else origin.event
     precision = division.precision or Precision.around(data.on_device.device)
     which = {"tensor": {"source": str(crossing.source), "number": crossing.number}} if tensor else {}

@@ -73,7 +73,7 @@ def freeze_record(
                 "kl": None if other.rung is None else other.rung.harm,
                 "bytes_per_sample": other.bytes_per_sample,
             }
-            for crossing, other in zip(division.cut.others, calibration.beside, strict=True)
+            for crossing, other in zip(division.cut.rows[1:], calibration.beside, strict=True)
         ],
         "cache_bytes": sum(cache.nbytes for cache in caches),
         "dense_bytes": sum(cache.dense_nbytes for cache in caches),

@@ -54,12 +54,12 @@ class FurtherView:
             self._derivers, key=lambda way: divergence(suffix, self.exact, self.derived(base, way), self._device, task)
         )
 
-    def sensitivity(self, base: Tensor, way: Way, division: Division, metric: str, task: Task) -> Tensor:
+    def sensitivity(self, base: Tensor, way: Way, suffix: nn.Module, metric: str, task: Task, seed: int) -> Tensor:
         """How far each channel is from what the base view gives for it, [C]."""
         derived = self.derived(base, way)
         if metric == "harm":
             exact, derived = self.exact.to(self._device), derived.to(self._device)
-            return channel_harm(division.suffix, exact, derived, self._axis, seed=division.event, task=task)
+            return channel_harm(suffix, exact, derived, self._axis, seed=seed, task=task)
         return channel_distance(self.exact, derived, metric, self._axis)
 
 

@@ -143,7 +143,7 @@ class Storage:
 
     def reopen(self, division: Division, digests: Sequence[str]) -> bool:
         """Go on with the caches of an earlier process; False if one is gone or was made from something else."""
-        crossing = len(division.cut.tensors)
+        crossing = len(division.cut.rows)
         if len(digests) != crossing * len(self._data.samples.form.mains):
             return False
         found = []
@@ -179,7 +179,7 @@ class Storage:
     ) -> tuple[Cache, ...]:
         """The caches of this division: identical ones that stand already, and new ones."""
         origin = None if from_features is None else from_features.origin
-        specs, crossing = plan.specs, len(division.cut.tensors)
+        specs, crossing = plan.specs, len(division.cut.rows)
         standing: dict[int, Cache] = {}
         writers: dict[int, CacheWriter[Cache]] = {}
         shares = self.budget.shares(plan, self._used(self._previous))

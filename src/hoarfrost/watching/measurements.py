@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..codecs import evaluating
+from ..codecs.outputs import shows
 from ..costs import Clock
-from ..cuts import Cut, called
+from ..cuts import Cut, InTraining, called
 from ..freezing import TrainingPrecision
 from ..samples import TrainingData
 from .hooks import cuda_devices
@@ -108,8 +109,11 @@ class Measurements:
             inputs, targets = batches[0]
             precision = self._precision.now
             with torch.random.fork_rng(devices=cuda_devices(inputs)), evaluating(self._model), precision.autocast():
-                loss = training_loss(self._loss, called(self._model, inputs), targets)
+                outputs = called(self._model, inputs)
+                in_training = not shows(outputs)
+                outputs = called(InTraining(self._model), inputs) if in_training else outputs
+                loss = training_loss(self._loss, outputs, targets)
             if loss is None:
                 return None
-            shown, held = batches[:steps], batches[steps:]
+            shown, held, loss = batches[:steps], batches[steps:], replace(loss, in_training=in_training)
             return trial(self._model, self._optimizer, cut, example, shown, held, loss, precision)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..codecs import Shared
 from ..costs import seconds_of
-from ..cuts import Cut, Example, Precision, candidate_cuts, first_tensor
+from ..cuts import Cut, Example, Precision, candidate_cuts, count_of
 from .timings import step_times
 
 __all__ = ["DepthPrice", "Prices", "measure_prices"]
@@ -105,10 +105,10 @@ def measure_prices(
     batch, _ = next(batches)
     began, rendered = time.perf_counter(), 0
     for inputs, _ in itertools.islice(batches, 3):
-        rendered += len(first_tensor(inputs))
+        rendered += count_of(inputs)
     rendering = (time.perf_counter() - began) / rendered if rendered else 0.0
     times = step_times(model, cuts, batch, precision)
-    size = len(first_tensor(batch))
+    size = count_of(batch)
     a_batch = samples / size
     decoding = _decoding(times.features, cuts[0].channel_axis)
     return Prices(

@@ -27,10 +27,12 @@ class TrainingLoss:
     Attributes:
         batch: (what the model gives, targets) -> a scalar to train on.
         each: likewise, [n] of the samples, or [1] where the loss is of a batch alone.
+        in_training: whether the model shows what they take in training alone; in eval it gives detections, say.
     """
 
     batch: Loss
     each: Loss
+    in_training: bool = False
 
 
 def training_loss(told: str | Callable[..., Any], outputs: Any, targets: Any) -> TrainingLoss | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..codecs import evaluating
-from ..cuts import Cut, Example, Precision, called, divide, first_tensor
+from ..cuts import Cut, Example, InTraining, Precision, called, divide, first_tensor
 from ..freezing import estimate_statistics, freeze
 from .hooks import cuda_devices
 from .training_loss import TrainingLoss
@@ -134,6 +134,7 @@ def _before_and_behind(
 
 def _losses(model: nn.Module, held: Sequence[Batch], loss: TrainingLoss, precision: Precision) -> Tensor:
     """Of each image, [N], or of each batch."""
-    with evaluating(model), precision.autocast():
-        losses = [loss.each(called(model, inputs), targets).double().cpu() for inputs, targets in held]
+    judged = InTraining(model) if loss.in_training else model
+    with evaluating(judged), precision.autocast():
+        losses = [loss.each(called(judged, inputs), targets).double().cpu() for inputs, targets in held]
     return torch.cat(losses)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ...errors import ArgumentError, InvalidCutError
-from ..sandbox.arguments import Key
+from ..sandbox.arguments import Key, entries_of
 from ..sandbox.clone import shadow
 from .capture import Catch, Reached, Shown
 from .part import Part
@@ -37,6 +37,7 @@ class Prefix(Part):
         buffer_names: buffers, likewise.
         module_names: modules, likewise.
         shared_parameters: parameters that act on both sides.
+        entries: of each argument that is a list of tensors, the shapes that the model was divided on.
     """
 
     frozen: bool
@@ -45,6 +46,7 @@ class Prefix(Part):
     buffer_names: tuple[str, ...]
     module_names: tuple[str, ...]
     shared_parameters: tuple[str, ...]
+    entries: dict[Key, set[tuple[int, ...]]]
 
     def __init__(self, plan: Plan, model: nn.Module) -> None:
         _, clones = shadow(model, lambda name: plan.sides[name][0])
@@ -60,6 +62,7 @@ class Prefix(Part):
         self.buffer_names = tuple(name for name in only if name not in parameters)
         self.module_names = plan.front_modules
         self.shared_parameters = plan.cut.shared_parameters
+        self.entries = entries_of(plan.seen.traces[0].inputs)
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """The features of a batch.

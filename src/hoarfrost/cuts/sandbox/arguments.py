@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,18 @@ from ...errors import ArgumentError
 from .precision import Precision, dtype_name
 from .pytrees import map_leaves, tensors_in
 
-__all__ = ["Arguments", "Example", "Key", "called", "first_tensor", "taken"]
+__all__ = [
+    "Arguments",
+    "Example",
+    "Key",
+    "arguments_of",
+    "call_of",
+    "called",
+    "count_of",
+    "entries_of",
+    "first_tensor",
+    "taken",
+]
 
 Key = int | str
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
@@ -121,6 +133,33 @@ def called(module: nn.Module, example: Example) -> Any:
     return module(*example) if isinstance(example, tuple) else module(example)
 
 
+def call_of(module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[int | str, Any]:
+    """What a call of a module gives, under its position and under its name; defaults for what it leaves out."""
+    given: dict[Key, Any] = dict(enumerate(args))
+    given.update(keywords)
+    try:
+        bound = inspect.signature(module.forward).bind(*args, **keywords)
+    except (TypeError, ValueError):
+        return given
+    bound.apply_defaults()
+    found: dict[Key, Any] = {}
+    if not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in bound.signature.parameters.values()):
+        found.update(enumerate(bound.arguments.values()))
+    found.update(bound.arguments.items())
+    return found | given
+
+
+def entries_of(example: Example | Arguments) -> dict[Key, set[tuple[int, ...]]]:
+    """For each argument that is a list of tensors, one a sample: the shapes of its entries."""
+    arguments = example if isinstance(example, Arguments) else Arguments.of(example)
+    listed = {key: value for key, value in arguments.items() if isinstance(value, list) and value}
+    return {
+        key: {tuple(entry.shape) for entry in value}
+        for key, value in listed.items()
+        if all(isinstance(entry, Tensor) for entry in value)
+    }
+
+
 def taken(example: Example, rows: int) -> Example:
     """A batch of the first `rows` samples."""
     if isinstance(example, Tensor):
@@ -129,6 +168,16 @@ def taken(example: Example, rows: int) -> Example:
     return arguments.keywords or arguments.positional
 
 
+def arguments_of(example: Example) -> dict[Key, Any]:
+    """What a batch calls with, under positions and names."""
+    return dict(Arguments.of(example).items())
+
+
+def count_of(example: Example) -> int:
+    """How many samples a batch has."""
+    return Arguments.of(example).samples
+
+
 def first_tensor(example: Any) -> Tensor:
-    """The first tensor of a batch; whose device, shape and number of samples are the batch's."""
+    """The first tensor of a batch; whose device is the batch's."""
     return tensors_in(example)[0]
