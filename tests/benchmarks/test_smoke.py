@@ -165,3 +165,13 @@ def test_a_gpu_without_time(tmp_path: Path) -> None:
     found = json.loads(out.read_text())
     assert [reason.partition(":")[0] for reason in found["stopped"]] == ["resnet18", "small_vit"]
     assert found["models"] == {}
+
+
+def test_differences_of_layers(tmp_path: Path) -> None:
+    pytest.importorskip("skimage")
+    out = tmp_path / "differences.json"
+    table = run("layer_differences.py", "--samples", "4", "--levels", "16", "--out", str(out))
+    records = {record["layers"]: record for record in json.loads(out.read_text())}
+    assert "| Lite0, blocks 9 and 10 | 16 |" in table
+    # What is left of a residual block's output has less range than the output itself.
+    assert 0 < records["Lite0, blocks 9 and 10"]["fitted"] < 1
