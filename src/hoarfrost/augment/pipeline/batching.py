@@ -175,7 +175,10 @@ def _differing(one: torch.Size, one_id: int, other: torch.Size, other_id: int) -
     if len(one) == len(other) == 3 and one[1:] == other[1:]:
         remedy = f"convert all images to the same {one[0]} channels, with v2.RGB() or Grayscale({one[0]})"
     else:
-        remedy = "add Resize((height, width)) or RandomResizedCrop(size) to the transform"
+        remedy = (
+            "add Resize((height, width)) or RandomResizedCrop(size) to the transform; where boxes or masks go with the "
+            "image, resize both in the data set"
+        )
     return ImageShapeError(
         f"render: images of a batch must have one size, but sample {one_id} is {_shape(one)} and "
         f"sample {other_id} is {_shape(other)} after the transform; {remedy}"
