@@ -154,7 +154,7 @@ class Samples:
 
     def arguments(self, ids: Tensor) -> Example:
         """What the model is called with for samples, without their images."""
-        return self.form.call(collated(self._collate, self.carried.items(ids.tolist())))
+        return self.form.call(collated(self._collate, self.carried.items(ids)))
 
     def with_features(self, features: Sequence[Any], targets: Tensor, crossings: Sequence[Crossing] = ()) -> Any:
         """The user's batch with features in the place of the input.
