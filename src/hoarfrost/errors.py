@@ -13,7 +13,7 @@ HoarfrostError
 │   ├── UnstableTransformError  a transform gives two images for one sample under one draw; names the step
 │   ├── ImageShapeError      images of differing sizes reach the model
 │   └── NonFiniteError       NaN or infinity in features; names the sample and the channel
-├── FrontChangedError        somebody wrote into a frozen front, whose features are stored; names what changed
+├── FrontChangedError        somebody wrote into a frozen front, whose features are stored, or replaced a layer of it
 ├── PolicyError              a policy asked for a depth that does not exist, or to thaw though it never does
 │   └── UnwatchedError       it wants to see rates, gradients or features where nothing trains
 ├── CodecError               features or bytes that a codec cannot take; an unknown codec
@@ -105,7 +105,7 @@ class NonFiniteError(DataError):
 
 
 class FrontChangedError(HoarfrostError):
-    """Somebody wrote into a frozen front, whose features are stored."""
+    """Somebody wrote into a frozen front, whose features are stored, or replaced a layer of it; names what changed."""
 
 
 class PolicyError(HoarfrostError):

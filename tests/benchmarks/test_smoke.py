@@ -135,6 +135,13 @@ def test_starting(tmp_path: Path) -> None:
     assert all(seconds > 0 for (seconds,) in found.values())
 
 
+def test_a_call_of_a_suffix(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    assert "resnet50: " in run("suffix.py", "--repeats", "4", "--only", "resnet50", "--out", str(out))
+    (found,) = json.loads(out.read_text()).values()
+    assert 0 < found["by_hand"] < found["suffix"]
+
+
 def test_harm_by_task(tmp_path: Path) -> None:
     out = tmp_path / "tasks.json"
     table = run("harm_by_task.py", "--smoke", "--out", str(out))

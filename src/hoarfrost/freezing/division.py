@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from torch import nn
+from dataclasses import dataclass, replace
 
 from ..cuts import Cut, Precision, Prefix, Suffix
 
@@ -17,16 +15,18 @@ class Division:
 
     Attributes:
         event: the epoch before which it was frozen; the stored views' random decisions belong to it.
-        twins: modules of the suffix, each with the module of the model that it stands for.
     """
 
     cut: Cut
     prefix: Prefix
     suffix: Suffix
     event: int
-    twins: tuple[tuple[nn.Module, nn.Module], ...]
 
     @property
     def precision(self) -> Precision | None:
         """What both parts run in; None: in whatever is around their calls."""
         return self.prefix.precision
+
+    def shadow(self) -> Division:
+        """With a suffix for measuring, which leaves nothing behind on the user's modules."""
+        return replace(self, suffix=self.suffix.shadow())

@@ -81,11 +81,7 @@ class Front:
         with self.precision.autocast():
             if division is None:
                 return self._model(*args, **keywords)
-            features = self._features(division.cut, args, keywords)
-            # The loop sets train and eval on the model; the suffix follows, module by module.
-            for mine, theirs in division.twins:
-                mine.training = theirs.training
-            return division.suffix(features)
+            return division.suffix(self._features(division.cut, args, keywords))
 
     def _features(self, cut: Cut, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         """What the suffix takes. An argument that it needs again is the call's: the loop may have changed it."""
@@ -137,9 +133,7 @@ class Front:
             known = standing.union(self._frozen[-1].prefix.module_names if self._frozen else ())
             estimate_statistics(prefix, _as_many(inputs, ESTIMATED), known)
         self._frozen.append(freeze(self._model, prefix, self._optimizer))
-        originals = dict(self._model.named_modules(remove_duplicate=False))
-        twins = [(twin, originals[name]) for name, twin in suffix.named_modules() if name in originals]
-        self.depth, self.division = depth, Division(cut, prefix, suffix, event, tuple(twins))
+        self.depth, self.division = depth, Division(cut, prefix, suffix, event)
         return self.division
 
     @property

@@ -175,7 +175,7 @@ def _examine(
 ) -> CutSensitivity:
     prefix, suffix = divide(model, cut, images.example)
     prefix.eval()
-    division = Division(cut, prefix, suffix, event=0, twins=())
+    division = Division(cut, prefix, suffix, event=0)
 
     def measure(parts: Sequence[TrainingData], storing: Storing) -> list[Calibration]:
         found: list[Calibration] = []

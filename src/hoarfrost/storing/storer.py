@@ -169,7 +169,7 @@ class Storer:
         while True:
             views = self._views_at(division)
             calibration = calibrate(
-                division,
+                division.shadow(),
                 self._data,
                 replace(self._storing, views=views),
                 floor=self.rung,
@@ -196,7 +196,7 @@ class Storer:
         if self._storing.views.refresh_every is not None:
             return "views that are drawn anew need the images"
         rungs = [rung for rung in calibration.rungs if rung.index <= calibration.rung.index]
-        spec, suffix = calibration.spec, division.suffix
+        spec, suffix = calibration.spec, division.suffix.shadow()
         source = self._data.source(division.prefix, spec)
         try:
             tolerance, chunks = self._storing.tolerance, calibration.chunks

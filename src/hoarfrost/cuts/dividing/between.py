@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from ...errors import InvalidCutError
 from ..finding.find import cut_at
 from ..sandbox.arguments import Example
+from ..sandbox.clone import shadow
 from ..sandbox.pytrees import tensors_in
 from ..tracing.survey import survey
 from .capture import Catch, Reached, Shown
 from .partition import Plan
 from .prefix import Prefix
+from .script import Script
 from .suffix import Suffix
 
 __all__ = ["Between", "between"]
@@ -24,13 +26,17 @@ __all__ = ["Between", "between"]
 class Between(Suffix):
     """What a model does from one cut to a deeper one: the suffix of the first, stopped at the second.
 
+    All of it lies in front of the deeper cut: as a prefix does, it runs on a second body of the model, `whole`.
+
     Attributes:
         until: the deeper cut.
     """
 
     def __init__(self, plan: Plan, deeper: Plan, model: nn.Module) -> None:
-        super().__init__(plan, model)
-        self._catch = Catch(deeper.ports)
+        script = Script.of(plan)
+        super().__init__(script, shadow(model)[0])
+        handed_on = {name: len(part.ended[False]) for name, part in script.parts.items() if part.ended is not None}
+        self._catch = Catch(deeper.ports, handed_on)
         self.until = deeper.cut
         for name in dict.fromkeys(name for name, _, _ in deeper.ports):
             Shown.at(self.get_submodule(name), name, self._catch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,16 +21,22 @@ class Reached(BaseException):
 
 
 class Catch:
-    """The tensors that one pass has given at the ports so far."""
+    """The tensors that one pass has given at the ports so far.
 
-    def __init__(self, ports: tuple[Port, ...]) -> None:
+    Args:
+        ports: where.
+        before: calls of modules that the pass leaves out at its beginning.
+    """
+
+    def __init__(self, ports: tuple[Port, ...], before: Mapping[str, int] | None = None) -> None:
         self.ports = ports
-        self.calls: Counter[str] = Counter()
+        self.before = dict(before or {})
+        self.calls: Counter[str] = Counter(self.before)
         self.running: list[int] = []
         self.caught: dict[Port, Tensor] = {}
 
     def clear(self) -> None:
-        self.calls.clear()
+        self.calls = Counter(self.before)
         self.running.clear()
         self.caught.clear()
 
@@ -54,7 +61,7 @@ class Catch:
         return features
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"ports": self.ports, "calls": Counter(), "running": [], "caught": {}}
+        return {**self.__dict__, "calls": Counter(self.before), "running": [], "caught": {}}
 
 
 class Shown:

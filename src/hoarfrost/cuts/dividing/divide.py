@@ -11,6 +11,7 @@ from ..sandbox.arguments import Arguments, Example
 from ..tracing.survey import survey
 from .partition import Plan
 from .prefix import Prefix
+from .script import Script
 from .suffix import Suffix
 from .verification import check_law
 
@@ -22,7 +23,8 @@ def divide(model: nn.Module, cut: Cut, example: Example, *, verify: bool = True)
 
     `suffix(prefix(x))` equals `model(x)` bit for bit, in eval and, with the same random state, in train, where the
     gradients of the suffix's parameters are equal too. Both hold the model's own parameters and buffers and know
-    them by the model's names. The model itself stays whole and unchanged.
+    them by the model's names. The prefix is a second body of the model's front, inert in what it leaves behind; the
+    suffix runs the model's own modules as they are at each call. The model itself stays whole.
 
     Args:
         model: the model.
@@ -64,7 +66,7 @@ def divide(model: nn.Module, cut: Cut, example: Example, *, verify: bool = True)
     rounding = check_law(plan, model, Arguments.of(example)) if verify else None
     prefix = Prefix(plan, model)
     prefix.rounding = rounding
-    return prefix, Suffix(plan, model)
+    return prefix, Suffix(Script.of(plan), model)
 
 
 def join(prefix: Prefix, suffix: Suffix) -> nn.Module:

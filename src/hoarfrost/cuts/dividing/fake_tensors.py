@@ -59,6 +59,12 @@ class Ghost(Tensor):
 
     tolist = numpy = __array__ = __dlpack__ = _without_values
 
+    def __deepcopy__(self, memo: Any) -> Ghost:
+        return self  # where a model's own list still holds one
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return torch.empty_like(self.shape_on_meta).__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
+
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"Ghost({list(self.shape)}, from {self.source})"
 

@@ -147,6 +147,18 @@ class Plan:
             if visit.name in sources and gives_more(trace, visit)
         )
 
+    @cached_property
+    def around(self) -> tuple[str, ...]:
+        """Modules whose own code the suffix runs in front of the cut too: the model, and what holds both sides."""
+        replaced = self.replayed.keys() - self.rerun
+        names = {
+            visit.name: None
+            for trace, time in zip(self.seen.traces, self.times, strict=True)
+            for visit in trace.visits
+            if visit.start < time and not replaced.intersection((visit.name, *visit.parents))
+        }
+        return ("", *names)
+
     def _outlines(self, small: list[Visit], large: list[Visit]) -> list[Outline]:
         rows = (self.seen.traces[0].rows, self.seen.traces[1].rows)
         try:

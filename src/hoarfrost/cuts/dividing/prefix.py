@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import ArgumentError, InvalidCutError
 from ..sandbox.arguments import Key, entries_of
@@ -17,8 +20,39 @@ from .partition import Plan
 __all__ = ["Prefix"]
 
 
+class Share:
+    """Tensors of one module of which a part has some: each dictionary hears of what is assigned in the other."""
+
+    def __init__(self, theirs: dict[str, Any], clone: nn.Module, kind: str) -> None:
+        self.theirs = theirs
+        self.clone = clone
+        self.kind = kind
+        self.known = dict(theirs)
+
+    @classmethod
+    def of(cls, clones: Mapping[nn.Module, nn.Module]) -> tuple[Share, ...]:
+        """For the modules whose dictionaries a clone does not have as a whole."""
+        return tuple(
+            cls(module.__dict__[kind], clone, kind)
+            for module, clone in clones.items()
+            for kind in ("_parameters", "_buffers")
+            if clone.__dict__[kind] is not module.__dict__[kind]
+        )
+
+    def both_ways(self) -> None:
+        mine = self.clone.__dict__[self.kind]
+        for name, known in self.known.items():
+            if name in mine and mine[name] is not known:
+                self.theirs[name] = mine[name]
+            elif (now := self.theirs.get(name)) is not known:
+                (mine if name in mine else self.clone.__dict__)[name] = now
+            self.known[name] = self.theirs.get(name)
+
+
 class Prefix(Part):
     """Everything in front of a cut: the model's own forward, stopped there.
+
+    It runs on a second body of the model (see `shadow`), which is no child, so that no name gets longer.
 
     `prefix(x) -> features` takes what the model takes, [N, ...], for any N, and gives the features
     [N, *cut.shape], in the memory format that the model gives them; where more than one tensor crosses the cut, a
@@ -40,6 +74,8 @@ class Prefix(Part):
         entries: of each argument that is a list of tensors, the shapes that the model was divided on.
     """
 
+    _body: nn.Module
+    _shares: tuple[Share, ...]
     frozen: bool
     rounding: float | None
     parameter_names: tuple[str, ...]
@@ -49,8 +85,9 @@ class Prefix(Part):
     entries: dict[Key, set[tuple[int, ...]]]
 
     def __init__(self, plan: Plan, model: nn.Module) -> None:
-        _, clones = shadow(model, lambda name: plan.sides[name][0])
-        super().__init__(plan.cut, model, clones)
+        body, clones = shadow(model, lambda name: plan.sides[name][0])
+        super().__init__(plan.cut, model, body)
+        self.__dict__.update(_body=body, _shares=Share.of(clones), training=model.training)
         self._catch = Catch(plan.ports)
         for name in dict.fromkeys(name for name, _, _ in plan.ports):
             Shown.at(clones[model.get_submodule(name)], name, self._catch)
@@ -104,6 +141,53 @@ class Prefix(Part):
         """As for any module, but a frozen prefix stays in eval."""
         super().train(mode and not self.frozen)
         return self
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As for any module.
+
+        A state without versions (from safetensors, say) is taken for one of today: batch norms would otherwise add
+        counters to it that belong to the other part.
+        """
+        versioned = OrderedDict(state_dict)
+        versioned._metadata = getattr(state_dict, "_metadata", None) or self.state_dict()._metadata  # type: ignore[attr-defined]
+        with self._shared():
+            return super().load_state_dict(versioned, strict, assign)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As for any module."""
+        with self._shared():
+            return super().state_dict(*args, **kwargs)
+
+    def _named_members(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Any]]:
+        with self._shared():
+            yield from super()._named_members(*args, **kwargs)
+
+    def get_parameter(self, target: str) -> nn.Parameter:
+        """As for any module."""
+        self._share()
+        return super().get_parameter(target)
+
+    def get_buffer(self, target: str) -> Tensor:
+        """As for any module."""
+        self._share()
+        return super().get_buffer(target)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        with self._shared():
+            return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def _shared(self) -> Iterator[None]:
+        """Before and after: what the model or the part has put in the place of a tensor, both have."""
+        self._share()
+        try:
+            yield
+        finally:
+            self._share()
+
+    def _share(self) -> None:
+        for share in self._shares:
+            share.both_ways()
 
     def extra_repr(self) -> str:
         return f"up to '{self.cut.label}', features {self._features}"

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import InvalidCutError
 from ..sandbox.arguments import Key
+from ..sandbox.dispatcher import Dispatcher
 from ..sandbox.pytrees import map_leaves
 from .fake_tensors import Gate, Ghost
-from .partition import Plan
+from .script import Replayed, Script
 from .symbolic_shapes import Outline
 
 __all__ = ["Replay", "Resumption"]
 
 
+class Running(threading.local):
+    """The call of a suffix that is in progress in this thread: the innermost one."""
+
+    resumption: Resumption | None = None
+
+
+running = Running()
+
+
 class Resumption(Gate):
     """One suffix's call in progress: what was handed over, and which calls were replayed."""
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan.cut.label)
-        crossings = plan.cut.tensors
+    def __init__(self, script: Script) -> None:
+        super().__init__(script.cut.label)
+        crossings = script.cut.tensors
         self.mutated = tuple(crossing.mutated for crossing in crossings)
-        self.entry = plan.ports[0][:2]
+        self.entry = script.ports[0][:2]
         self.given_at: dict[tuple[str, int], dict[int, int]] = {}
-        for place, (name, call, number) in enumerate(plan.ports):
+        for place, (name, call, number) in enumerate(script.ports):
             self.given_at.setdefault((name, call), {})[number] = place
         self.given_as: dict[Key, int] = {c.source: n for n, c in enumerate(crossings) if c.is_argument}
-        self.restores_chance = plan.draws_in_front
-        self.skipped = plan.skipped
+        self.restores_chance = script.restores_chance
+        self.skipped = script.skipped
         self.training = False
+        self.around: Resumption | None = None
         self.features: tuple[Any, ...] | None = None
         self.calls: dict[str, int] = {}
         self.chance: list[Tensor] = []
@@ -43,16 +56,17 @@ class Resumption(Gate):
         return self
 
     def __enter__(self) -> None:
-        self.passed = False
-        self.calls.clear()
+        self.around, running.resumption = running.resumption, self
+        self.passed, self.calls = False, {}
         if self.restores_chance:
             self.chance = [torch.get_rng_state()]
             if self._first.is_cuda:
                 self.chance.append(torch.cuda.get_rng_state(self._first.device))
 
     def __exit__(self, *_: object) -> None:
+        running.resumption, self.around = self.around, None
         self.features = None
-        self.passed = False
+        self.passed = True  # what is left of the call has no values either
 
     def argument(self, key: Key, outline: Outline) -> Any:
         """One of the model's arguments: ghosts, unless it was handed over."""
@@ -117,7 +131,7 @@ class Resumption(Gate):
         return first
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "known": {}, "worked_out": {}, "chance": [], "features": None}
+        return {**self.__dict__, "known": {}, "worked_out": {}, "chance": [], "features": None, "around": None}
 
 
 def _cloned(leaf: Any) -> Any:
@@ -125,37 +139,36 @@ def _cloned(leaf: Any) -> Any:
 
 
 class Replay:
-    """Stands in for a module's forward: hands on ghosts and features for the calls that ended in front of the cut.
+    """Answers a module's calls while its suffix is called: hands on ghosts and features for those in front of the cut.
 
-    Others run: `ended` tells for each mode which are meant; None stands for all.
+    The others run.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        name: str,
-        outlines: dict[bool, list[Outline]],
-        resumption: Resumption,
-        ended: dict[bool, frozenset[int]] | None,
-        runs: bool,
-    ) -> None:
-        self.module = module
+    def __init__(self, name: str, part: Replayed, resumption: Resumption) -> None:
         self.name = name
-        self.own_forward = module.__dict__.get("forward")
-        self.outlines = outlines
+        self.part = part
         self.resumption = resumption
-        self.ended = ended
-        self.runs = runs
+        self.let_through = False
 
-    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
-        resumption = self.resumption
+    @property
+    def active(self) -> bool:
+        """Whether a call of its suffix is in progress in this thread."""
+        return running.resumption is self.resumption
+
+    def __call__(self, dispatcher: Dispatcher, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        if self.let_through:  # counted already, when the module was called
+            self.let_through = False
+            return dispatcher.own(*inputs, **keywords)
+        resumption, part = self.resumption, self.part
         call = resumption.calls.get(self.name, 0)
         resumption.calls[self.name] = call + 1
-        if self.ended is not None and call not in self.ended[resumption.training]:
-            return self._run(inputs, keywords)
-        if self.runs:
-            return resumption.put_in(self._run(inputs, keywords), self.name, call)
-        outlines = self.outlines[resumption.training]
+        if part.ended is not None and call not in part.ended[resumption.training]:
+            return self._let(dispatcher.own, dispatcher.slot, inputs, keywords)
+        if part.runs:
+            # Without its hooks: they ran in front.
+            run = dispatcher.own if dispatcher.slot == "forward" else dispatcher.module.forward
+            return resumption.put_in(self._let(run, dispatcher.slot, inputs, keywords), self.name, call)
+        outlines = part.outlines[resumption.training]
         if call >= len(outlines):
             raise InvalidCutError(
                 f"cut '{resumption.place}': '{self.name}' is called {call + 1} times, {len(outlines)} when the "
@@ -163,7 +176,9 @@ class Replay:
             )
         return resumption.hand_on(outlines[call], self.name, call)
 
-    def _run(self, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        if self.own_forward is not None:
-            return self.own_forward(*inputs, **keywords)
-        return type(self.module).forward(self.module, *inputs, **keywords)
+    def _let(self, run: Callable[..., Any], slot: str, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        self.let_through = slot != "forward"
+        try:
+            return run(*inputs, **keywords)
+        finally:
+            self.let_through = False

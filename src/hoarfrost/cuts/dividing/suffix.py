@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,26 +12,28 @@ from torch import Tensor, nn
 
 from ...errors import ArgumentError, InvalidCutError
 from ..cut import Crossing
-from ..sandbox.arguments import Key
 from ..sandbox.clone import shadow
+from ..sandbox.dispatcher import Dispatcher, StandIn, dispatch
 from ..sandbox.pytrees import tensors_in
+from .behind import Behind
 from .fake_tensors import Ghost
-from .part import Part
-from .partition import Plan
+from .layers_in_front import LayersInFront
 from .replay import Replay, Resumption
-from .symbolic_shapes import Outline
+from .script import Script
 
 __all__ = ["Suffix"]
 
 
-class Suffix(Part):
+class Suffix(Behind):
     """Everything behind a cut: the model's own forward, taken up there.
 
     `suffix(features) -> output` takes the features [N, *cut.shape], or the tuple of all that crosses (see `Prefix`),
-    and gives what the model gives. The model's
-    forward runs from its beginning, but modules that are over in front of the cut only hand on tensors without
-    values, and the cut's module hands on the features. It holds the model's own parameters and buffers under
-    their own names; its training flags are independent of the model's.
+    and gives what the model gives. The model itself runs, from the beginning of its forward, but modules that are over
+    in front of the cut only hand on tensors without values, and the cut's module hands on the features. So behind the
+    cut the model's own modules run, as they are then: their hooks, training flags and attributes, and whatever has
+    taken their place. As a module the suffix shows what is behind the cut, under the model's own names.
+
+    The model is as it always was but for the length of a call: between calls, and for other threads, it runs whole.
 
     Attributes:
         cut: where the model was divided.
@@ -37,24 +41,19 @@ class Suffix(Part):
     """
 
     _resumption: Resumption
-    _inputs: dict[Key, Outline]
-    _asks_gradients: bool
+    _layers: LayersInFront | None
+    _around: list[nn.Module]
 
-    def __init__(self, plan: Plan, model: nn.Module) -> None:
-        _, clones = shadow(model, lambda name: plan.sides[name][1])
-        super().__init__(plan.cut, model, clones)
-        resumption = Resumption(plan)
-        for name, outlines in plan.replayed.items():
-            clone = clones[model.get_submodule(name)]
-            is_over = name in plan.finished
-            ended = None if is_over else plan.ended(name)
-            clone.__dict__["forward"] = Replay(clone, name, outlines, resumption, ended, name in plan.rerun)
-            if is_over or name != plan.cut.name:
-                for hooks in (clone._forward_hooks, clone._forward_pre_hooks):
-                    hooks.clear()  # they ran in the prefix
-        self._resumption = resumption
-        self._inputs = plan.inputs
-        self._asks_gradients = plan.reentrant_behind
+    def __init__(self, script: Script, model: nn.Module) -> None:
+        super().__init__(script, model)
+        self.__dict__.update(_resumption=Resumption(script), _layers=None)
+        self._take_up()
+
+    def shadow(self) -> Suffix:
+        """The same on a second body of the model, for measuring: what it runs leaves nothing behind on the model."""
+        other = Suffix(self._script, shadow(self.whole)[0])
+        other.precision = self.precision
+        return other
 
     def forward(self, features: Tensor | Sequence[Any]) -> Any:
         """The model's output.
@@ -64,6 +63,7 @@ class Suffix(Part):
 
         Raises:
             ArgumentError: the features have another shape or number.
+            FrontChangedError: a layer in front of the cut is another one now.
             InvalidCutError: the model reads something else from in front of the cut.
         """
         given = (features,) if isinstance(features, Tensor) else tuple(features)
@@ -73,16 +73,14 @@ class Suffix(Part):
             raise ArgumentError(
                 f"suffix: features of {self._features} are needed at cut '{self.cut.label}', not of {got}"
             )
-        if self._asks_gradients and torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
+        script, resumption = self._script, self._resumption
+        if script.asks_gradients and torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             given = tuple(map(_asking, given))
-        resumption, body = self._resumption, self._body
-        body.training = self.training
-        self._share()
-        with self._autocast(), resumption.of(given, self.training):
-            given_again = {key: resumption.argument(key, outline) for key, outline in self._inputs.items()}
-            positional = [value for key, value in given_again.items() if isinstance(key, int)]
-            output = body(*positional, **{key: v for key, v in given_again.items() if isinstance(key, str)})
-        self._share()
+        if torch.compiler.is_compiling():
+            return self._resumed(resumption, given)
+        (self._layers or self._take_up()).check()
+        with self._left_alone():
+            output = self._resumed(resumption, given)
         for tensor in tensors_in(output):
             if isinstance(tensor, Ghost):
                 raise InvalidCutError(
@@ -91,8 +89,56 @@ class Suffix(Part):
                 )
         return output
 
+    def _resumed(self, resumption: Resumption, given: tuple[Any, ...]) -> Any:
+        with self._autocast(), resumption.of(given, self.training):
+            again = {key: resumption.argument(key, outline) for key, outline in self._script.inputs.items()}
+            positional = [value for key, value in again.items() if isinstance(key, int)]
+            return self.whole(*positional, **{key: value for key, value in again.items() if isinstance(key, str)})
+
+    @contextmanager
+    def _left_alone(self) -> Iterator[None]:
+        """What code in front of the cut sets on modules that hold both sides is what they had before the call."""
+        before = [(module.__dict__, module.__dict__.copy()) for module in self._around]
+        try:
+            yield
+        finally:
+            for held, kept in before:
+                for key in [key for key, value in held.items() if type(value) is Ghost]:
+                    if key in kept:
+                        held[key] = kept[key]
+                    else:
+                        del held[key]
+
+    def _take_up(self) -> LayersInFront:
+        """Answer for the modules in front of the cut, during calls of this suffix, as long as it is there."""
+        script, model = self._script, self.whole
+        put: list[tuple[weakref.ref[Dispatcher], StandIn]] = []
+        for name, part in script.parts.items():
+            replay = Replay(name, part, self._resumption)
+            put += [(weakref.ref(there), replay) for there in dispatch(model.get_submodule(name), replay)]
+        weakref.finalize(self, _withdraw, put).atexit = False
+        layers = LayersInFront(
+            script.cut.label, dict(model.named_modules(remove_duplicate=False)), {*script.front, *script.parts}
+        )
+        self.__dict__.update(_layers=layers, _around=[model.get_submodule(name) for name in script.around])
+        return layers
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_layers": None, "_around": [], "_compiled_call_impl": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if "_modules" in self.whole.__dict__:  # else it is part of what is being copied, and is taken up when called
+            self._take_up()
+
     def extra_repr(self) -> str:
         return f"from '{self.cut.label}', features {self._features}"
+
+
+def _withdraw(put: list[tuple[weakref.ref[Dispatcher], StandIn]]) -> None:
+    for there, replay in put:
+        if (dispatcher := there()) is not None:
+            dispatcher.dismiss(replay)
 
 
 def _misshapen(given: Any, crossing: Crossing) -> bool:

@@ -17,6 +17,7 @@ from ..sandbox.pytrees import leaves, map_leaves, tensors_in
 from ..sandbox.restore import Originals, borrowed, preserved_randomness
 from .partition import Plan
 from .prefix import Prefix
+from .script import Script
 from .suffix import Suffix
 
 __all__ = ["check_law"]
@@ -123,12 +124,11 @@ class Parts(Trial):
 
     def __init__(self, plan: Plan, model: nn.Module, training: bool) -> None:
         super().__init__(plan, model, training)
-        self.prefix, self.suffix = Prefix(plan, self.body), Suffix(plan, self.body)
+        self.prefix, self.suffix = Prefix(plan, self.body), Suffix(Script.of(plan), self.body)
         # As the model sets them, module by module: its own `train` may leave some in eval.
         flags = {name: module.training for name, module in self.body.train(training).named_modules()}
-        for part in (self.prefix, self.suffix):
-            for name, module in part.named_modules():
-                module.training = flags[name]
+        for name, module in self.prefix.named_modules():
+            module.training = flags[name]
         self.names = [n for n, p in self.suffix.named_parameters() if p.requires_grad and not plan.sides[n][0]]
 
     def call(self, inputs: Arguments) -> Any:

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from .dispatcher import own_value
+
 __all__ = ["StrayError", "confined", "has_hooks", "own_forward", "shadow"]
 
 HOOKS = (
@@ -60,7 +62,7 @@ def shadow(
     # Containers first: then it is known which of those that functions close over are the model's.
     for containers in (True, False):
         for module, clone in clones.items():
-            for key, value in module.__dict__.items():
+            for key, value in _attributes(module).items():
                 if key not in SKELETON and (type(value) in (list, set, dict)) == containers:
                     clone.__dict__[key] = redirect(value)
     for module, clone in clones.items():
@@ -112,8 +114,15 @@ def own_forward(module: nn.Module) -> Callable[..., Any]:
 def _clone(module: nn.Module) -> nn.Module:
     # Past a `__new__` of its own: an fx GraphModule's makes another class of each instance, without its forward.
     clone: nn.Module = object.__new__(module.__class__)
-    clone.__dict__.update(module.__dict__)
+    clone.__dict__.update(_attributes(module))
     return clone
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """A module's own, as they are where no other division of the model answers its calls."""
+    return {
+        key: own for key, value in module.__dict__.items() if (own := own_value(value)) is not None or value is None
+    }
 
 
 def _fill(
