@@ -2,7 +2,7 @@
 
 Measures: microseconds of a call in eval without gradients, by the suffix and by hand, where there is little to compute:
 the difference is what running the model's forward up to the cut on tensors without values costs.
-On: ResNet-50 behind its last stage and a ViT of 12 blocks behind the last but one, both at 32 px, and a chain of 100 pairs
+On: ResNet-50 behind its last stage, a ViT of 12 blocks behind the last but one, both at 32 px, and a chain of 100 pairs
 of a small linear layer and tanh behind 95 of them; random weights, two samples, one thread.
 Repeats: `--repeats` (400 by default), by suffix and by hand in turn; the lower quartile, as other work only slows.
 
