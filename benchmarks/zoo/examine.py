@@ -17,7 +17,7 @@ from hoarfrost.cuts.finding.find import why_not
 from hoarfrost.cuts.finding.rules import judge
 
 from .entry import Entry, Example
-from .law import Run, chance, difference, divided, seed, state, whole
+from .law import Run, chance, difference, divided, is_dispatcher, seed, state, values, whole
 
 __all__ = ["ENOUGH", "SEVERAL", "Plan", "Record", "TooLargeError", "examine"]
 
@@ -152,10 +152,12 @@ class Subject:
     before: Record = field(init=False)
     luck: Record = field(init=False)
     buffers: dict[str, Any] = field(init=False)
+    modes: list[tuple[nn.Module, bool]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.before, self.luck = state(self.model), chance()
         self.buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        self.modes = [(module, module.training) for module in self.model.modules()]
 
     def moved(self) -> str | None:
         """What has changed since the beginning."""
@@ -179,10 +181,14 @@ class Subject:
             wrong = f"gradient of '{lost[0]}' is in neither part" if lost else self._compared(trial, prefix, suffix)
             if wrong is not None:
                 broken.setdefault("rounding" if wrong.startswith(OTHER_KERNELS) else trial.name, wrong)
-            self.restore_buffers()
-        changed = difference("state", self.before, state(self.model))
+            self.restore()
+        changed = difference("state", values(self.before), values(state(self.model)))
         if changed is not None:
             broken.setdefault("state", changed)
+        del prefix, suffix
+        if any(is_dispatcher(value) for module in self.model.modules() for value in vars(module).values()):
+            broken.setdefault("state", "something answers the model's calls though no part of it is left")
+        self.before = state(self.model)  # with what a forward leaves behind
         return broken
 
     def _compared(self, trial: Trial, prefix: nn.Module, suffix: nn.Module) -> str | None:
@@ -203,7 +209,9 @@ class Subject:
             return f"{OTHER_KERNELS}, exact where it does: {wrong}"
         return wrong
 
-    def restore_buffers(self) -> None:
+    def restore(self) -> None:
+        for module, mode in self.modes:
+            module.training = mode
         for name, buffer in self.buffers.items():
             path, _, key = name.rpartition(".")
             self.model.get_submodule(path)._buffers[key] = buffer.clone()  # a run may have put another one there

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .entry import Example
 
-__all__ = ["Run", "chance", "difference", "divided", "seed", "state", "whole"]
+__all__ = ["Run", "chance", "difference", "divided", "is_dispatcher", "seed", "state", "values", "whole"]
 
 
 @dataclass(frozen=True)
@@ -163,10 +163,12 @@ def _short(value: Any) -> str:
 
 
 def state(model: nn.Module) -> dict[str, Any]:
-    """All of a model that dividing it and running its parts must leave alone."""
+    """All of a model that dividing it must leave alone, but for what answers its calls while it is divided."""
     found: dict[str, Any] = {}
     for name, module in model.named_modules():
         for key, value in vars(module).items():
+            if is_dispatcher(value):
+                continue
             if value is None or isinstance(value, (bool, int, float, str)):
                 found[f"{name}.{key}"] = value
             else:
@@ -175,6 +177,15 @@ def state(model: nn.Module) -> dict[str, Any]:
         found[f"values of {name}"] = _digest(tensor)
         found[f"gradient of {name}"] = tensor.grad is not None
     return found
+
+
+def values(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What of it running the parts must leave alone: behind the cut they run the model's own modules."""
+    return {key: value for key, value in state.items() if key.startswith(("values of ", "gradient of "))}
+
+
+def is_dispatcher(value: Any) -> bool:
+    return type(value).__name__ == "Dispatcher"
 
 
 def chance() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import threading
 import warnings
@@ -425,6 +426,24 @@ def test_layers_whose_forward_is_called_itself() -> None:
     model = Direct()
     for cut in find_cuts(model, X):
         assert_law(model, *divide(model, cut, X), X)
+
+
+EXPORTS: dict[str, Callable[[nn.Module], Any]] = {
+    "script": torch.jit.script,
+    "trace": lambda model: torch.jit.trace(model, X),
+    "fx": torch.fx.symbolic_trace,
+    "export": lambda model: torch.export.export(model, (X,)).module(),
+}
+
+
+@pytest.mark.parametrize("how", EXPORTS)
+def test_a_divided_model_is_exported_as_ever(how: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2)).eval()
+    _, suffix, features = parts(model, "2")
+    expected = model(X)
+    assert list(inspect.signature(model[0].forward).parameters) == ["input"]
+    torch.testing.assert_close(EXPORTS[how](model)(X), expected)
+    assert torch.equal(suffix(features), expected)
 
 
 # -- as a module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any, Protocol
 
 from torch import nn
@@ -51,6 +52,14 @@ class Dispatcher:
         if self.slot == "forward":
             return type(self.module).forward(self.module, *inputs, **keywords)
         return type(self.module)._call_impl(self.module, *inputs, **keywords)  # type: ignore[no-untyped-call]
+
+    def __getattr__(self, name: str) -> Any:
+        # To whoever looks (a signature, torch.jit.script) it is the module's own method.
+        if self.held is not None:
+            own = self.held
+        else:
+            own = types.MethodType(getattr(type(self.module), self.slot), self.module)
+        return own if name == "__wrapped__" else getattr(own, name)
 
     def dismiss(self, stand_in: StandIn) -> None:
         """Without it; behind the last one the slot is as it was."""
