@@ -202,7 +202,7 @@ class Subject:
             return _told(error)
         if wrong is None:
             return None
-        self.restore_buffers()
+        self.restore()
         if trial.expected.difference(Trial.of(self.model, trial.example, trial.training).expected) is not None:
             return f"the model differs from itself from run to run: {wrong}"
         if trial.training and trial.expected.difference(got(recording=True)) is None:

@@ -133,6 +133,7 @@ class Front:
             known = standing.union(self._frozen[-1].prefix.module_names if self._frozen else ())
             estimate_statistics(prefix, _as_many(inputs, ESTIMATED), known)
         self._frozen.append(freeze(self._model, prefix, self._optimizer))
+        self._release()
         self.depth, self.division = depth, Division(cut, prefix, suffix, event)
         return self.division
 
@@ -145,7 +146,13 @@ class Front:
         """Everything trains again."""
         while self._frozen:
             thaw(self._frozen.pop())
+        self._release()
         self.depth, self.division = 0, None
+
+    def _release(self) -> None:
+        """The division of so far answers no calls of the model's modules any more."""
+        if self.division is not None:
+            self.division.suffix.release()
 
     def close(self) -> None:
         """The model is as it was but for its weights, unless it is to stay frozen."""

@@ -148,11 +148,14 @@ def thaw(frozen: Frozen) -> None:
         raise ArgumentError(f"thaw: the freeze up to '{label}' lies on top of this one; thaw that first")
     _in_force[model] = stack[:-1]
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name in frozen.parameter_names:
+    # A layer that the user has taken out meanwhile is none of the model's any more.
+    for name in parameters.keys() & frozen.parameter_names:
         parameters[name].requires_grad_(True)
     _put_back(frozen.optimizer, frozen.places)
     modules = dict(model.named_modules(remove_duplicate=False))
     for name, mode in zip(frozen.module_names, frozen.modes, strict=True):
+        if name not in modules:
+            continue
         modules[name].__dict__.pop("train", None)
         # Of a model that is in eval by now, all of it is.
         modules[name].training = mode and model.training

@@ -34,6 +34,7 @@ class Suffix(Behind):
     taken their place. As a module the suffix shows what is behind the cut, under the model's own names.
 
     The model is as it always was but for the length of a call: between calls, and for other threads, it runs whole.
+    What answers for its modules during a call is taken out again with the suffix, or by `release`.
 
     Attributes:
         cut: where the model was divided.
@@ -43,10 +44,11 @@ class Suffix(Behind):
     _resumption: Resumption
     _layers: LayersInFront | None
     _around: list[nn.Module]
+    _finalizer: Any
 
     def __init__(self, script: Script, model: nn.Module) -> None:
         super().__init__(script, model)
-        self.__dict__.update(_resumption=Resumption(script), _layers=None)
+        self.__dict__.update(_resumption=Resumption(script), _layers=None, _finalizer=None)
         self._take_up()
 
     def shadow(self) -> Suffix:
@@ -54,6 +56,12 @@ class Suffix(Behind):
         other = Suffix(self._script, shadow(self.whole)[0])
         other.precision = self.precision
         return other
+
+    def release(self) -> None:
+        """Take out of the model what answers for its modules; a later call puts it in again."""
+        if self._finalizer is not None:
+            self._finalizer()
+        self.__dict__.update(_finalizer=None, _layers=None)
 
     def forward(self, features: Tensor | Sequence[Any]) -> Any:
         """The model's output.
@@ -76,9 +84,10 @@ class Suffix(Behind):
         script, resumption = self._script, self._resumption
         if script.asks_gradients and torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             given = tuple(map(_asking, given))
+        layers = self._layers or self._take_up()
         if torch.compiler.is_compiling():
             return self._resumed(resumption, given)
-        (self._layers or self._take_up()).check()
+        layers.check()
         with self._left_alone():
             output = self._resumed(resumption, given)
         for tensor in tensors_in(output):
@@ -116,15 +125,18 @@ class Suffix(Behind):
         for name, part in script.parts.items():
             replay = Replay(name, part, self._resumption)
             put += [(weakref.ref(there), replay) for there in dispatch(model.get_submodule(name), replay)]
-        weakref.finalize(self, _withdraw, put).atexit = False
+        finalizer = weakref.finalize(self, _withdraw, put)
+        finalizer.atexit = False
         layers = LayersInFront(
             script.cut.label, dict(model.named_modules(remove_duplicate=False)), {*script.front, *script.parts}
         )
-        self.__dict__.update(_layers=layers, _around=[model.get_submodule(name) for name in script.around])
+        self.__dict__.update(
+            _finalizer=finalizer, _layers=layers, _around=[model.get_submodule(name) for name in script.around]
+        )
         return layers
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_layers": None, "_around": [], "_compiled_call_impl": None}
+        return {**self.__dict__, "_layers": None, "_finalizer": None, "_around": [], "_compiled_call_impl": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]

@@ -53,13 +53,18 @@ class Dispatcher:
             return type(self.module).forward(self.module, *inputs, **keywords)
         return type(self.module)._call_impl(self.module, *inputs, **keywords)  # type: ignore[no-untyped-call]
 
+    @property
+    def _method(self) -> Any:
+        return types.MethodType(getattr(type(self.module), self.slot), self.module) if self.held is None else self.held
+
+    # To whoever looks (inspect.signature, torch.jit.script) it is the module's own method.
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self._method)
+
     def __getattr__(self, name: str) -> Any:
-        # To whoever looks (a signature, torch.jit.script) it is the module's own method.
-        if self.held is not None:
-            own = self.held
-        else:
-            own = types.MethodType(getattr(type(self.module), self.slot), self.module)
-        return own if name == "__wrapped__" else getattr(own, name)
+        return self._method if name == "__wrapped__" else getattr(self._method, name)
 
     def dismiss(self, stand_in: StandIn) -> None:
         """Without it; behind the last one the slot is as it was."""
