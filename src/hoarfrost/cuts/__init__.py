@@ -14,6 +14,7 @@ from .finding.candidates import candidate_cuts, candidate_depths
 from .finding.find import cuts_of, find_cuts, require_cuts
 from .finding.layers import cut_behind
 from .sandbox.arguments import Example, arguments_of, call_of, called, count_of, entries_of, first_tensor, taken
+from .sandbox.clone import shadow
 from .sandbox.in_training import InTraining
 from .sandbox.precision import Precision, apart, without_autocast
 from .sandbox.pytrees import leaves, map_leaves, tensors_in
@@ -48,6 +49,7 @@ __all__ = [
     "map_leaves",
     "parameters_in_front",
     "require_cuts",
+    "shadow",
     "survey",
     "taken",
     "tensors_in",

@@ -7,7 +7,7 @@ from torch import nn
 
 from ..codecs import evaluating
 from ..codecs.outputs import shows
-from ..cuts import Cut, Example, InTraining, called, cut_behind, find_cuts, first_tensor, taken
+from ..cuts import Cut, Example, InTraining, called, cut_behind, find_cuts, first_tensor, shadow, taken
 from ..errors import ArgumentError
 from ..settings import Settings, Storing
 from .cache_specs import storable
@@ -42,9 +42,10 @@ def _check_outputs(model: nn.Module, example: Example, storing: Storing) -> None
     if storing.mode == "recompute" or callable(storing.harm):
         return
     few, device = taken(example, 2), first_tensor(example).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), evaluating(model):
-        outputs = called(model, few)
-        if shows(outputs) or shows(called(InTraining(model), few)):
+    body, _ = shadow(model)  # which leaves nothing behind on the user's modules
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), evaluating(body):
+        outputs = called(body, few)
+        if shows(outputs) or shows(called(InTraining(body), few)):
             return
     raise ArgumentError(
         f"{type(model).__name__} gives {type(outputs).__name__}, in which there is no tensor with a row for each "
