@@ -75,17 +75,28 @@ def test_to_close_twice_does_not_bring_an_old_transform_back() -> None:
     assert data.transform is PLAIN
 
 
-def test_a_transform_that_is_held_is_not_taken_over_twice() -> None:
+def test_several_may_hold_a_transform_and_the_last_gives_it_back() -> None:
     data = images(10, RANDOM)
-    first = Samples(data)
-    text = (
-        r"another Freezer holds the transform of this ImageArray: close\(\) that one first, or hand the transform over"
-    )
-    with pytest.raises(ArgumentError, match=text):
-        Samples(data)
+    first, second = Samples(data), Samples(data)
+    ids, draw = torch.arange(4), first.pipeline.draw(10, 3)
+    assert torch.equal(first.images(ids, draw)[0], second.images(ids, draw)[0])  # type: ignore[arg-type]
     assert Samples(data, transform=PLAIN).identity == first.identity
     first.close()
-    assert Samples(data).pipeline.is_random
+    first.close()
+    assert isinstance(data.transform, PassThrough)
+    second.close()
+    assert data.transform is RANDOM
+
+
+def test_a_transform_that_the_user_gives_meanwhile_is_the_one() -> None:
+    data = images(10, RANDOM)
+    first = Samples(data)
+    data.transform = PLAIN
+    second = Samples(data)
+    assert not second.pipeline.is_random
+    first.close()
+    second.close()
+    assert data.transform is PLAIN
 
 
 def test_a_forgotten_one_gives_the_transform_back() -> None:

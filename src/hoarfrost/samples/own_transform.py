@@ -5,18 +5,14 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
-from weakref import WeakValueDictionary
 
 from torch.utils.data import Subset
 
 from ..errors import ArgumentError, DatasetError
 
 __all__ = ["PassThrough", "take_over"]
-
-_held: WeakValueDictionary[int, Any] = WeakValueDictionary()
-"""Data sets without their transform at this moment, by `id`: whoever took over what is left there would train on raw
-images."""
 
 
 class PassThrough:
@@ -29,6 +25,10 @@ class PassThrough:
         if self._calls is not None:
             self._calls.append((args, keywords))
         return keywords if not args else args[0] if len(args) == 1 else args
+
+    def remember(self) -> None:
+        """How it is called from here on."""
+        self._calls = []
 
     def calls(self) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
         """How it was called so far; nothing is remembered from here on."""
@@ -45,16 +45,40 @@ class PassThrough:
         )
 
 
+@dataclass
+class _Held:
+    """A data set without its transform, which several may hold together; the last gives it back."""
+
+    dataset: Any
+    transform: Any
+    stand_in: PassThrough
+    restore: Callable[[], object]
+    holders: int = 0
+
+    def stands(self) -> bool:
+        """Whether the data set still has the stand-in."""
+        return any(getattr(self.dataset, name, None) is self.stand_in for name in ("transform", "transforms"))
+
+    def release(self) -> None:
+        self.holders -= 1
+        if not self.holders:
+            if _held.get(id(self.dataset)) is self:
+                del _held[id(self.dataset)]
+            self.restore()
+
+
+_held: dict[int, _Held] = {}
+"""By the data set's `id`: whoever took over what is left there would train on raw images."""
+
+
 def take_over(dataset: Any, holder: object) -> tuple[Any, Any, PassThrough | None, Callable[[], object]]:
     """The data set without its transform, the transform, what stands in its place, and what puts it back.
 
-    Through a `Subset` it is taken from a copy, since other subsets may share the data set underneath.
+    Through a `Subset` it is taken from a copy, since other subsets may share the data set underneath. Several may hold
+    one data set's transform: it is given back when none does any more.
 
     Args:
         holder: who takes it over; when that goes, the transform is given back.
-
-    Raises:
-        ArgumentError: another one holds the data set's transform.
     """
     if isinstance(dataset, Subset):
         inner = dataset
@@ -69,17 +93,16 @@ def take_over(dataset: Any, holder: object) -> tuple[Any, Any, PassThrough | Non
             outer.dataset = nested
         transform, stand_in, _ = _detach(base)
         return chain[0], transform, stand_in, lambda: None
-    if _held.get(id(dataset)) is dataset:
-        raise ArgumentError(
-            f"another Freezer holds the transform of this {type(dataset).__name__}: close() that one first, "
-            "or hand the transform over, Freezer(model, dataset, transform=...)"
-        )
-    transform, stand_in, restore = _detach(dataset)
-    if transform is None:
-        return dataset, None, None, restore
-    _held[id(dataset)] = dataset
+    held = _held.get(id(dataset))
+    if held is None or not held.stands():  # nobody's, or the user has given it another since
+        transform, stand_in, restore = _detach(dataset)
+        if stand_in is None:
+            return dataset, None, None, restore
+        held = _held[id(dataset)] = _Held(dataset, transform, stand_in, restore)
+    held.holders += 1
+    held.stand_in.remember()
     # Also where nobody calls close: the data set is the user's, and may outlive its holder.
-    return dataset, transform, stand_in, weakref.finalize(holder, restore)
+    return dataset, held.transform, held.stand_in, weakref.finalize(holder, held.release)
 
 
 def _detach(dataset: Any) -> tuple[Any, PassThrough | None, Callable[[], None]]:
@@ -101,9 +124,9 @@ def _detach(dataset: Any) -> tuple[Any, PassThrough | None, Callable[[], None]]:
         joint.transform = stand_in
 
     def restore() -> None:
-        _held.pop(id(dataset), None)
-        setattr(dataset, name, transform)
-        if joint is not None and inner is transform:
+        if getattr(dataset, name, None) is stand_in:  # else the user has given it another since
+            setattr(dataset, name, transform)
+        if joint is not None and getattr(joint, "transform", None) is stand_in:
             joint.transform = transform
 
     return transform, stand_in, restore
