@@ -82,7 +82,7 @@ class ModelPlan:
             HoarfrostError: as `hoarfrost.plan`, or no such model or data.
         """
         setup = Setup.of(config, None if elsewhere is None else elsewhere.stand_in(config.rendering.seed))
-        taken = signature(plan).parameters
+        taken = signature(plan).parameters.keys() - {"cuts"}  # those to look at, not those of several layers
         found = plan(
             setup.model,
             setup.train_set,
