@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Freezer:
     `model` stays the user's: evaluate, save and export it as ever. The settings explain what is not explained here:
 
     - when to freeze, and where, `hoarfrost.settings.Freezing`: policy, epochs, settle, max_tensors, cuts,
-      on_changed_front, keep_frozen;
+      on_changed_front, keep_frozen, route;
     - what is stored, `Storing`: views, ladder, tolerance, harm, mode, cache_dir, disk_budget, over_budget, build_from;
     - how samples become batches, `Reading`: batch_size, window, memory_budget;
     - how images are made, `Rendering`: seed, device, workers, channels_last, precision.
@@ -102,6 +102,7 @@ class Freezer:
         cuts: str | Sequence[str] | None = None,
         on_changed_front: str = "rebuild",
         keep_frozen: bool = False,
+        route: bool = False,
         mix: Any = None,
         criterion: Callable[..., Any] | None = None,
         input: Input | None = None,
@@ -124,40 +125,37 @@ class Freezer:
         """Called with each record as it is made."""
         self._clock = Clock()
         self._data = TrainingData.of(loader, transform, told, self.device, model, input)
-        self._undo: list[Callable[[], object]] = [self._data.samples.close]
+        self._undo = ExitStack()
+        self._undo.callback(self._data.samples.close)
         try:
             self.batch_size = self._data.batch_size
             directory, remove = cache_directory(told.storing.cache_dir)
             # A temporary one goes with the freezer, also where nobody calls `close`.
-            self._undo.append(weakref.finalize(self, remove))
+            self._undo.callback(weakref.finalize(self, remove))
             steps_in = TrainingPrecision(precision, self.device)
             with steps_in.now.autocast():
                 self.cuts: tuple[Cut, ...] = offered(model, self._data.example, told, needed=self.policy != Never())
             measurements = Measurements(
-                model,
-                self.cuts,
-                self._data,
-                optimizer,
-                criterion or harm,
+                *(model, self.cuts, self._data, optimizer, criterion or harm),
                 views=0 if mode == "recompute" else told.storing.views.count,
                 history=lambda: self.history,
                 clock=self._clock,
                 precision=steps_in,
             )
             self._asking = Asking(self.policy, model, self.cuts, self._data, optimizer, epochs, measurements)
-            self._undo.append(self._asking.close)
-            name = self._data.samples.form.keyword
+            self._undo.callback(self._asking.close)
+            form = self._data.samples.form
             self._front = Front(
-                *(model, self.cuts, self._data.example, optimizer, settle, name, keep_frozen), precision=steps_in
+                *(model, self.cuts, self._data.example, optimizer, settle, form.keyword, keep_frozen, route), steps_in
             )
-            self._undo.append(self._front.close)
+            self._undo.callback(self._front.close)
             self._feeder = Feeder(self._data, self._front, told, directory, self._mixing, self._record)
-            self._undo.append(self._feeder.close)
+            self._undo.callback(self._feeder.close)
             self._epochs = Epochs(
                 *(self._data, self.cuts, self._asking, self._front, self._feeder, self._clock, epochs, self._record),
                 told.freezing.on_changed_front,
             )
-            self._undo.append(self._epochs.close)
+            self._undo.callback(self._epochs.close)
             self.loader = EpochLoader(self._epochs, self._data)
             """The epochs one by one, as from a DataLoader: for loops that are written so, `end_epoch` not needed."""
         except BaseException:
@@ -170,8 +168,7 @@ class Freezer:
         """The epoch's batches, on the device: (images [B, C, H, W] or features [B, ...], targets [B, ...]).
 
         Features are a tuple where several tensors cross the cut. Of items that are no pairs a batch is what
-        `collate_fn` makes, features in the place of the input. Every sample comes once; the order depends on the seed
-        and the epoch only.
+        `collate_fn` makes, features in the place of the input. Seed and epoch say the order.
 
         Args:
             epoch: from 0.
@@ -186,6 +183,14 @@ class Freezer:
     def autocast(self) -> AbstractContextManager[object]:
         """That of `precision=`, which the loss wants around it as well; nothing where none was told."""
         return self._front.precision.autocast()
+
+    def route(self) -> None:
+        """From now on `model(x)` is `freezer(x)` for what `batches` gives, and the whole model for its inputs.
+
+        Raises:
+            InvalidCutError: features look like inputs, here or at a later freeze.
+        """
+        self._front.route()
 
     def end_epoch(self, metrics: Mapping[str, float] | None = None) -> None:
         """Close the epoch: record it, ask the policy, freeze and store if it says so.
@@ -252,10 +257,7 @@ class Freezer:
         return [*self._data.describe(), *mixed]
 
     def state_dict(self) -> dict[str, Any]:
-        """Depth, cut, policy state, epoch and history; enough to go on from `load_state_dict`.
-
-        JSON, but for what the policy remembers: that may be tensors.
-        """
+        """Depth, cut, policy, epoch and history, to go on from; JSON, but for what the policy remembers."""
         return {"history": list(self.history), **self._epochs.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -279,13 +281,11 @@ class Freezer:
     def close(self, keep_frozen: bool | None = None) -> None:
         """Give the data set its transform back, and the model as it was but for its weights; remove a temporary cache.
 
-        Args:
-            keep_frozen: whether the front stays frozen; None: as the constructor was told.
+        `keep_frozen` says whether the front stays frozen; None: as the constructor was told.
         """
         if keep_frozen is not None:
             self._front.keep = keep_frozen
-        for undo in reversed(self._undo):
-            undo()
+        self._undo.close()
 
     def __enter__(self) -> Freezer:
         return self

@@ -21,7 +21,7 @@ from hoarfrost.settings import fields_of, to_flat
 def test_train_takes_all_that_a_run_is_told() -> None:
     shown = {name for name, field in fields_of(RunConfig).items() if "option" in field.metadata}
     assert set(inspect.signature(train).parameters) == shown | {"config", "resume"}
-    loops = {"keep_frozen", "on_changed_front"}
+    loops = {"keep_frozen", "on_changed_front", "route"}
     assert set(fields_of(RunConfig)) - shown == {"max_tensors", "cuts", "memory_budget"} | loops
 
 

@@ -15,6 +15,7 @@ from .finding.find import cuts_of, find_cuts, require_cuts
 from .finding.layers import cut_behind
 from .sandbox.arguments import Example, arguments_of, call_of, called, count_of, entries_of, first_tensor, taken
 from .sandbox.clone import shadow
+from .sandbox.dispatcher import Dispatcher, dispatch
 from .sandbox.in_training import InTraining
 from .sandbox.precision import Precision, apart, without_autocast
 from .sandbox.pytrees import leaves, map_leaves, tensors_in
@@ -24,6 +25,7 @@ __all__ = [
     "Between",
     "Crossing",
     "Cut",
+    "Dispatcher",
     "Example",
     "InTraining",
     "Precision",
@@ -39,6 +41,7 @@ __all__ = [
     "count_of",
     "cut_behind",
     "cuts_of",
+    "dispatch",
     "divide",
     "entries_of",
     "find_cut",

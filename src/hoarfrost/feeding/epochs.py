@@ -74,6 +74,8 @@ class Epochs:
         for name, value in (("epoch", epoch), ("start", start)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ArgumentError(f"{name} must be a whole number from 0 on, not {value!r}")
+        if self._front.superseded:
+            raise ArgumentError("another Freezer has been made for this model since: take its batches")
         if self._closed:
             raise ArgumentError("the freezer is closed: the data set has its transform back, and the cache may be gone")
         self._front.precision.look()

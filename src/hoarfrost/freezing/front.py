@@ -5,15 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 
 from ..cuts import Cut, Example, call_of, candidate_cuts, count_of, divide, first_tensor
-from ..errors import ArgumentError, CheckpointError
+from ..errors import ArgumentError, CheckpointError, InvalidCutError
 from .averages import Averages
 from .division import Division
 from .precision import TrainingPrecision
+from .route import Route
 from .statistics import estimate_statistics, standing_norms
 from .surgery import Frozen, freeze, thaw
 
@@ -21,6 +23,8 @@ __all__ = ["Front"]
 
 ESTIMATED = 1024
 """Images that batch norms' statistics are estimated from."""
+
+_latest: WeakKeyDictionary[nn.Module, ref[Front]] = WeakKeyDictionary()
 
 
 class Front:
@@ -32,7 +36,10 @@ class Front:
         settle: "last", "statistics" or "average", as in `Freezer`.
         main: the keyword that features come under, where the model is called with keywords.
         keep: whether it stays frozen behind `close`.
+        route: see there.
         precision: that steps compute in; None: it is seen as they run.
+
+    Made for a model that has one already, it takes that one's place: the earlier is closed.
     """
 
     def __init__(
@@ -44,6 +51,7 @@ class Front:
         settle: str = "statistics",
         main: str | int | None = None,
         keep: bool = False,
+        route: bool = False,
         precision: TrainingPrecision | None = None,
     ) -> None:
         self._model, self._cuts, self._example, self._optimizer = model, tuple(cuts), example, optimizer
@@ -58,6 +66,16 @@ class Front:
         self._averages = Averages(self._reachable()) if settle == "average" else None
         self._standing, self._noted = standing_norms(model), False
         self._told_other = False
+        self._route: Route | None = None
+        self.superseded = False
+        """Whether another one has been made for the model since."""
+        earlier = _latest.get(model, lambda: None)()
+        if earlier is not None:
+            earlier.close()
+            earlier.superseded = True
+        _latest[model] = ref(self)
+        if route:
+            self.route()
 
     @property
     def cut(self) -> Cut | None:
@@ -86,7 +104,7 @@ class Front:
     def _features(self, cut: Cut, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         """What the suffix takes. An argument that it needs again is the call's: the loop may have changed it."""
         given = args[0] if args else keywords.get(str(self._main))
-        rows = (given,) if isinstance(given, Tensor) else tuple(given) if isinstance(given, tuple | list) else ()
+        rows = _rows(given)
         alone = len(cut.rows) == 1
         if len(rows) != len(cut.rows) or (alone and (rows[0] is not given or given.shape[1:] != cut.shape)):
             got = list(given.shape) if isinstance(given, Tensor) else type(given).__name__
@@ -120,6 +138,8 @@ class Front:
             inputs: batches to settle on; None: the weights are those of an earlier freeze.
         """
         cut = self._cuts[depth - 1]
+        if self._route is not None:
+            self._check_told_apart(cut)
         precision = self.precision.now
         with precision.autocast():
             prefix, suffix = divide(self._model, cut, self._example)
@@ -154,8 +174,42 @@ class Front:
         if self.division is not None:
             self.division.suffix.release()
 
+    def route(self) -> None:
+        """From now on the model itself does what this does when it is called: with features it runs what is behind the
+        cut. What is no features runs all of it.
+
+        Raises:
+            InvalidCutError: at the cut features look like the model's inputs.
+        """
+        if self.cut is not None:
+            self._check_told_apart(self.cut)
+        if self._route is None:
+            self._route = Route(self._model, self._is_mine, self)
+
+    def _is_mine(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
+        """Whether a call of the model holds features; or is a step, of which a freeze will want to know."""
+        if self.division is None:
+            return self._model.training and torch.is_grad_enabled()
+        rows = _rows(args[0] if args else keywords.get(str(self._main)))
+        wanted = self.division.cut.rows
+        return len(rows) == len(wanted) and all(
+            isinstance(row, Tensor) and row.shape[1:] in (crossing.shape, crossing.shape or (1,))
+            for row, crossing in zip(rows, wanted, strict=True)
+        )
+
+    def _check_told_apart(self, cut: Cut) -> None:
+        inputs = first_tensor(self._example)
+        if len(cut.rows) == 1 and inputs.shape[1:] == cut.shape:
+            raise InvalidCutError(
+                f"cut {cut.label!r}: features are {list(cut.shape)} a sample, and so are the model's inputs, so that a "
+                "call of the model cannot tell them apart: call freezer(features), without route, or freeze elsewhere"
+            )
+
     def close(self) -> None:
-        """The model is as it was but for its weights, unless it is to stay frozen."""
+        """The model is as it was but for its weights, unless it is to stay frozen; its calls are its own."""
+        if self._route is not None:
+            self._route.close()
+            self._route = None
         if not self.keep:
             self.thaw()
 
@@ -247,3 +301,8 @@ def _as_many(batches: Iterator[Example], samples: int) -> Iterator[Example]:
         total += count_of(batch)
         if total >= samples:
             return
+
+
+def _rows(given: Any) -> tuple[Any, ...]:
+    """What a call gives in the place of the main input, tensor by tensor."""
+    return (given,) if isinstance(given, Tensor) else tuple(given) if isinstance(given, tuple | list) else ()

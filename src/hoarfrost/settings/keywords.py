@@ -45,6 +45,8 @@ class Freezing:
         on_changed_front: what is done when somebody writes into a frozen front, a better checkpoint say: "rebuild" its
             features and say so, or "error".
         keep_frozen: whether the front stays frozen behind `close`.
+        route: whether `model(x)` runs what is behind the cut for what `batches` gave, and all of it for inputs, so that
+            the loop calls the model as ever.
 
     Raises:
         ArgumentError: of the wrong kind or out of range.
@@ -69,6 +71,7 @@ class Freezing:
     cuts: Any = None
     on_changed_front: str = "rebuild"
     keep_frozen: bool = False
+    route: bool = False
 
     def __post_init__(self) -> None:
         check_word("on_changed_front", self.on_changed_front, ("rebuild", "error"))

@@ -1,0 +1,126 @@
+"""A model that is called as ever: behind a freeze with what `batches` gave, at any time with its inputs."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from hoarfrost import Freezer
+from hoarfrost.errors import ArgumentError, InvalidCutError
+from shared.images import PLAIN, images
+from shared.nets import in_place, resnet, vit
+from shared.runs import sgd
+
+EPOCHS = 4
+MODELS: dict[str, tuple[Any, dict[int, str]]] = {
+    "resnet": (resnet, {1: "layer1", 3: "layer2"}),
+    "in place": (in_place, {1: "features.4", 2: "features.8"}),
+    "vit": (vit, {2: "encoder.layers.encoder_layer_1"}),
+}
+
+
+def trained(
+    make: Any, policy: dict[int, str], how: str, **options: Any
+) -> tuple[dict[str, Tensor], list[Any], list[Tensor]]:
+    model = make()
+    optimizer = sgd(model)
+    told: dict[str, Any] = {"policy": policy, "mode": "cache", "ladder": "exact", "views": 1, **options}
+    sources, evaluated, whole = [], [], torch.stack([image for image, _ in images(8, PLAIN)])
+    freezer = Freezer(
+        model, images(60, PLAIN), batch_size=20, epochs=EPOCHS, optimizer=optimizer, route=how == "constructor", **told
+    )
+    if how == "method":
+        freezer.route()
+    with freezer:
+        for epoch in range(EPOCHS):
+            model.train()
+            torch.manual_seed(epoch)
+            for inputs, targets in freezer.batches(epoch):
+                output = freezer(inputs) if how == "freezer" else model(inputs)
+                F.cross_entropy(output, targets).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            sources.append(freezer.source)
+            model.eval()
+            with torch.no_grad():
+                evaluated.append(model(whole))
+            freezer.end_epoch()
+    return copy.deepcopy(model.state_dict()), sources, evaluated
+
+
+@pytest.mark.parametrize("how", ["constructor", "method"])
+@pytest.mark.parametrize("mode", ["cache", "recompute"])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_model_is_the_freezer_to_the_bit(name: str, mode: str, how: str) -> None:
+    make, policy = MODELS[name]
+    weights, sources, evaluated = trained(make, policy, "freezer", mode=mode)
+    again, routed, outputs = trained(make, policy, how, mode=mode)
+    assert routed == sources
+    assert mode in sources
+    assert all(torch.equal(a, b) for a, b in zip(weights.values(), again.values(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(evaluated, outputs, strict=True))
+
+
+def test_hooks_of_the_model_run_once_a_call() -> None:
+    model, seen = resnet(), []
+    model.register_forward_pre_hook(lambda *_: seen.append("before"))
+    model.register_forward_hook(lambda *_: seen.append("after"))
+    with Freezer(model, images(40, PLAIN), batch_size=20, epochs=2, policy={0: "layer1"}, route=True) as freezer:
+        inputs, _ = next(iter(freezer.batches(0)))
+        seen.clear()
+        model(inputs)
+        assert seen == ["before", "after"]
+        model.forward(inputs)
+        assert seen == ["before", "after"] * 2  # the suffix is the model, called
+
+
+def test_copies_and_saved_models_are_not_routed() -> None:
+    model = resnet()
+    with Freezer(model, images(40, PLAIN), batch_size=20, epochs=2, policy={0: "layer1"}, route=True) as freezer:
+        inputs, _ = next(iter(freezer.batches(0)))
+        twin = copy.deepcopy(model)
+        model(inputs)
+        with pytest.raises(RuntimeError):
+            twin(inputs)
+    assert not {"forward", "_call_impl"} & set(model.__dict__)
+
+
+def test_features_that_look_like_inputs_are_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(192, 2))
+    data = TensorDataset(torch.rand(40, 3, 8, 8), torch.randint(0, 2, (40,)))
+    with pytest.raises(
+        InvalidCutError, match=r"cut '0': features are \[3, 8, 8\] a sample, and so are the model's inputs"
+    ):
+        next(iter(Freezer(model, data, batch_size=20, epochs=2, policy={0: "0"}, route=True).batches(0)))
+    freezer = Freezer(model, data, batch_size=20, epochs=2, policy={0: "0"}, mode="recompute")
+    next(iter(freezer.batches(0)))
+    with pytest.raises(InvalidCutError, match="cannot tell them apart"):
+        freezer.route()
+
+
+def test_a_second_freezer_takes_the_firsts_place() -> None:
+    model = resnet()
+    data = images(40, PLAIN)
+    first = Freezer(model, data, batch_size=20, epochs=4, policy={0: "layer1"}, route=True)
+    features, _ = next(iter(first.batches(0)))
+    second = Freezer(model, data, batch_size=20, epochs=4, policy={1: "layer2"}, optimizer=sgd(model))
+    assert all(p.requires_grad for p in model.parameters())
+    with pytest.raises(RuntimeError):
+        model(features)
+    with pytest.raises(ArgumentError, match="another Freezer has been made for this model since"):
+        next(iter(first.batches(1)))
+    for epoch in range(2):
+        for inputs, _ in second.batches(epoch):
+            second(inputs)
+        second.end_epoch()
+    assert second.cut is not None
+    assert second.cut.label == "layer2"
+    first.close()
+    assert second.depth
+    second.close()
