@@ -26,6 +26,7 @@ from hoarfrost.errors import (
 from hoarfrost.policies import Never
 from shared.freezers import N, freezer_of, run_epoch
 from shared.images import NORMALISE, PLAIN, RANDOM, images
+from shared.nets import resnet
 from shared.runs import train
 
 
@@ -166,3 +167,14 @@ def test_a_policy_that_asks_for_too_much_is_named_and_nothing_is_lost(
             freezer.end_epoch()
         assert freezer.depth == 2
         assert freezer.history[-1]["event"] == "epoch"
+
+
+def test_what_is_no_metric_and_what_comes_too_late() -> None:
+    freezer = Freezer(resnet(), images(40, PLAIN), batch_size=20, epochs=2, policy="none")
+    with pytest.raises(ArgumentError, match="end_epoch takes metrics by name"):
+        freezer.end_epoch(5)  # type: ignore[arg-type]
+    freezer.close()
+    with pytest.raises(ArgumentError, match="the freezer is closed: there is no epoch to end"):
+        freezer.end_epoch()
+    with pytest.raises(ArgumentError, match="cuts must be the name of a layer, or several, not 3"):
+        Freezer(resnet(), images(40, PLAIN), batch_size=20, epochs=2, cuts=3)  # type: ignore[arg-type]

@@ -299,3 +299,45 @@ def test_batch_norms_that_were_left_in_eval_keep_their_statistics(how: Any, kept
     with freezer_of(model, policy={0: "layer1"}) as freezer:
         next(iter(freezer.batches(0)))
     assert bool((model.stem[1].running_mean == 0.123).all()) == kept
+
+
+def test_writes_that_torch_does_not_count_show_before_the_next_epoch() -> None:
+    model: Any = resnet()
+    with freezer_of(model) as freezer:
+        train(freezer, 0)
+        freezer.end_epoch()
+        model.stem[0].weight.data.mul_(1.5)
+        train(freezer, 1)
+        (record,) = events(freezer, "changed")
+        assert record["names"] == ["stem.0.weight"]
+
+
+@pytest.mark.parametrize("how", ["load_state_dict", "data"])
+def test_evaluation_follows_a_changed_front(how: str) -> None:
+    model: Any = resnet()
+    with freezer_of(model) as freezer:
+        evaluation = freezer.evaluation(images(30, PLAIN), codec="exact")
+        for epoch in range(2):
+            train(freezer, epoch)
+            freezer.end_epoch()
+            model.eval()
+            with torch.no_grad():
+                for inputs, _ in evaluation:
+                    freezer(inputs)
+        better = {name: tensor * 1.25 for name, tensor in model.state_dict().items()}
+        if how == "data":
+            for name, parameter in model.named_parameters():
+                parameter.data.copy_(better[name])
+        else:
+            model.load_state_dict(better)
+        for _ in range(2):
+            with torch.no_grad():
+                got = torch.cat([freezer(inputs) for inputs, _ in evaluation])
+                torch.testing.assert_close(got, model(torch.stack([image for image, _ in images(30, PLAIN)])))
+
+
+def test_where_all_is_frozen_nothing_is_left_to_train() -> None:
+    model: Any = resnet()
+    model.requires_grad_(False)
+    with pytest.raises(PolicyError, match="nothing would train"):
+        freezer_of(model, policy="frozen")

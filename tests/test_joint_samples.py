@@ -719,3 +719,34 @@ def test_compacted_items_are_exact_and_small() -> None:
     small = compacted((torch.arange(100.0)[5:8],))[0]
     assert small.untyped_storage().nbytes() == 12
     assert type(compacted(detection(None, 3)[1])["boxes"]) is tv_tensors.BoundingBoxes
+
+
+class Segments(Dataset[Any]):
+    """Pairs, a joint transform."""
+
+    def __init__(self, transforms: Any) -> None:
+        self.transforms = transforms
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, index: int) -> Any:
+        return self.transforms(tv_tensors.Image(IMAGES[index]), tv_tensors.Mask(MASKS[index]))
+
+
+@pytest.mark.parametrize(
+    "turned", [v2.CenterCrop(8), v2.RandomHorizontalFlip(1.0), v2.Pad(2)], ids=["crop", "flip", "pad"]
+)
+@pytest.mark.parametrize("how", ["own", "handed over"])
+def test_a_transform_without_chance_moves_the_mask_of_a_pair_too(how: str, turned: Any) -> None:
+    data: Any = Segments(turned) if how == "own" else Items(with_mask)
+    with freezer_of(data, policy={1: "front"}, transform=None if how == "own" else turned) as freezer:
+        for epoch in range(2):
+            for inputs, masks in freezer.batches(epoch):
+                assert torch.equal(inputs[:, 0] > 0.5, masks.bool())
+            freezer.end_epoch()
+        assert freezer.source == "cache"
+        evaluation = freezer.evaluation(Segments(turned))
+        for _ in range(2):
+            for inputs, masks in evaluation:
+                assert torch.equal(inputs[:, 0] > 0.5, masks.bool())

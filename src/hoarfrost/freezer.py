@@ -155,8 +155,8 @@ class Freezer:
                 *(self._data, self.cuts, self._asking, self._front, self._feeder, self._clock, epochs, self._record),
                 told.freezing.on_changed_front,
             )
-            self._undo.callback(self._epochs.close)
             self.loader = EpochLoader(self._epochs, self._data)
+            self._undo.callback(self.loader.close)
             """The epochs one by one, as from a DataLoader: for loops that are written so, `end_epoch` not needed."""
         except BaseException:
             self.close()
@@ -198,11 +198,11 @@ class Freezer:
         Args:
             metrics: what the policy and the records should see, such as {"val_loss": ...}.
         """
-        self._epochs.end(metrics or {})
+        self._epochs.end({} if metrics is None else metrics)
 
     def evaluation(
         self,
-        dataset: Dataset[Any],
+        dataset: Dataset[Any] | DataLoader[Any],
         transform: Callable[[Any], Any] | None = None,
         *,
         batch_size: int = 256,

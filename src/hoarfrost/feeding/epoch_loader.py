@@ -28,7 +28,7 @@ class EpochLoader:
 
     def __init__(self, epochs: Epochs, data: TrainingData) -> None:
         self._epochs, self._data = epochs, data
-        self._start = 0
+        self._start, self._iterated = 0, False
 
     @property
     def dataset(self) -> Dataset[Any]:
@@ -52,13 +52,20 @@ class EpochLoader:
             self._start = self._epochs.given
         else:
             self.finish()
-        start, self._start = self._start, 0
+        start, self._start, self._iterated = self._start, 0, True
         yield from self._epochs.batches(self._epochs.epoch, start)
 
     def finish(self) -> None:
         """An epoch of which batches were given is over."""
         if self._epochs.given:
             self._epochs.end({})
+
+    def close(self) -> None:
+        """No more epochs. The last one has no successor that would end it: where it was shown whole, it is recorded."""
+        if self._iterated and self._epochs.given >= len(self):
+            self._epochs.end({}, last=True)
+        self._iterated = False
+        self._epochs.close()
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration shows this epoch from its beginning, as samplers are told."""

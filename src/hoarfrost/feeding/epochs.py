@@ -101,8 +101,16 @@ class Epochs:
         if epoch != self._epoch:
             self._epoch, self._feeder.midway = epoch, False
 
-    def end(self, metrics: Mapping[str, Any]) -> None:
-        """Close the epoch: record it, ask the policy, freeze and store if it says so."""
+    def end(self, metrics: Mapping[str, Any], *, last: bool = False) -> None:
+        """Close the epoch: record it, ask the policy, freeze and store if it says so.
+
+        Args:
+            last: no other will follow.
+        """
+        if self._closed:
+            raise ArgumentError("the freezer is closed: there is no epoch to end")
+        if not isinstance(metrics, Mapping):
+            raise ArgumentError(f"end_epoch takes metrics by name, {{'val_loss': ...}}, not {metrics!r}")
         seconds, samples = self._clock.epoch_seconds, len(self._data.samples)
         # Losses are often tensors, and accuracies numpy's: records are JSON.
         known = {name: number.item() if hasattr(number, "item") else number for name, number in metrics.items()}
@@ -122,6 +130,8 @@ class Epochs:
             }
         )
         self._asking.metrics.append(known)
+        if last:
+            return
         self._leave()
         self._epoch, self.given, self._feeder.midway = self._epoch + 1, 0, False
         self._follow(self._epoch, 0)
@@ -221,7 +231,7 @@ class Epochs:
             for name, parameter in self._front.parameters.items():
                 parameter.requires_grad_(wanted[name])
             return
-        changed = guard.changed()
+        changed = guard.changed(exactly=step == 0)
         if not changed:
             return
         if self._on_changed_front == "error":

@@ -27,6 +27,7 @@ from ..errors import (
 from ..freezing import Division
 from ..samples import Collate, Input, OnDevice, Order, PrefixSource, Samples, Workers
 from ..storing import feature_spec
+from .front_guard import FrontGuard
 
 __all__ = ["Evaluation"]
 
@@ -95,6 +96,7 @@ class Evaluation:
         self._codec, self._on_device = codec, on_device
         self._directory, self._division, self._room = directory, division, room
         self._of: Division | None = None
+        self._guard: FrontGuard | None = None
         self._caches: tuple[Cache, ...] = ()
         self._stores = True
 
@@ -121,6 +123,9 @@ class Evaluation:
         if division is not self._of:
             self.drop()
             self._of, self._stores = division, self._directory is not None
+            self._guard = None if division is None else FrontGuard(division.prefix)
+        elif self._guard is not None and self._guard.changed(exactly=True):
+            self.drop()  # the front is another one by now
         if division is None:
             yield from map(self._on_device, self._samples.batches(self._groups, self._draw))
             return

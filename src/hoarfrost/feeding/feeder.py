@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from ..augment import Mixing
 from ..cache import Cache, CacheSpec
@@ -121,12 +121,14 @@ class Feeder:
     def evaluation(
         self,
         model: nn.Module,
-        dataset: Dataset[Any],
+        dataset: Dataset[Any] | DataLoader[Any],
         transform: Callable[[Any], Any] | None,
         batch_size: int,
         codec: int | str | Codec,
     ) -> Evaluation:
         """Batches of other data as the model takes them now; what they store takes what the disk budget has left."""
+        if isinstance(dataset, DataLoader):
+            batch_size, dataset = dataset.batch_size or batch_size, dataset.dataset
         rungs = Ladder.of(codec)
         if len(rungs) != 1:
             raise ArgumentError(f"evaluation stores with one codec, not with a ladder of {len(rungs)}: {codec!r}")

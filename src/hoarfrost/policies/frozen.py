@@ -36,6 +36,8 @@ class AsFrozen:
                 "set it for all layers up to a cut, or name a cut, policy={0: ...}; of a step these save so much: "
                 f"{_listed(state.cuts)}"
             )
+        if depth and state.nothing_trains:
+            raise PolicyError('policy "frozen": all parameters have requires_grad=False: nothing would train')
         return depth
 
 

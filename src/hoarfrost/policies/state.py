@@ -71,6 +71,11 @@ class TrainState:
         return self._watched.inert_depth
 
     @property
+    def nothing_trains(self) -> bool:
+        """Whether no parameter of the model has `requires_grad`."""
+        return self._watched.nothing_trains
+
+    @property
     def gradient_norms(self) -> tuple[float, ...]:
         """L1 norm of each segment's gradient, summed over the policy's interval; needs `gradient_epochs`."""
         return self._watched.gradient_norms()

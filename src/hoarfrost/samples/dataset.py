@@ -17,7 +17,7 @@ from ..errors import DatasetError, HoarfrostError, UnstableDataError
 from .carried import Carried, Collate, collated
 from .compact import compacted, nbytes_of
 from .form import Form, Input
-from .own_transform import PassThrough, take_over
+from .own_transform import PassThrough, hold, take_over
 from .parcel import Parcel
 from .places import nearest
 from .rendering import Rendering
@@ -105,13 +105,16 @@ class Samples:
             stand_in: PassThrough | None = None
             if transform is None:
                 self.dataset, transform, stand_in, self._restore = take_over(dataset, self)
+            else:
+                self._restore = hold(dataset, self)
             first = self._first(stand_in)
             self.rendering, self.form = self._rendering(first, transform, stand_in, model)
             self.pipeline = self.rendering.pipeline
             made = self._made([first], torch.zeros(1, dtype=torch.int64), self.pipeline.still(len(self)))[0]
-            self.moving = self.rendering.moves(self.form, made)
+            renders_more = self.rendering.renders_more(self.form, made)
+            self.moving = renders_more and self.pipeline.is_random
             """Whether more than images differs between renditions: then what is carried belongs to one."""
-            self.form = replace(self.form, pair=self.form.pair and not self.moving)
+            self.form = replace(self.form, pair=self.form.pair and not renders_more)
             self._plain = self.form.pair or self.rendering.leaves_rests(self.form, made)
             self._whole = collate is not None or not self.form.pair
             """Whether batches are the user's own, of whole items; else they are (inputs, targets)."""

@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 
 from ..errors import ArgumentError, DatasetError
 
-__all__ = ["PassThrough", "take_over"]
+__all__ = ["PassThrough", "hold", "take_over"]
 
 
 class PassThrough:
@@ -103,6 +103,19 @@ def take_over(dataset: Any, holder: object) -> tuple[Any, Any, PassThrough | Non
     held.stand_in.remember()
     # Also where nobody calls close: the data set is the user's, and may outlive its holder.
     return dataset, held.transform, held.stand_in, weakref.finalize(holder, held.release)
+
+
+def hold(dataset: Any, holder: object) -> Callable[[], object]:
+    """Where others hold the data set's transform: hold it too, so that it does not come back beneath this holder.
+
+    Returns:
+        What lets it go.
+    """
+    held = _held.get(id(dataset))
+    if held is None or not held.stands():
+        return lambda: None
+    held.holders += 1
+    return weakref.finalize(holder, held.release)
 
 
 def _detach(dataset: Any) -> tuple[Any, PassThrough | None, Callable[[], None]]:

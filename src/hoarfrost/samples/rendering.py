@@ -169,8 +169,8 @@ class Rendering:
                 calls = [Call((image,))]
         return cls(pipeline, calls, len(dataset))._of_what_it_gives(item) if calls else None
 
-    def moves(self, form: Form, rendered: Any) -> bool:
-        """Whether a random transform renders more of an item than the images that features take the place of.
+    def renders_more(self, form: Form, rendered: Any) -> bool:
+        """Whether the transform renders more of an item than the images that features take the place of.
 
         Args:
             rendered: an item.
@@ -178,7 +178,7 @@ class Rendering:
         gone = set(map(path_of, form.images_of(rendered)))
         gone |= set(map(path_of, form.mains)) if form.pair else set()
         touched = (path for call in self.calls for place in call.places for path, _ in leaves_below(rendered, place))
-        return self.pipeline.is_random and any(path not in gone for path in touched)
+        return any(path not in gone for path in touched)
 
     def leaves_rests(self, form: Form, rendered: Any) -> bool:
         """Whether items without their images are the same before it and behind it."""

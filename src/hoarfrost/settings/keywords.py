@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +84,8 @@ class Freezing:
             object.__setattr__(self, "policy", points)
         named = (self.cuts,) if isinstance(self.cuts, str) else self.cuts
         if named is not None:
+            if not isinstance(named, Sequence) or not all(isinstance(name, str) for name in named):
+                raise ArgumentError(f"cuts must be the name of a layer, or several, not {self.cuts!r}")
             object.__setattr__(self, "cuts", tuple(named))
             if self.max_tensors != 1:
                 raise ArgumentError(f"cuts name what crosses, so max_tensors={self.max_tensors!r} has no say: leave it")

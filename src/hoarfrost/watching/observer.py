@@ -78,6 +78,11 @@ class Observer:
         inert = {name for name, p in self._model.named_parameters(remove_duplicate=False) if not p.requires_grad}
         return sum(1 for front in self._fronts if front and inert.issuperset(front))
 
+    @property
+    def nothing_trains(self) -> bool:
+        """Whether no parameter wants a gradient."""
+        return not any(parameter.requires_grad for parameter in self._model.parameters())
+
     @cached_property
     def _fronts(self) -> list[tuple[str, ...]]:
         return parameters_in_front(self._model, self._cuts, self._example)
