@@ -130,11 +130,10 @@ class Freezer:
         try:
             self.batch_size = self._data.batch_size
             directory, remove = cache_directory(told.storing.cache_dir)
-            # A temporary one goes with the freezer, also where nobody calls `close`.
-            self._undo.callback(weakref.finalize(self, remove))
+            self._undo.callback(weakref.finalize(self, remove))  # a temporary one; also where nobody calls `close`
             steps_in = TrainingPrecision(precision, self.device)
             with steps_in.now.autocast():
-                self.cuts: tuple[Cut, ...] = offered(model, self._data.example, told, needed=self.policy != Never())
+                self.cuts: tuple[Cut, ...] = offered(model, self._data, told, needed=self.policy != Never())
             measurements = Measurements(
                 *(model, self.cuts, self._data, optimizer, criterion or harm),
                 views=0 if mode == "recompute" else told.storing.views.count,
@@ -144,9 +143,10 @@ class Freezer:
             )
             self._asking = Asking(self.policy, model, self.cuts, self._data, optimizer, epochs, measurements)
             self._undo.callback(self._asking.close)
-            form = self._data.samples.form
+            form, other = self._data.samples.form, self._data.other_example
             self._front = Front(
-                *(model, self.cuts, self._data.example, optimizer, settle, form.keyword, keep_frozen, route), steps_in
+                *(model, self.cuts, self._data.example, optimizer, settle, form.keyword, keep_frozen, route),
+                *(steps_in, other),
             )
             self._undo.callback(self._front.close)
             self._feeder = Feeder(self._data, self._front, told, directory, self._mixing, self._record)

@@ -42,6 +42,14 @@ def test_batches_by_layout(tmp_path: Path) -> None:
     assert all(row["median"] > 0 and row["seconds"] > 0 for kind in found.values() for row in kind.values())
 
 
+def test_texts_of_differing_lengths() -> None:
+    rows = run("lengths.py", "--samples", "70", "--width", "16", "--epochs", "2").splitlines()
+    values = [[float(cell) for cell in row.split("|")[2:-1]] for row in rows[2:]]
+    assert [row.split("|")[1].strip() for row in rows[2:]] == ["padded to one length", "padded batch by batch"]
+    assert values[0][0] > 1.4 * values[1][0]
+    assert all(row[3] < 1e-4 and row[4] > 0 for row in values)
+
+
 def test_the_examples(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     sizes = ("--samples", "64", "--epochs", "6", "--seeds", "2")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from hoarfrost.cache import Cache, CacheSpec, Chunk, Fingerprint, MemoryCache
 from hoarfrost.codecs import Codec, Linear
@@ -14,7 +13,7 @@ from hoarfrost.codecs import Codec, Linear
 FINGERPRINT = Fingerprint({"weights": "0123abcd", "cut": "layer1", "codec": {"name": "linear", "bits": 4}})
 OTHER = Fingerprint({"weights": "89abcdef", "cut": "layer1", "codec": {"name": "linear", "bits": 4}})
 
-Row = tuple[int, int, list[int], Tensor, Tensor]
+Row = tuple[Any, ...]
 
 
 def make_spec(
@@ -29,16 +28,33 @@ def make_spec(
     return CacheSpec(samples, chunk_size, shape, dtype, 1, channels_last, codec or Linear(4), view_channels)
 
 
+def make_ragged(codec: Codec | None = None, samples: int = 6, chunk_size: int = 4) -> CacheSpec:
+    """Samples that are 0 to 5 entries of 3 channels long."""
+    total = sum(_length(sample) for sample in range(samples))
+    channels = (None, (2, 0))
+    return CacheSpec(samples, chunk_size, (3,), torch.float32, 1, False, codec or Linear(4), channels, total)
+
+
+def _length(sample: int) -> int:
+    return (7 * sample + 3) % 6
+
+
 def row(spec: CacheSpec, chunk: int, view: int, seed: int = 0) -> Row:
-    """The arguments of `append` for one record."""
+    """The arguments of `append` for one record; lengths come last, where there are any."""
     generator = torch.Generator().manual_seed(1000 * seed + 10 * chunk + view)
     n = spec.rows(chunk)
-    features = torch.randn(n, *spec.view_shape(view), generator=generator).relu().to(spec.dtype)
+    lengths = [_length(chunk * spec.chunk_size + i) for i in range(n)] if spec.ragged else None
+    features = (
+        torch.randn(n if lengths is None else sum(lengths), *spec.view_shape(view), generator=generator)
+        .relu()
+        .to(spec.dtype)
+    )
     if spec.channels_last:
         features = features.contiguous(memory_format=torch.channels_last)
     # Samples are stored in an order of their own, as a loader's chunk order is.
     ids = [(7 * (chunk * spec.chunk_size + i) + 3) % 997 for i in range(n)]
-    return chunk, view, ids, torch.tensor(ids) % 10, features
+    found = chunk, view, ids, torch.tensor(ids) % 10, features
+    return found if lengths is None else (*found, lengths)
 
 
 def places(spec: CacheSpec) -> list[tuple[int, int]]:
@@ -71,7 +87,10 @@ def same(left: Chunk, right: Chunk) -> bool:
         (left.targets, right.targets),
         (left.packed.values, right.packed.values),
         (left.features(), right.features()),
+        *([(left.lengths, right.lengths)] if left.lengths is not None and right.lengths is not None else []),
     ]
+    if (left.lengths is None) != (right.lengths is None):
+        return False
     return all(a.dtype == b.dtype and a.stride() == b.stride() and torch.equal(a, b) for a, b in pairs)
 
 

@@ -6,17 +6,21 @@ import random
 from pathlib import Path
 
 import pytest
-from cache_cases import FINGERPRINT, assert_equal, damage, disk, memory, places, row, same
+from cache_cases import FINGERPRINT, assert_equal, damage, disk, make_ragged, make_spec, memory, places, row, same
 
-from hoarfrost.cache import Cache
+from hoarfrost.cache import Cache, CacheSpec
 from hoarfrost.errors import CacheError, CorruptChunkError
 
 FILES = ["features.bin", "targets.bin", "journal.jsonl", "manifest.json"]
 
 
-def check_honest(root: Path) -> int:
+SPECS = [make_spec(), make_ragged(samples=10)]
+BOTH = pytest.mark.parametrize("spec", SPECS, ids=["of one shape", "of differing lengths"])
+
+
+def check_honest(root: Path, spec: CacheSpec | None = None) -> int:
     """Every record is right or refused; the number of those that are right."""
-    oracle = memory()
+    oracle = memory(spec)
     try:
         cache = Cache.open(root, FINGERPRINT)
     except CacheError:
@@ -32,29 +36,31 @@ def check_honest(root: Path) -> int:
     return right
 
 
+@BOTH
 @pytest.mark.parametrize("name", FILES)
-def test_a_flipped_bit_is_never_silent(name: str, tmp_path: Path) -> None:
-    path = disk(tmp_path).path / name
+def test_a_flipped_bit_is_never_silent(name: str, spec: CacheSpec, tmp_path: Path) -> None:
+    path = disk(tmp_path, spec).path / name
     whole = path.read_bytes()
     for bit in random.Random(0).sample(range(len(whole) * 8), 40):
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
         # A bit lies in one record, in one chunk's targets (two records), or in the page that speaks for all.
-        assert check_honest(tmp_path) < 6
+        assert check_honest(tmp_path, spec) < 6
     path.write_bytes(whole)
-    assert check_honest(tmp_path) == 6
+    assert check_honest(tmp_path, spec) == 6
 
 
+@BOTH
 @pytest.mark.parametrize("name", FILES)
-def test_a_truncated_file_is_never_silent(name: str, tmp_path: Path) -> None:
-    path = disk(tmp_path).path / name
+def test_a_truncated_file_is_never_silent(name: str, spec: CacheSpec, tmp_path: Path) -> None:
+    path = disk(tmp_path, spec).path / name
     whole = path.read_bytes()
     for length in [0, 1, len(whole) // 3, len(whole) // 2, len(whole) - 3]:
         path.write_bytes(whole[:length])
-        assert check_honest(tmp_path) < 6
+        assert check_honest(tmp_path, spec) < 6
     path.unlink()
-    assert check_honest(tmp_path) == 0
+    assert check_honest(tmp_path, spec) == 0
 
 
 @pytest.mark.parametrize("name", FILES[:2])

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cache_cases import FINGERPRINT, OTHER, make_spec, places, row, same
+from cache_cases import FINGERPRINT, OTHER, make_ragged, make_spec, places, row, same
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -16,10 +16,13 @@ from hoarfrost.cache import Cache, MemoryCache
 from hoarfrost.errors import CacheError, CorruptChunkError
 
 SPEC = make_spec(samples=6)
+RAGGED = make_ragged(samples=6)
 PLACES = st.sampled_from(places(SPEC))
 
 
 class Twins(RuleBasedStateMachine):
+    spec = SPEC
+
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp())
@@ -27,8 +30,8 @@ class Twins(RuleBasedStateMachine):
         self.begin()
 
     def begin(self) -> None:
-        self.writer: Any = Cache.create(self.root, FINGERPRINT, SPEC)
-        self.twin: Any = MemoryCache.create(None, FINGERPRINT, SPEC)
+        self.writer: Any = Cache.create(self.root, FINGERPRINT, self.spec)
+        self.twin: Any = MemoryCache.create(None, FINGERPRINT, self.spec)
         self.cache: Cache | None = None
         self.oracle: MemoryCache | None = None
 
@@ -40,7 +43,8 @@ class Twins(RuleBasedStateMachine):
     @rule(place=PLACES)
     def append(self, place: tuple[int, int]) -> None:
         if place not in self.twin.done:
-            assert self.writer.append(*row(SPEC, *place)) == self.twin.append(*row(SPEC, *place))
+            record = row(self.spec, *place)
+            assert self.writer.append(*record) == self.twin.append(*record)
 
     @precondition(lambda self: self.cache is None)
     @rule(tear=st.booleans())
@@ -51,12 +55,12 @@ class Twins(RuleBasedStateMachine):
                 data.write(b"half a rec")
             with (self.writer.path / "journal.jsonl").open("ab") as journal:
                 journal.write(b'{"chunk":1,"vi')
-        self.writer = Cache.create(self.root, FINGERPRINT, SPEC)
+        self.writer = Cache.create(self.root, FINGERPRINT, self.spec)
 
     @precondition(lambda self: self.cache is None)
     @rule()
     def build_another(self) -> None:
-        Cache.create(self.root, OTHER, SPEC).abort()
+        Cache.create(self.root, OTHER, self.spec).abort()
 
     @precondition(lambda self: self.cache is None)
     @rule()
@@ -88,7 +92,7 @@ class Twins(RuleBasedStateMachine):
     def heal(self, place: tuple[int, int], seed: int) -> None:
         assert self.cache is not None
         assert self.oracle is not None
-        features = row(SPEC, *place, seed)[4]
+        features = row(self.spec, *place, seed)[4]
         self.cache.heal(*place, features)
         self.oracle.heal(*place, features)
         self.broken.discard(place)
@@ -98,9 +102,10 @@ class Twins(RuleBasedStateMachine):
     def renew(self, place: tuple[int, int], edition: int) -> None:
         assert self.cache is not None
         assert self.oracle is not None
-        _, _, ids, targets, features = row(SPEC, *place, edition)
+        _, _, ids, targets, features, *lengths = row(self.spec, *place, edition)
+        told = {"targets": targets, "sample_ids": ids, "lengths": lengths[0] if lengths else None}
         for cache in (self.cache, self.oracle):
-            cache.renew(*place, edition, features, targets=targets, sample_ids=ids)
+            cache.renew(*place, edition, features, **told)
         self.broken.discard(place)
 
     @precondition(lambda self: self.cache is not None)
@@ -131,5 +136,12 @@ class Twins(RuleBasedStateMachine):
             assert chunk.edition == self.oracle.read(*place).edition
 
 
-TestTwins = Twins.TestCase
-TestTwins.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
+class RaggedTwins(Twins):
+    """Of samples that differ in length."""
+
+    spec = RAGGED
+
+
+TestTwins, TestRaggedTwins = Twins.TestCase, RaggedTwins.TestCase
+for case in (TestTwins, TestRaggedTwins):
+    case.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)

@@ -4,12 +4,13 @@ import errno
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from cache_cases import FINGERPRINT, OTHER, assert_equal, disk, fill, make_spec, memory, places, row
+from cache_cases import FINGERPRINT, OTHER, assert_equal, disk, fill, make_ragged, make_spec, memory, places, row
 
 from hoarfrost.cache import Cache, CacheSpec, MemoryCache
 from hoarfrost.codecs import Exact, Half, Linear
@@ -222,6 +223,50 @@ def test_arguments_that_do_not_fit_are_named(kind: Any, tmp_path: Path) -> None:
         with pytest.raises(ArgumentError, match=text):
             writer.append(*arguments)
     assert writer.done == {(0, 0)}
+    writer.abort()
+
+
+@pytest.mark.parametrize("kind", [Cache, MemoryCache], ids=["disk", "memory"])
+def test_lengths_that_do_not_fit_are_named(kind: Any, tmp_path: Path) -> None:
+    spec = make_ragged()
+    writer = kind.create(tmp_path, FINGERPRINT, spec)
+    chunk, view, ids, targets, features, lengths = row(spec, 0, 0)
+    for wrong, text in [
+        (None, "chunk 0 takes 4 lengths from 0 on, not 0"),
+        (lengths[:3], "chunk 0 takes 4 lengths from 0 on, not 3"),
+        ([-1, *lengths[1:]], "lengths from 0 on"),
+        ([lengths[0] + 1, *lengths[1:]], rf"takes features of shape \({len(features) + 1}, 3\)"),
+    ]:
+        with pytest.raises(ArgumentError, match=text):
+            writer.append(chunk, view, ids, targets, features, wrong)
+    writer.append(chunk, view, ids, targets, features, lengths)
+    moved = [lengths[1], lengths[0], *lengths[2:]]
+    with pytest.raises(ArgumentError, match=r"chunk 0 has other .*lengths"):
+        writer.append(0, 1, ids, targets, features[:, :2], moved)
+    with pytest.raises(ArgumentError, match="takes no lengths: all samples have the shape"):
+        kind.create(tmp_path / "other", OTHER, make_spec()).append(*row(make_spec(), 0, 0), lengths)
+    writer.abort()
+
+
+@pytest.mark.parametrize("kind", [Cache, MemoryCache], ids=["disk", "memory"])
+def test_non_finite_entries_are_named_by_their_sample(kind: Any, tmp_path: Path) -> None:
+    spec = make_ragged()
+    writer = kind.create(tmp_path, FINGERPRINT, spec)
+    chunk, view, ids, targets, features, lengths = row(spec, 0, 0)
+    assert lengths[:2] == [3, 4]
+    features[3, 1] = float("inf")
+    with pytest.raises(NonFiniteError, match=rf"sample {ids[1]} \(row 1 of chunk 0, view 0\), channel 1 holds inf"):
+        writer.append(chunk, view, ids, targets, features, lengths)
+    writer.abort()
+
+
+def test_lengths_that_are_not_the_sum_that_the_spec_says_are_not_committed(tmp_path: Path) -> None:
+    spec = replace(make_ragged(), total_length=99)
+    writer = Cache.create(tmp_path, FINGERPRINT, spec)
+    for place in places(spec):
+        writer.append(*row(spec, *place))
+    with pytest.raises(ArgumentError, match="all samples together are 15 long, not 99"):
+        writer.commit()
     writer.abort()
 
 

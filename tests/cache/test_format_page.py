@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cache_cases import disk, make_spec, places, row
+from cache_cases import disk, make_ragged, make_spec, places, row
 
 from hoarfrost.cache import CacheSpec
 from hoarfrost.codecs import BFloat16, Exact, Half, Linear, Shared
@@ -31,6 +31,7 @@ SPECS = [
     make_spec(codec=BFloat16(), channels_last=True),
     CacheSpec(6, 4, (7, 6), torch.float32, 2, False, Linear(4), (None, (1, 4))),
     CacheSpec(6, 4, (9,), torch.float32, 1, False, Linear(1), (None,)),
+    *(make_ragged(codec) for codec in (Linear(4), Shared(20), Exact())),
 ]
 
 
@@ -65,8 +66,9 @@ def test_the_printed_reader_sees_damage(tmp_path: Path) -> None:
         path.write_bytes(whole)
 
 
-def test_the_page_names_every_field_on_disk(tmp_path: Path) -> None:
-    page, cache = PAGE.read_text(), disk(tmp_path)
+@pytest.mark.parametrize("spec", [make_spec(), make_ragged()], ids=["of one shape", "of differing lengths"])
+def test_the_page_names_every_field_on_disk(spec: CacheSpec, tmp_path: Path) -> None:
+    page, cache = PAGE.read_text(), disk(tmp_path, spec)
     for name in ("format", "version", "fingerprint", "digest", "targets", "totals", "sha256"):
         assert f"`{name}`" in page
     assert all(f"`spec.{name}`" in page for name in cache.spec.to_config())

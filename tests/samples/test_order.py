@@ -73,3 +73,50 @@ def test_one_left_over_sample_joins_the_last_batch(rows: int, batch_size: int, s
 
 def test_a_rank_without_chunks_gives_no_batch() -> None:
     assert epoch_of(Order(10, 0, chunk_size=8, rank=2, world_size=3), 4) == []
+
+
+ragged_orders = st.builds(
+    lambda samples, seed, chunk_size, window: Order(
+        samples,
+        seed,
+        chunk_size,
+        window,
+        lengths=torch.randint(1, 50, (samples,), generator=torch.Generator().manual_seed(seed)),
+    ),
+    st.integers(2, 300),
+    st.integers(0, 5),
+    st.integers(1, 20),
+    st.integers(1, 9),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(ragged_orders, epochs)
+def test_every_sample_comes_once_where_lengths_differ(order: Order, epoch: int) -> None:
+    shown = []
+    for chunks, rows in order.windows(epoch):
+        members = torch.cat([order.members(chunk) for chunk in chunks])
+        assert sorted(rows.tolist()) == list(range(len(members)))
+        shown += members[rows].tolist()
+    assert sorted(shown) == list(range(order.samples))
+    twin = Order(order.samples, order.seed, order.chunk_size, order.window, lengths=order.lengths)
+    assert [(c, r.tolist()) for c, r in twin.windows(epoch)] == [(c, r.tolist()) for c, r in order.windows(epoch)]
+
+
+def test_chunks_and_windows_are_of_samples_about_as_long() -> None:
+    lengths = torch.randint(5, 61, (5000,), generator=torch.Generator().manual_seed(0))
+    order = Order(5000, 0, lengths=lengths)
+    chunks = [lengths[order.members(chunk)] for chunk in range(order.chunks)]
+    assert sum(len(own) * int(own.max()) for own in chunks) < 1.03 * int(lengths.sum())
+    windows = [torch.cat([order.members(chunk) for chunk in chunks]) for chunks, _ in order.windows(0)]
+    assert sum(_waste(lengths[ids]) * len(ids) for ids in windows) / 5000 < 0.25
+    # The order of windows and their bounds are drawn anew, and chunks are numbered in no order of length.
+    others = [torch.cat([order.members(chunk) for chunk in chunks]) for chunks, _ in order.windows(1)]
+    assert {tuple(sorted(ids.tolist())) for ids in windows} != {tuple(sorted(ids.tolist())) for ids in others}
+    means = [float(lengths[order.members(chunk)].float().mean()) for chunk in range(8)]
+    assert means != sorted(means)
+
+
+def _waste(lengths: torch.Tensor) -> float:
+    """The share of padding where all are padded to the longest."""
+    return 1 - float(lengths.float().mean() / lengths.max())

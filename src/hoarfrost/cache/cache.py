@@ -88,7 +88,8 @@ class Cache(Replaceable):
         """Bytes that the stored records would take in float32."""
         if self.whole:
             return self.spec.dense_nbytes
-        return sum(self.spec.dense_nbytes_of(*place) for place in self._journal.records)
+        records = self._journal.records.items()
+        return sum(self.spec.dense_nbytes_of(*place, record.lengths) for place, record in records)
 
     @property
     def whole(self) -> bool:

@@ -17,7 +17,8 @@ __all__ = ["Chunk", "Damage"]
 class Chunk:
     """What `read` gives: `sample_ids` int64 `[n]`, `targets` `[n, ...]`, and `packed` in physical order.
 
-    `edition` is the rendition that the record shows, as it was given when it was written.
+    `edition` is the rendition that the record shows, as it was given when it was written. `lengths` int64 `[n]` says
+    how many rows of the features each sample has; None: one.
     """
 
     sample_ids: Tensor
@@ -25,6 +26,7 @@ class Chunk:
     packed: Packed
     spec: CacheSpec
     edition: int = 0
+    lengths: Tensor | None = None
 
     def features(self) -> Tensor:
         """The decoded features `[n, C, H, W]` in logical order (channels_last in memory where the spec

@@ -15,7 +15,7 @@ from ..errors import ArgumentError, CodecError, NonFiniteError
 from .dtypes import dtype_named, name_of
 from .spec import CacheSpec
 
-__all__ = ["TargetForm", "encode_features", "prepare_ids", "prepare_targets", "unpack_features"]
+__all__ = ["TargetForm", "encode_features", "prepare_ids", "prepare_lengths", "prepare_targets", "unpack_features"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,23 @@ def prepare_ids(spec: CacheSpec, chunk: int, sample_ids: Sequence[int] | Tensor)
     return ids
 
 
+def prepare_lengths(spec: CacheSpec, chunk: int, lengths: Sequence[int] | Tensor | None) -> tuple[int, ...] | None:
+    """How long each of a chunk's samples is; None where all have one shape.
+
+    Raises:
+        ArgumentError: lengths for samples of one shape, or not one from 0 on for each row of the chunk.
+    """
+    if lengths is None and not spec.ragged:
+        return None
+    listed = lengths.tolist() if isinstance(lengths, Tensor) else list(lengths or ())
+    if not spec.ragged:
+        raise ArgumentError(f"chunk {chunk} takes no lengths: all samples have the shape {spec.shape}")
+    found = tuple(int(length) for length in listed)
+    if len(found) != spec.rows(chunk) or found != tuple(listed) or min(found) < 0:
+        raise ArgumentError(f"chunk {chunk} takes {spec.rows(chunk)} lengths from 0 on, not {_short(listed)}")
+    return found
+
+
 def prepare_targets(spec: CacheSpec, chunk: int, targets: Tensor, form: TargetForm | None) -> tuple[TargetForm, bytes]:
     """The targets' form and raw bytes.
 
@@ -84,7 +101,9 @@ def prepare_targets(spec: CacheSpec, chunk: int, targets: Tensor, form: TargetFo
     return found, bytes(array_bytes(targets))
 
 
-def encode_features(spec: CacheSpec, chunk: int, view: int, ids: Sequence[int], features: Tensor) -> bytes:
+def encode_features(
+    spec: CacheSpec, chunk: int, view: int, ids: Sequence[int], features: Tensor, lengths: Sequence[int] | None = None
+) -> bytes:
     """The codec's bytes of one record's features, `[n, C, H, W]` in logical order.
 
     Raises:
@@ -92,7 +111,7 @@ def encode_features(spec: CacheSpec, chunk: int, view: int, ids: Sequence[int], 
         NonFiniteError: names the sample's id and the channel.
         CodecError: the codec cannot take them; names the record.
     """
-    expected = (spec.rows(chunk), *spec.view_shape(view))
+    expected = (spec.entries(chunk, lengths), *spec.view_shape(view))
     if tuple(features.shape) != expected or features.dtype != spec.dtype:
         raise ArgumentError(
             f"chunk {chunk}, view {view} takes features of shape {expected}, {spec.dtype}, "
@@ -102,6 +121,8 @@ def encode_features(spec: CacheSpec, chunk: int, view: int, ids: Sequence[int], 
         return spec.codec_of(view).encode(spec.physical(features.detach()), spec.codec_axis)
     except NonFiniteError as error:
         row, channel, value = find_non_finite(features, spec.channel_axis) or (0, 0, float("nan"))
+        if lengths is not None:
+            row = int(torch.tensor(lengths).cumsum(0).gt(row).nonzero()[0])
         channels = spec.view_channels[view]
         named = channel if channels is None else channels[channel]
         raise NonFiniteError(
@@ -112,9 +133,11 @@ def encode_features(spec: CacheSpec, chunk: int, view: int, ids: Sequence[int], 
         raise CodecError(f"chunk {chunk}, view {view}: {error}") from error
 
 
-def unpack_features(spec: CacheSpec, chunk: int, view: int, payload: bytes) -> Packed:
+def unpack_features(
+    spec: CacheSpec, chunk: int, view: int, payload: bytes, lengths: Sequence[int] | None = None
+) -> Packed:
     """The inverse of `encode_features`, still packed and in physical order; raises `CodecError`."""
-    return spec.codec_of(view).unpack(payload, spec.physical_shape(chunk, view), spec.dtype, spec.codec_axis)
+    return spec.codec_of(view).unpack(payload, spec.physical_shape(chunk, view, lengths), spec.dtype, spec.codec_axis)
 
 
 def _short(values: Sequence[Any]) -> str:

@@ -26,6 +26,7 @@ class Record:
     """Where the bytes of one (chunk, view) lie in the data file, what they are, and whose they are.
 
     `edition` says which of the view's renditions they show: 0 at first, and more with each time that it was drawn anew.
+    `lengths` says how long each sample is; None where all have one shape.
     """
 
     chunk: int
@@ -36,13 +37,17 @@ class Record:
     targets_crc32: int
     sample_ids: tuple[int, ...]
     edition: int = 0
+    lengths: tuple[int, ...] | None = None
 
 
 def write_line(record: Record) -> bytes:
     """The record's line: JSON with sorted keys, then `line_crc32`, the crc32 of all bytes in front of
     that comma.
     """
-    body = canonical_json(asdict(record))[:-1]
+    fields = asdict(record)
+    if record.lengths is None:
+        del fields["lengths"]
+    body = canonical_json(fields)[:-1]
     return body + _MARK + b'%08x"}\n' % zlib.crc32(body)
 
 
@@ -53,7 +58,8 @@ def read_line(line: bytes) -> Record | None:
         return None
     try:
         fields = json.loads(body + b"}")
-        return Record(**{**fields, "sample_ids": tuple(fields["sample_ids"])})
+        tuples = {name: tuple(fields[name]) for name in ("sample_ids", "lengths") if name in fields}
+        return Record(**{**fields, **tuples})
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..codecs import Packed
 from ..errors import ArgumentError, BudgetError, CorruptChunkError, StaleCacheError
 from .chunk import Chunk, Damage
-from .encoding import TargetForm, encode_features, prepare_ids, prepare_targets, unpack_features
+from .encoding import TargetForm, encode_features, prepare_ids, prepare_lengths, prepare_targets, unpack_features
 from .fingerprint import Fingerprint
 from .replacement import Replaceable, Replacement
 from .spec import CacheSpec
@@ -26,6 +26,7 @@ class _Stored(NamedTuple):
     targets: bytes
     payload: bytes
     edition: int
+    lengths: tuple[int, ...] | None = None
 
 
 class MemoryWriter:
@@ -51,7 +52,13 @@ class MemoryWriter:
         return _nbytes(self._records)
 
     def append(
-        self, chunk: int, view: int, sample_ids: Sequence[int] | Tensor, targets: Tensor, features: Tensor
+        self,
+        chunk: int,
+        view: int,
+        sample_ids: Sequence[int] | Tensor,
+        targets: Tensor,
+        features: Tensor,
+        lengths: Sequence[int] | Tensor | None = None,
     ) -> int:
         """As `CacheWriter.append`; the budget counts encoded features and targets."""
         self.spec.check_record(chunk, view)
@@ -61,21 +68,23 @@ class MemoryWriter:
             raise ArgumentError(f"chunk {chunk}, view {view} is written already; skip what writer.done holds")
         ids = prepare_ids(self.spec, chunk, sample_ids)
         form, target_bytes = prepare_targets(self.spec, chunk, targets, self._form)
-        payload = encode_features(self.spec, chunk, view, ids, features)
+        sizes = prepare_lengths(self.spec, chunk, lengths)
+        payload = encode_features(self.spec, chunk, view, ids, features, sizes)
         for other in range(self.spec.views):
             twin = self._records.get((chunk, other))
-            if twin is not None and twin[:2] != (ids, target_bytes):
-                raise ArgumentError(f"chunk {chunk} has other sample ids or targets under view {other}")
+            if twin is not None and (*twin[:2], twin.lengths) != (ids, target_bytes, sizes):
+                raise ArgumentError(f"chunk {chunk} has other sample ids, lengths or targets under view {other}")
         needed = self.nbytes + len(payload) + len(target_bytes)
         if self.budget_bytes is not None and needed > self.budget_bytes:
             raise BudgetError(f"the cache needs {needed:,} bytes, beyond the budget of {self.budget_bytes:,} bytes")
         self._form = form
-        self._records[chunk, view] = _Stored(ids, target_bytes, payload, 0)
+        self._records[chunk, view] = _Stored(ids, target_bytes, payload, 0, sizes)
         return len(payload)
 
     def packed(self, chunk: int, view: int) -> Packed:
         """As `CacheWriter.packed`."""
-        return unpack_features(self.spec, chunk, view, self._records[chunk, view].payload)
+        stored = self._records[chunk, view]
+        return unpack_features(self.spec, chunk, view, stored.payload, stored.lengths)
 
     def commit(self, *, whole: bool = True) -> MemoryCache:
         """As `CacheWriter.commit`."""
@@ -148,7 +157,7 @@ class MemoryCache(Replaceable):
 
     @property
     def dense_nbytes(self) -> int:
-        return sum(self.spec.dense_nbytes_of(*place) for place in self._records)
+        return sum(self.spec.dense_nbytes_of(*place, stored.lengths) for place, stored in self._records.items())
 
     def read(self, chunk: int, view: int) -> Chunk:
         """As `Cache.read`."""
@@ -157,8 +166,9 @@ class MemoryCache(Replaceable):
             raise CorruptChunkError(f"chunk {chunk}, view {view} in memory: the cache was dropped")
         stored = self._records[chunk, view]
         ids, targets = torch.tensor(stored.sample_ids, dtype=torch.int64), self._form.parse(stored.targets)
-        packed = unpack_features(self.spec, chunk, view, stored.payload)
-        return Chunk(ids, targets, packed, self.spec, stored.edition)
+        packed = unpack_features(self.spec, chunk, view, stored.payload, stored.lengths)
+        lengths = None if stored.lengths is None else torch.tensor(stored.lengths, dtype=torch.int64)
+        return Chunk(ids, targets, packed, self.spec, stored.edition, lengths)
 
     def sample_ids(self, chunk: int) -> Tensor:
         """As `Cache.sample_ids`."""
@@ -179,7 +189,11 @@ class MemoryCache(Replaceable):
             raise ArgumentError(f"chunk {chunk} was built with other targets than those given to heal it")
         kept = self.edition(chunk, view) or 0
         edition = kept if new.edition is None else new.edition
-        stored = _Stored(ids, targets, encode_features(spec, chunk, view, ids, new.features), edition)
+        known = twins[0].lengths if twins and new.lengths is None else new.lengths
+        lengths = prepare_lengths(spec, chunk, known)
+        if twins and lengths != twins[0].lengths:
+            raise ArgumentError(f"chunk {chunk} was built with other lengths than those given to heal it")
+        stored = _Stored(ids, targets, encode_features(spec, chunk, view, ids, new.features, lengths), edition, lengths)
         after = {**self._records, (chunk, view): stored}
         if new.budget_bytes is not None and _nbytes(after) > new.budget_bytes:
             raise BudgetError(

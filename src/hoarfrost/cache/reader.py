@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from ..errors import CacheDirectoryError, CodecError, CorruptChunkError
+from ..errors import ArgumentError, CacheDirectoryError, CodecError, CorruptChunkError
 from .chunk import Chunk
-from .encoding import TargetForm, unpack_features
+from .encoding import TargetForm, prepare_lengths, unpack_features
 from .files import FEATURES_FILE, JOURNAL_FILE, TARGETS_FILE, read_file_at
 from .journal import Record
 from .spec import CacheSpec
@@ -39,11 +39,14 @@ class Reader:
         payload = self._bytes(record, FEATURES_FILE, record.nbytes, record.offset, record.crc32)
         target_bytes = self._bytes(record, TARGETS_FILE, *self.form.span(self.spec, chunk), record.targets_crc32)
         try:
-            packed = unpack_features(self.spec, chunk, view, payload)
-        except CodecError as error:
+            # Lengths are as little believed as any size that was read.
+            lengths = prepare_lengths(self.spec, chunk, record.lengths)
+            packed = unpack_features(self.spec, chunk, view, payload, lengths)
+        except (ArgumentError, CodecError) as error:
             raise self._corrupt(chunk, view, FEATURES_FILE, str(error)) from error
         ids = torch.tensor(record.sample_ids, dtype=torch.int64)
-        return Chunk(ids, self.form.parse(target_bytes), packed, self.spec, record.edition)
+        sizes = None if lengths is None else torch.tensor(lengths, dtype=torch.int64)
+        return Chunk(ids, self.form.parse(target_bytes), packed, self.spec, record.edition, sizes)
 
     def unlisted(self, chunk: int, view: int) -> CorruptChunkError:
         """The error of a record that the journal does not know."""

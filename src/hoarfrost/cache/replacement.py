@@ -20,6 +20,7 @@ class Replacement:
     Attributes:
         edition: of what is written; None: the record's own, which is damaged and must last again.
         budget_bytes: that the whole cache may take.
+        lengths: of the samples, where they differ in length.
     """
 
     chunk: int
@@ -29,6 +30,7 @@ class Replacement:
     sample_ids: Sequence[int] | Tensor | None
     edition: int | None = None
     budget_bytes: int | None = None
+    lengths: Sequence[int] | Tensor | None = None
 
     @property
     def heals(self) -> bool:
@@ -46,12 +48,13 @@ class Replaceable(ABC):
         *,
         targets: Tensor | None = None,
         sample_ids: Sequence[int] | Tensor | None = None,
+        lengths: Sequence[int] | Tensor | None = None,
     ) -> Chunk:
         """Writes a record anew, from features that were computed again (`[n, C, H, W]`, as for `append`), and reads it.
 
         The new bytes go where no record lies and the journal's new line comes last, so that a crash leaves the
-        old state. `targets` and `sample_ids` are needed only where the stored ones are damaged too; those
-        given must be the same as those that the cache was built with.
+        old state. `targets`, `sample_ids` and `lengths` are needed only where the stored ones are damaged too;
+        those given must be the same as those that the cache was built with.
 
         Raises:
             ArgumentError: a place, shape or dtype that the spec has not, or targets or ids that differ.
@@ -60,7 +63,7 @@ class Replaceable(ABC):
             BudgetError: the disk is full.
             CacheDirectoryError: the directory has vanished or cannot be written.
         """
-        return self._replace(Replacement(chunk, view, features, targets, sample_ids))
+        return self._replace(Replacement(chunk, view, features, targets, sample_ids, lengths=lengths))
 
     def renew(
         self,
@@ -72,6 +75,7 @@ class Replaceable(ABC):
         targets: Tensor,
         sample_ids: Sequence[int] | Tensor,
         budget_bytes: int | None = None,
+        lengths: Sequence[int] | Tensor | None = None,
     ) -> Chunk:
         """Writes another rendition of a record in its place, or the first one where it was never written.
 
@@ -86,7 +90,7 @@ class Replaceable(ABC):
             BudgetError: it would take more than `budget_bytes`, or the disk is full. The old record stays.
             Further: as `heal`.
         """
-        return self._replace(Replacement(chunk, view, features, targets, sample_ids, edition, budget_bytes))
+        return self._replace(Replacement(chunk, view, features, targets, sample_ids, edition, budget_bytes, lengths))
 
     @abstractmethod
     def _replace(self, new: Replacement) -> Chunk:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..errors import ArgumentError, BudgetError, CorruptChunkError
-from .encoding import TargetForm, encode_features, prepare_ids, prepare_targets
+from .encoding import TargetForm, encode_features, prepare_ids, prepare_lengths, prepare_targets
 from .files import (
     FEATURES_FILE,
     JOURNAL_FILE,
@@ -36,7 +36,8 @@ def rewrite_record(
     spec, form, chunk, view = manifest.spec, manifest.targets, new.chunk, new.view
     twins = [records[chunk, v] for v in range(spec.views) if (chunk, v) in records]
     ids = _ids(path, spec, twins, new)
-    payload = encode_features(spec, chunk, view, ids, new.features)
+    lengths = _lengths(path, spec, twins, new)
+    payload = encode_features(spec, chunk, view, ids, new.features, lengths)
     if form is None:
         raise CorruptChunkError(f"{path} says nothing of its targets; drop the cache and build it again")
     stored = _stored_targets(path, spec, form, chunk)
@@ -45,7 +46,8 @@ def rewrite_record(
     kept = 0 if before is None else before.edition
     edition = kept if new.edition is None else new.edition
     offset = _free_place(records.values(), len(payload))
-    record = Record(chunk, view, offset, len(payload), zlib.crc32(payload), zlib.crc32(target_bytes), ids, edition)
+    crcs = zlib.crc32(payload), zlib.crc32(target_bytes)
+    record = Record(chunk, view, offset, len(payload), *crcs, ids, edition, lengths)
     line = write_line(record)
     growth = max(0, offset + len(payload) - file_size(path / FEATURES_FILE)) + len(line) + 1
     if new.budget_bytes is not None and directory_nbytes(path) + growth > new.budget_bytes:
@@ -87,6 +89,15 @@ def _ids(path: Path, spec: CacheSpec, twins: list[Record], new: Replacement) -> 
             f"the journal of {path} has lost the sample ids of chunk {new.chunk}: give sample_ids and targets too"
         )
     return ids
+
+
+def _lengths(path: Path, spec: CacheSpec, twins: list[Record], new: Replacement) -> tuple[int, ...] | None:
+    if new.lengths is None and spec.ragged and twins:
+        return prepare_lengths(spec, new.chunk, twins[0].lengths)
+    given = prepare_lengths(spec, new.chunk, new.lengths)
+    if twins and given != twins[0].lengths:
+        raise ArgumentError(f"chunk {new.chunk} in {path} was built with other lengths than those given to heal it")
+    return given
 
 
 def _targets(

@@ -4,7 +4,7 @@ codec.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
 from typing import Any
@@ -29,6 +29,10 @@ class CacheSpec:
     the order in which they lie in memory. `stored` says, for each view, what is stored of it (channels
     alone, or None for all of them, stand for a `StoredView`); view 0 always stores all.
 
+    Samples may differ in length, as texts do: `total_length` is that of all together, `shape` is that of one entry
+    (`[D]` of one token), and a record holds the entries of its samples one behind the other, `[lengths.sum(), *shape]`.
+    None: every sample has the one shape.
+
     Raises:
         ArgumentError: a number out of range, or view channels that are empty, repeated or unknown.
     """
@@ -41,6 +45,7 @@ class CacheSpec:
     channels_last: bool
     codec: Codec
     stored: tuple[StoredView, ...] = (StoredView(),)
+    total_length: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
@@ -50,6 +55,8 @@ class CacheSpec:
             raise ArgumentError(
                 f"samples, chunk_size and shape must be positive: {self.samples}, {self.chunk_size}, {self.shape}"
             )
+        if self.total_length is not None and (type(self.total_length) is not int or self.total_length < 1):
+            raise ArgumentError(f"total_length is the sum of all samples' lengths, not {self.total_length!r}")
         if not self.dtype.is_floating_point and self.codec != Exact():
             raise ArgumentError(f"{self.dtype} features are stored exactly, not by {self.codec}")
         if not 1 <= self.channel_axis <= len(self.shape):
@@ -102,11 +109,20 @@ class CacheSpec:
     @property
     def dense_nbytes(self) -> int:
         """Bytes of the same views in float32."""
-        return sum(4 * self.samples * prod(self.view_shape(view)) for view in range(self.views))
+        return sum(4 * (self.total_length or self.samples) * prod(self.view_shape(view)) for view in range(self.views))
 
-    def dense_nbytes_of(self, chunk: int, view: int) -> int:
+    def dense_nbytes_of(self, chunk: int, view: int, lengths: Sequence[int] | None = None) -> int:
         """Bytes of one record in float32."""
-        return 4 * self.rows(chunk) * prod(self.view_shape(view))
+        return 4 * self.entries(chunk, lengths) * prod(self.view_shape(view))
+
+    @property
+    def ragged(self) -> bool:
+        """Whether samples differ in length."""
+        return self.total_length is not None
+
+    def entries(self, chunk: int, lengths: Sequence[int] | None = None) -> int:
+        """Rows of a record: one a sample, or as many as its samples are long."""
+        return self.rows(chunk) if lengths is None else sum(lengths)
 
     @property
     def codec_axis(self) -> int:
@@ -124,9 +140,9 @@ class CacheSpec:
         shape[self.channel_axis - 1] = self.channels if channels is None else len(channels)
         return tuple(shape)
 
-    def physical_shape(self, chunk: int, view: int) -> tuple[int, ...]:
+    def physical_shape(self, chunk: int, view: int, lengths: Sequence[int] | None = None) -> tuple[int, ...]:
         """The shape of a record's features as they are stored: `[n, C, H, W]` or `[n, H, W, C]`."""
-        shape = (self.rows(chunk), *self.view_shape(view))
+        shape = (self.entries(chunk, lengths), *self.view_shape(view))
         return (shape[0], *shape[2:], shape[1]) if self.channels_last else shape
 
     def physical(self, features: Tensor) -> Tensor:
@@ -154,7 +170,9 @@ class CacheSpec:
 
     def to_config(self) -> dict[str, Any]:
         """JSON values from which `from_config` makes an equal spec."""
+        # Named only where there is one: caches of samples of one shape are written as ever.
         return {
+            **({} if self.total_length is None else {"total_length": self.total_length}),
             "samples": self.samples,
             "chunk_size": self.chunk_size,
             "shape": list(self.shape),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..codecs import Packed
 from ..errors import ArgumentError, BudgetError, CacheDirectoryError, CorruptChunkError
-from .encoding import TargetForm, encode_features, prepare_ids, prepare_targets, unpack_features
+from .encoding import TargetForm, encode_features, prepare_ids, prepare_lengths, prepare_targets, unpack_features
 from .files import (
     BUILDING_FILE,
     FEATURES_FILE,
@@ -98,16 +98,23 @@ class CacheWriter(Generic[Opened]):
         return self._end + self._journal_end + self._fixed_nbytes(self._form)
 
     def append(
-        self, chunk: int, view: int, sample_ids: Sequence[int] | Tensor, targets: Tensor, features: Tensor
+        self,
+        chunk: int,
+        view: int,
+        sample_ids: Sequence[int] | Tensor,
+        targets: Tensor,
+        features: Tensor,
+        lengths: Sequence[int] | Tensor | None = None,
     ) -> int:
         """Encodes and writes one record; the bytes that it took in the data file.
 
         `features` is `[n, C, H, W]` (logical order, cut to the view's stored channels), `targets` a numeric
-        tensor `[n, ...]`, `sample_ids` n integers; both must be the same for all views of a chunk.
+        tensor `[n, ...]`, `sample_ids` n integers; both must be the same for all views of a chunk, and so must
+        `lengths` where samples differ in length: then `features` is `[lengths.sum(), ...]`.
 
         Raises:
-            ArgumentError: a place, shape or dtype that the spec has not; a record that is there already; ids or targets
-                other than the chunk's under another view.
+            ArgumentError: a place, shape or dtype that the spec has not; a record that is there already; ids, targets
+                or lengths other than the chunk's under another view.
             BudgetError: the record would pass `budget_bytes`, or the disk is full. It is not written, those before
                 stay.
             CacheDirectoryError: the directory has vanished or cannot be written.
@@ -118,12 +125,14 @@ class CacheWriter(Generic[Opened]):
             raise ArgumentError(f"chunk {chunk}, view {view} is written already; skip what writer.done holds")
         ids = prepare_ids(self.spec, chunk, sample_ids)
         form, target_bytes = prepare_targets(self.spec, chunk, targets, self._form)
-        payload = encode_features(self.spec, chunk, view, ids, features)
+        sizes = prepare_lengths(self.spec, chunk, lengths)
+        payload = encode_features(self.spec, chunk, view, ids, features, sizes)
         with self._mutex:
             self._check_open()
             if (chunk, view) in self._records:
                 raise ArgumentError(f"chunk {chunk}, view {view} was written by another thread meanwhile")
-            record = Record(chunk, view, self._end, len(payload), zlib.crc32(payload), zlib.crc32(target_bytes), ids)
+            crcs = zlib.crc32(payload), zlib.crc32(target_bytes)
+            record = Record(chunk, view, self._end, len(payload), *crcs, ids, lengths=sizes)
             self._check_twins(record)
             if self._form is None:
                 self._form = form
@@ -144,7 +153,7 @@ class CacheWriter(Generic[Opened]):
         payload = read_at(self._files[FEATURES_FILE], record.nbytes, record.offset)
         if zlib.crc32(payload) != record.crc32:
             raise CorruptChunkError(f"chunk {chunk}, view {view} in {self.path}: what was just written is damaged")
-        return unpack_features(self.spec, chunk, view, payload)
+        return unpack_features(self.spec, chunk, view, payload, record.lengths)
 
     def commit(self, *, whole: bool = True) -> Opened:
         """Makes the cache visible, durably, in place of an older one with the same fingerprint; opens it.
@@ -153,7 +162,7 @@ class CacheWriter(Generic[Opened]):
             whole: False for a cache of which one record or more is there; `Cache.renew` adds the others.
 
         Raises:
-            ArgumentError: records are missing; says how many and which first.
+            ArgumentError: records are missing; says how many and which first. Or lengths are not those of the spec.
             BudgetError: the disk is full. What was built stays and can be resumed.
             CacheDirectoryError: the directory has vanished or cannot be written.
         """
@@ -164,6 +173,11 @@ class CacheWriter(Generic[Opened]):
                 raise ArgumentError(
                     f"{len(missing)} of {len(self.spec.records)} records are missing, "
                     f"the first is chunk {missing[0][0]}, view {missing[0][1]}"
+                )
+            long = sum(sum(r.lengths or ()) for r in self._records.values() if r.view == 0)
+            if whole and self.spec.ragged and long != self.spec.total_length:
+                raise ArgumentError(
+                    f"all samples together are {long} long, not {self.spec.total_length} as the spec says"
                 )
             with directory_errors(self.path, "committing"):
                 for name in (FEATURES_FILE, TARGETS_FILE, JOURNAL_FILE):
@@ -215,6 +229,8 @@ class CacheWriter(Generic[Opened]):
                 raise ArgumentError(f"chunk {record.chunk} has other sample ids under view {view}")
             if twin is not None and twin.targets_crc32 != record.targets_crc32:
                 raise ArgumentError(f"chunk {record.chunk} has other targets under view {view}")
+            if twin is not None and twin.lengths != record.lengths:
+                raise ArgumentError(f"chunk {record.chunk} has other lengths under view {view}")
 
     def _fixed_nbytes(self, form: TargetForm | None) -> int:
         """Bytes that do not depend on what is still to be written: all targets, and the manifest."""

@@ -4,7 +4,7 @@ In: a model and an example batch, or what `survey` saw of it. Out: its cuts (`fi
 modules over the model's own parameters, `Prefix` and `Suffix`, that together compute what the model computes.
 """
 
-from .cut import Crossing, Cut, find_cut
+from .cut import Crossing, Cut, Ragged, find_cut, misshapen
 from .dividing.between import Between, between
 from .dividing.divide import divide, join
 from .dividing.fronts import parameters_in_front
@@ -13,6 +13,7 @@ from .dividing.suffix import Suffix
 from .finding.candidates import candidate_cuts, candidate_depths
 from .finding.find import cuts_of, find_cuts, require_cuts
 from .finding.layers import cut_behind
+from .finding.lengths import lengths_of
 from .sandbox.arguments import Example, arguments_of, call_of, called, count_of, entries_of, first_tensor, taken
 from .sandbox.clone import shadow
 from .sandbox.dispatcher import Dispatcher, dispatch
@@ -22,6 +23,7 @@ from .sandbox.pytrees import leaves, map_leaves, tensors_in
 from .tracing.survey import survey
 
 __all__ = [
+    "Arguments",
     "Between",
     "Crossing",
     "Cut",
@@ -30,6 +32,7 @@ __all__ = [
     "InTraining",
     "Precision",
     "Prefix",
+    "Ragged",
     "Suffix",
     "apart",
     "arguments_of",
@@ -49,7 +52,9 @@ __all__ = [
     "first_tensor",
     "join",
     "leaves",
+    "lengths_of",
     "map_leaves",
+    "misshapen",
     "parameters_in_front",
     "require_cuts",
     "shadow",

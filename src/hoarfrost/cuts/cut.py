@@ -15,7 +15,20 @@ from ..errors import ArgumentError, UnknownCutError
 from .sandbox.arguments import Key
 from .tracing.geometry import Geometry
 
-__all__ = ["Crossing", "Cut", "find_cut"]
+__all__ = ["Crossing", "Cut", "Ragged", "find_cut", "misshapen"]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """The dimension of a sample's tensor that is as long as the input, where inputs differ in length.
+
+    Attributes:
+        axis: in the shape of one sample, from 0.
+        more: entries beyond the input's own: 1 where a class token is put in front, say.
+    """
+
+    axis: int
+    more: int = 0
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,7 @@ class Crossing:
         dtype: None with it.
         layout: as `Cut.layout`.
         mutated: the model goes on to write into it, so the suffix clones it first.
+        ragged: where it is as long as the input; `shape` has the example's length there. None: of one shape always.
     """
 
     source: Key
@@ -39,6 +53,7 @@ class Crossing:
     layout: str
     mutated: bool
     is_argument: bool = False
+    ragged: Ragged | None = None
 
     @property
     def bytes_per_sample(self) -> int:
@@ -68,6 +83,8 @@ class Cut:
         number: which tensor of the module's output the features are.
         others: what else the suffix needs; empty where the features are all.
         geometry: where the grid of features lies on the image; None where there is no grid or no image.
+        ragged: where the features are as long as the input; `shape` has the example's length there. None: of one shape
+            always.
     """
 
     name: str
@@ -85,6 +102,7 @@ class Cut:
     number: int = 0
     others: tuple[Crossing, ...] = ()
     geometry: Geometry | None = None
+    ragged: Ragged | None = None
 
     @property
     def label(self) -> str:
@@ -94,7 +112,9 @@ class Cut:
     @property
     def tensors(self) -> tuple[Crossing, ...]:
         """All that crosses: the features, then the others."""
-        features = Crossing(self.label, self.number, self.shape, self.dtype, self.layout, self.mutated)
+        features = Crossing(
+            self.label, self.number, self.shape, self.dtype, self.layout, self.mutated, ragged=self.ragged
+        )
         return (features, *self.others)
 
     @property
@@ -117,6 +137,11 @@ class Cut:
         return tuple(tensor for tensor, told in zip(given, self.tensors, strict=True) if told.shape is not None)
 
     @property
+    def ruler(self) -> tuple[int, Ragged] | None:
+        """The first of `tensors` that is as long as the input, and where; None where none is."""
+        return next(((n, crossing.ragged) for n, crossing in enumerate(self.tensors) if crossing.ragged), None)
+
+    @property
     def single(self) -> bool:
         """Whether nothing but the features crosses, but for arguments that are no floating tensors."""
         return all(
@@ -132,6 +157,15 @@ class Cut:
     def channel_axis(self) -> int:
         """Which dimension of a batch of features holds the channels."""
         return len(self.shape) if self.layout in ("NHWC", "tokens") else 1
+
+
+def misshapen(shape: Sequence[int], crossing: Crossing) -> bool:
+    """Whether a sample's tensor of that shape is not the one that crosses, whatever the input's length."""
+    wanted = crossing.shape
+    if wanted is None or len(shape) != len(wanted):
+        return wanted is not None
+    free = None if crossing.ragged is None else crossing.ragged.axis
+    return any(mine != its for axis, (mine, its) in enumerate(zip(shape, wanted, strict=True)) if axis != free)
 
 
 def label(name: str, call: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -54,7 +54,7 @@ class CacheSource:
     def load(self, chunk: int, epoch: int) -> Block:
         computed = False
 
-        def read(view: int, edition: int, derived: Tensor | None = None) -> tuple[Packed, Tensor]:
+        def read(view: int, edition: int, derived: Tensor | None = None) -> Block:
             nonlocal computed
             if self._due(chunk, view, edition):
                 computed = True
@@ -80,7 +80,7 @@ class CacheSource:
         """Compute a damaged chunk again, store it where that is still possible, and go on with it."""
         healed: dict[int, str] = {}
 
-        def read(view: int, edition: int, derived: Tensor | None = None) -> tuple[Packed, Tensor]:
+        def read(view: int, edition: int, derived: Tensor | None = None) -> Block:
             try:
                 return self._stored(chunk, view, edition)
             except (CorruptChunkError, CacheDirectoryError) as error:
@@ -105,36 +105,37 @@ class CacheSource:
         found = self.cache.edition(chunk, view)
         return not self.cache.whole if found is None else found != edition
 
-    def _shown(self, chunk: int, epoch: int, read: Callable[..., tuple[Packed, Tensor]]) -> Block:
+    def _shown(self, chunk: int, epoch: int, read: Callable[..., Block]) -> Block:
         """What the epoch sees of a chunk, from the records that `read(view, edition, derived)` gives."""
         edition, spec, under = self.views.edition(chunk, epoch, self.event), self.cache.spec, self.healer.samples.under
         first, *further = self._needed(chunk, epoch)
-        packed, targets = read(first, edition)
+        base = read(first, edition)
+        packed, targets = base.features, base.targets
         source = self._draw(first, edition)
         if further:
             (view,) = further
             derived = self._derived(chunk, packed, source, self._draw(view, edition))
-            record = spec.dense(read(view, edition, derived)[0])
+            record = spec.dense(read(view, edition, derived).features)
             shown = dense_block(assembled(spec.stored[view], spec.channel_axis, record, derived), spec)
             return Block(shown, under(targets, self._draw(view, edition)))
         if self.views.moved(chunk, epoch):
             live = self.renditions.live(epoch)
             return Block(dense_block(self._derived(chunk, packed, source, live), spec), under(targets, live))
-        return Block(packed, under(targets, source))
+        return replace(base, targets=under(targets, source))
 
     def _draw(self, view: int, edition: int) -> Draw:
         return self.renditions.view(self.event, view, edition, self.views.base)
 
-    def _stored(self, chunk: int, view: int, edition: int) -> tuple[Packed, Tensor]:
+    def _stored(self, chunk: int, view: int, edition: int) -> Block:
         record = self.cache.read(chunk, view)
         if record.edition != edition:
             raise CorruptChunkError(
                 f"chunk {chunk}, view {view} in {self.cache.path} shows rendition {record.edition} "
                 f"in place of {edition}: another run has drawn it anew"
             )
-        return record.packed, record.targets
+        return Block(record.packed, record.targets, record.lengths)
 
-    def _computed(self, chunk: int, view: int, edition: int, derived: Tensor | None) -> tuple[Packed, Tensor]:
+    def _computed(self, chunk: int, view: int, edition: int, derived: Tensor | None) -> Block:
         """A record computed by the prefix, and stored if the cache takes it.
 
         It has the bits that the cache holds, but where that was built from a shallower cut's features: there it is
@@ -142,19 +143,27 @@ class CacheSource:
         """
         features, targets = self.healer.features(chunk, self._draw(view, edition))
         spec, ids = self.cache.spec, self.order.members(chunk)
+        lengths = self.healer.lengths(ids)
         features = to_store(spec.stored[view], spec.channel_axis, features, derived)
         # The training goes on without the record: the next epoch finds it missing and computes it again.
         with suppress(CacheDirectoryError, CacheBusyError, BudgetError):
             if self.cache.edition(chunk, view) == edition:
-                record = self.cache.heal(chunk, view, features, targets=targets, sample_ids=ids)
+                record = self.cache.heal(chunk, view, features, targets=targets, sample_ids=ids, lengths=lengths)
             else:
                 record = self.cache.renew(
-                    chunk, view, edition, features, targets=targets, sample_ids=ids, budget_bytes=self.budget_bytes
+                    chunk,
+                    view,
+                    edition,
+                    features,
+                    targets=targets,
+                    sample_ids=ids,
+                    lengths=lengths,
+                    budget_bytes=self.budget_bytes,
                 )
-            return record.packed, targets
-        codec, shape = spec.codec_of(view), spec.physical_shape(chunk, view)
-        payload = codec.encode(spec.physical(features), spec.codec_axis)
-        return codec.unpack(payload, shape, spec.dtype, spec.codec_axis), targets
+            return Block(record.packed, targets, lengths)
+        codec, physical = spec.codec_of(view), spec.physical(features)
+        payload = codec.encode(physical, spec.codec_axis)
+        return Block(codec.unpack(payload, physical.shape, spec.dtype, spec.codec_axis), targets, lengths)
 
     def _derived(self, chunk: int, shown: Packed, source: Draw, target: Draw) -> Tensor:
         if self.deriver is None:

@@ -63,5 +63,5 @@ def _as_floats(packed: Packed) -> Packed:
 
 
 def _nbytes(block: Block) -> int:
-    tensors = (block.features.values, block.features.scale, block.features.low, block.targets)
+    tensors = (block.features.values, block.features.scale, block.features.low, block.targets, block.lengths)
     return sum(tensor.nbytes for tensor in tensors if tensor is not None)

@@ -25,7 +25,7 @@ from ..errors import (
     NonFiniteError,
 )
 from ..freezing import Division
-from ..samples import Collate, Input, OnDevice, Order, PrefixSource, Samples, Workers
+from ..samples import Collate, Input, OnDevice, Order, PrefixSource, Rows, Samples, Workers
 from ..storing import feature_spec
 from .front_guard import FrontGuard
 
@@ -163,25 +163,26 @@ class Evaluation:
             on_device=self._on_device,
         )
 
-    def _computed(self, division: Division) -> Iterator[tuple[list[Tensor], Tensor]]:
+    def _computed(self, division: Division) -> Iterator[tuple[list[Tensor | Rows], Tensor]]:
         """Features by the prefix, stored as they are given where there is room."""
         source, writers, whole = self._source(division), [], False
         try:
             for number, (calls, targets) in enumerate(self._samples.stream_calls(self._groups, self._draw)):
-                tensors: Sequence[Tensor] = source.run_calls(calls)
+                ids = self._groups[number]
+                tensors: Sequence[Tensor] = source.run_calls(calls, ids)
                 try:
                     if number == 0 and self._stores and self._directory is not None:
-                        writers = self._writers(self._directory, division, tensors)
+                        writers = self._writers(self._directory, division, source, tensors)
                     for place, writer in enumerate(writers):
                         if (number, 0) not in writer.done:
-                            writer.append(number, 0, self._groups[number], targets, tensors[place])
+                            writer.append(number, 0, ids, targets, tensors[place], source.lengths(ids, place))
                     if writers:
                         # What later passes will read.
                         tensors = [writer.spec.dense(writer.packed(number, 0)) for writer in writers]
                 except (BudgetError, CacheDirectoryError, CacheBusyError, CodecError, NonFiniteError) as error:
                     self._give_up(writers, error)
                     writers = []
-                yield self._placed(tensors), targets
+                yield self._placed(tensors, source, ids), targets
             self._caches = tuple(writer.commit() for writer in writers)
             whole = True
         finally:
@@ -189,29 +190,38 @@ class Evaluation:
                 for writer in writers:
                     writer.abort()
 
-    def _read(self, division: Division) -> Iterator[tuple[list[Tensor], Tensor]]:
+    def _read(self, division: Division) -> Iterator[tuple[list[Tensor | Rows], Tensor]]:
         source = self._source(division)
         for number, ids in enumerate(self._groups):
             try:
                 records = [cache.read(number, 0) for cache in self._caches]
             except (CorruptChunkError, CacheDirectoryError):
                 calls, targets = self._samples.calls(ids, self._draw)
-                yield self._placed(source.run_calls(calls)), targets
+                yield self._placed(source.run_calls(calls, ids), source, ids), targets
                 continue
             pairs = zip(records, self._caches, strict=True)
-            yield self._placed([cache.spec.dense(r.packed) for r, cache in pairs]), records[0].targets
+            tensors = [cache.spec.dense(record.packed) for record, cache in pairs]
+            yield self._placed(tensors, source, ids), records[0].targets
 
-    def _placed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        return [tensor.to(self._on_device.device) for tensor in tensors]
+    def _placed(self, tensors: Sequence[Tensor], source: PrefixSource, ids: Tensor) -> list[Tensor | Rows]:
+        placed: list[Tensor | Rows] = []
+        for number, tensor in enumerate(tensors):
+            tensor, lengths = tensor.to(self._on_device.device), source.lengths(ids, number)
+            placed.append(tensor if lengths is None else Rows.of(tensor, lengths, source.crossings[number]))
+        return placed
 
-    def _writers(self, directory: Path, division: Division, tensors: Sequence[Tensor]) -> list[CacheWriter[Cache]]:
+    def _writers(
+        self, directory: Path, division: Division, source: PrefixSource, tensors: Sequence[Tensor]
+    ) -> list[CacheWriter[Cache]]:
         crossings, room = division.cut.rows * len(self._samples.form.mains), self._room()
         if room is not None and room < len(crossings):
             raise BudgetError("the disk budget is used up by the features that are trained on")
         share = None if room is None else room // len(crossings)
         writers = []
         for number, (crossing, tensor) in enumerate(zip(crossings, tensors, strict=True)):
-            spec = feature_spec(crossing, tensor, self._order, self._codec if tensor.is_floating_point() else Exact())
+            codec = self._codec if tensor.is_floating_point() else Exact()
+            lengths = source.lengths(torch.arange(len(self._samples)), number)
+            spec = feature_spec(crossing, tensor, self._order, codec, lengths=lengths)
             fingerprint = self._fingerprint(division, spec, number)
             writers.append(Cache.create(directory, fingerprint, spec, budget_bytes=share))
         return writers

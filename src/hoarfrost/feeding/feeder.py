@@ -15,16 +15,17 @@ from ..augment import Mixing
 from ..cache import Cache, CacheSpec
 from ..codecs import Codec, Ladder
 from ..costs import training_flops
-from ..cuts import Cut, called, count_of, first_tensor, taken
+from ..cuts import Crossing, Cut, called, count_of, first_tensor, taken
 from ..errors import ArgumentError
 from ..freezing import Division, Front
-from ..samples import PrefixSource, Together, TrainingData, Way, grid_of
+from ..samples import PrefixSource, Rows, Together, TrainingData, Way, grid_of
 from ..settings import Freezing, Settings, Views
 from ..storing import Held, Storer, event_of, origin_of, way_of
 from .cache_source import CacheSource
 from .chunks_in_memory import ChunksInMemory
 from .evaluation import Evaluation
 from .loading import feature_batches
+from .window import Batch
 
 __all__ = ["Batches", "Feeder", "mixing_of"]
 
@@ -227,7 +228,7 @@ class Feeder:
             for source, spec in self._sources
         ]
         for batches in zip(*columns, strict=True):
-            features = tuple(batch.features for batch in batches)
+            features = tuple(map(_filled, batches, division.cut.rows * (len(batches) // crossing)))
             by_call = [features[n : n + crossing] for n in range(0, len(features), crossing)]
             given = [tensors if crossing > 1 else tensors[0] for tensors in by_call]
             first = batches[0]
@@ -281,6 +282,11 @@ class Feeder:
         share = self._memory_budget // len(self.caches)
         on_cpu = self._data.on_device.device.type == "cpu"
         return ChunksInMemory(share, floats=on_cpu and cache.spec.dense_nbytes <= share)
+
+
+def _filled(batch: Batch, crossing: Crossing) -> Tensor | Rows:
+    """The features of a batch; where samples differ in length, with their lengths, to be padded as the batch is."""
+    return batch.features if batch.lengths is None else Rows.of(batch.features, batch.lengths, crossing)
 
 
 def mixing_of(mix: Any, dataset: Any, freezing: Freezing) -> Mixing | None:

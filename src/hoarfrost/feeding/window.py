@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate
 from math import prod
 
@@ -28,6 +29,8 @@ DENSE_WINDOW_BYTES = 16 << 20
 class Window:
     """Several chunks in one piece, the rows as they leave: values [W, ...] in physical order, tables [chunks, C].
 
+    Where samples differ in length each has as many rows of values as it is long, one behind the other.
+
     Attributes:
         scale, low: of each chunk; scale is None where values are floats, low where it would add nothing.
         chunk_of: the row of the tables for each row of values [W].
@@ -41,10 +44,17 @@ class Window:
     dtype: torch.dtype
     targets: Tensor
     sample_ids: Tensor
+    lengths: Tensor | None = None
 
     @property
     def rows(self) -> int:
-        return len(self.values)
+        """Samples."""
+        return len(self.targets)
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """The row of values behind each sample's last, from 0 on; where samples differ in length."""
+        return [] if self.lengths is None else [0, *self.lengths.cumsum(0).tolist()]
 
     @classmethod
     def gather(
@@ -54,7 +64,14 @@ class Window:
 
         For a CUDA device all that travels lies in pinned memory, from which it copies by itself.
         """
-        first, sizes = blocks[0].features, [len(block.targets) for block in blocks]
+        targets = torch.cat([block.targets for block in blocks]).index_select(0, rows)
+        sample_ids = torch.cat([order.members(chunk) for chunk in chunks]).index_select(0, rows)
+        first, sizes = blocks[0].features, [len(block.features.values) for block in blocks]
+        lengths, repeats = None, order.sampling is not None
+        stored = [block.lengths for block in blocks if block.lengths is not None]
+        if stored:
+            lengths = torch.cat(stored)
+            rows, lengths = _entries(rows, lengths), lengths[rows]
         shape, pinned = (len(rows), *first.values.shape[1:]), device is not None and device.type == "cuda"
         # Derived views are floats already; beside them quantised ones become floats here.
         dense = len({(block.features.values.dtype, block.features.scale is None) for block in blocks}) > 1 or (
@@ -63,10 +80,9 @@ class Window:
         scales = [block.features.scale for block in blocks if block.features.scale is not None and not dense]
         lows = [block.features.low for block in blocks if block.features.low is not None and not dense]
         chunk_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).index_select(0, rows)
-        targets = torch.cat([block.targets for block in blocks]).index_select(0, rows)
         values = torch.empty(shape, dtype=first.dtype if dense else first.values.dtype, pin_memory=pinned)
         places = None
-        if order.sampling is None:
+        if not repeats:
             places = torch.empty_like(rows)
             places[rows] = torch.arange(len(rows))
         for end, size in zip(accumulate(sizes), sizes, strict=True):
@@ -89,7 +105,8 @@ class Window:
             channel_axis=first.channel_axis,
             dtype=first.dtype,
             targets=placed(targets),
-            sample_ids=torch.cat([order.members(chunk) for chunk in chunks]).index_select(0, rows),
+            sample_ids=sample_ids,
+            lengths=lengths,
         )
 
     def with_tables_on(self, device: torch.device | None) -> Window:
@@ -104,7 +121,9 @@ class Window:
         return replace(self, scale=moved(self.scale), low=low, chunk_of=moved(self.chunk_of))
 
     def features(self, begin: int, end: int, device: torch.device | None) -> Tensor:
-        """Rows as floats, still in physical order; quantised bytes travel, floats are made on the device."""
+        """Samples as floats, still in physical order; quantised bytes travel, floats are made on the device."""
+        if self.lengths is not None:
+            begin, end = self.ends[begin], self.ends[end]
         values = self.values[begin:end]
         if device is not None:
             values = values.to(device, non_blocking=True)
@@ -116,6 +135,13 @@ class Window:
         scale = self.scale.index_select(0, chunk_of)
         low = None if self.low is None else self.low.index_select(0, chunk_of)
         return dequantise(values, scale, low, self.dtype, self.channel_axis)
+
+
+def _entries(rows: Tensor, lengths: Tensor) -> Tensor:
+    """Which entries leave, one behind the other, where the samples at `rows` do: each is `lengths` long."""
+    begins, sizes = (lengths.cumsum(0) - lengths)[rows], lengths[rows]
+    within = torch.arange(int(sizes.sum())) - torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+    return torch.repeat_interleave(begins, sizes) + within
 
 
 def _place(block: Tensor, values: Tensor, rows: Tensor, begin: int) -> None:
@@ -140,11 +166,15 @@ def _adds_nothing(scales: Sequence[Tensor], lows: Sequence[Tensor]) -> bool:
 
 @dataclass(frozen=True)
 class Batch:
-    """What leaves the loader: features [B, ...] and targets [B, ...] on the device, and whose they are [B]."""
+    """What leaves the loader: features [B, ...] and targets [B, ...] on the device, and whose they are [B].
+
+    Where samples differ in length `lengths` [B] says how long each is, and features are [sum of lengths, ...].
+    """
 
     features: Tensor
     targets: Tensor
     sample_ids: Tensor
+    lengths: Tensor | None = None
 
 
 def batch_of(parts: list[tuple[Window, int, int]], spec: CacheSpec, device: torch.device | None) -> Batch:
@@ -154,4 +184,6 @@ def batch_of(parts: list[tuple[Window, int, int]], spec: CacheSpec, device: torc
     features = spec.logical(joined([window.features(begin, end, device) for window, begin, end in parts]))
     targets = joined([window.targets[begin:end] for window, begin, end in parts])
     ids = joined([window.sample_ids[begin:end] for window, begin, end in parts])
-    return Batch(features, targets if device is None else targets.to(device, non_blocking=True), ids)
+    parted = [window.lengths[begin:end] for window, begin, end in parts if window.lengths is not None]
+    lengths = joined(parted) if parted else None
+    return Batch(features, targets if device is None else targets.to(device, non_blocking=True), ids, lengths)

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Cut, Example, call_of, candidate_cuts, count_of, divide, first_tensor
+from ..cuts import Cut, Example, call_of, candidate_cuts, count_of, divide, first_tensor, misshapen
 from ..errors import ArgumentError, CheckpointError, InvalidCutError
 from .averages import Averages
 from .division import Division
@@ -38,6 +38,7 @@ class Front:
         keep: whether it stays frozen behind `close`.
         route: see there.
         precision: that steps compute in; None: it is seen as they run.
+        other: inputs of another length, where they differ in length.
 
     Made for a model that has one already, it takes that one's place: the earlier is closed.
     """
@@ -53,6 +54,7 @@ class Front:
         keep: bool = False,
         route: bool = False,
         precision: TrainingPrecision | None = None,
+        other: Example | None = None,
     ) -> None:
         self._model, self._cuts, self._example, self._optimizer = model, tuple(cuts), example, optimizer
         self.depth = 0
@@ -62,7 +64,7 @@ class Front:
         self.precision = precision or TrainingPrecision(None, first_tensor(example).device)
         """What steps compute in; a division runs in what it was when it was made."""
         self._frozen: list[Frozen] = []
-        self._settle, self._main, self.keep = settle, main, keep
+        self._settle, self._main, self.keep, self._other = settle, main, keep, other
         self._averages = Averages(self._reachable()) if settle == "average" else None
         self._standing, self._noted = standing_norms(model), False
         self._told_other = False
@@ -106,7 +108,7 @@ class Front:
         given = args[0] if args else keywords.get(str(self._main))
         rows = _rows(given)
         alone = len(cut.rows) == 1
-        if len(rows) != len(cut.rows) or (alone and (rows[0] is not given or given.shape[1:] != cut.shape)):
+        if len(rows) != len(cut.rows) or (alone and (rows[0] is not given or misshapen(given.shape[1:], cut.rows[0]))):
             got = list(given.shape) if isinstance(given, Tensor) else type(given).__name__
             raise ArgumentError(
                 f"the freezer is at cut {cut.label!r} and takes features [B, "
@@ -142,7 +144,7 @@ class Front:
             self._check_told_apart(cut)
         precision = self.precision.now
         with precision.autocast():
-            prefix, suffix = divide(self._model, cut, self._example)
+            prefix, suffix = divide(self._model, cut, self._example, other=self._other)
         prefix.precision = suffix.precision = precision
         self._told_other = False
         if inputs is not None and self._settle != "last":
@@ -193,13 +195,13 @@ class Front:
         rows = _rows(args[0] if args else keywords.get(str(self._main)))
         wanted = self.division.cut.rows
         return len(rows) == len(wanted) and all(
-            isinstance(row, Tensor) and row.shape[1:] in (crossing.shape, crossing.shape or (1,))
+            isinstance(row, Tensor) and not misshapen(row.shape[1:] if crossing.shape else row.shape[2:], crossing)
             for row, crossing in zip(rows, wanted, strict=True)
         )
 
     def _check_told_apart(self, cut: Cut) -> None:
         inputs = first_tensor(self._example)
-        if len(cut.rows) == 1 and inputs.shape[1:] == cut.shape:
+        if len(cut.rows) == 1 and not misshapen(inputs.shape[1:], cut.rows[0]):
             raise InvalidCutError(
                 f"cut {cut.label!r}: features are {list(cut.shape)} a sample, and so are the model's inputs, so that a "
                 "call of the model cannot tell them apart: call freezer(features), without route, or freeze elsewhere"

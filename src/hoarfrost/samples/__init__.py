@@ -3,13 +3,15 @@
 In come a user's data set and transform; out go images in batches, and features chunk by chunk.
 """
 
-from .carried import Collate
+from .collating import Collate
 from .dataset import Frame, Samples
 from .derivation import WAYS, Deriver, Way, grid_of
 from .device import OnDevice, device_of
 from .form import Form, Input
+from .lengths import Lengths, Rows, padded
 from .loader import UserLoader
 from .order import Order, batch_bounds
+from .padding import why_padding_counts
 from .prefix_source import Block, PrefixSource, Together, dense_block
 from .renditions import Renditions
 from .training_data import EXAMPLES, TrainingData
@@ -24,10 +26,12 @@ __all__ = [
     "Form",
     "Frame",
     "Input",
+    "Lengths",
     "OnDevice",
     "Order",
     "PrefixSource",
     "Renditions",
+    "Rows",
     "Samples",
     "Together",
     "TrainingData",
@@ -38,4 +42,6 @@ __all__ = [
     "dense_block",
     "device_of",
     "grid_of",
+    "padded",
+    "why_padding_counts",
 ]

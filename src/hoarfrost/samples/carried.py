@@ -9,28 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from ..cuts import Crossing, leaves
+from ..cuts import leaves
 from ..errors import DatasetError
+from .collating import Collate, collated, name_of
 from .compact import is_packed, opened
 from .form import Form
 from .places import at
 
-__all__ = ["Carried", "Collate", "collated"]
-
-Collate = Callable[[list[Any]], Any]
-
-
-def collated(collate: Collate, items: list[Any]) -> Any:
-    """A batch of items.
-
-    Raises:
-        DatasetError: the user's or torch's collate does not take them.
-    """
-    try:
-        return collate(items)
-    except (TypeError, RuntimeError, ValueError, LookupError, AttributeError) as error:
-        name = getattr(collate, "__name__", type(collate).__name__)
-        raise DatasetError(f"{name} makes no batch of these items: {error}") from error
+__all__ = ["Carried"]
 
 
 class Carried:
@@ -44,7 +30,7 @@ class Carried:
     """
 
     def __init__(self, form: Form, collate: Collate, make: Callable[[list[int], int | None], list[Any]]) -> None:
-        self._form, self._collate, self._make = form, collate, make
+        self.form, self._collate, self._make = form, collate, make
         self._rests: dict[int | None, dict[int, Any]] = {}
         self._packed = False
 
@@ -66,13 +52,9 @@ class Carried:
         found = [(seed, {n: opened(rests[n]) for n in ids if n in rests}) for seed, rests in known]
         return [(seed, some) for seed, some in found if some]
 
-    def batch(self, targets: Tensor, features: Sequence[Any], crossings: Sequence[Crossing] = ()) -> Any:
-        """The user's batch of these samples, with features in the place of the input.
-
-        Args:
-            features, crossings: as for `Form.with_features`.
-        """
-        return self._form.with_features(collated(self._collate, self.items(targets)), features, crossings)
+    def batch(self, targets: Tensor) -> Any:
+        """The user's batch of these samples, with whatever stands where the input was."""
+        return collated(self._collate, self.items(targets))
 
     def items(self, targets: Tensor) -> list[Any]:
         """The rests of these samples, as they were."""
@@ -87,10 +69,10 @@ class Carried:
 
     def compared(self, targets: Tensor) -> Tensor | None:
         """What outputs for these samples are compared with, [n, ...]; None where that cannot be told."""
-        if self._form.target is None:
+        if self.form.target is None:
             return None
         try:
-            made = default_collate([at(item, self._form.target) for item in self.items(targets)])
+            made = default_collate([at(item, self.form.target) for item in self.items(targets)])
         except (TypeError, RuntimeError):
             return None
         return made if isinstance(made, Tensor) else None
@@ -101,16 +83,15 @@ class Carried:
         Raises:
             DatasetError: no such batch can be made, or it does not hold the items one by one, in their order.
         """
-        rests = [self._form.without_images(item, place) for place, item in enumerate(items)]
+        rests = [self.form.without_images(item, place) for place, item in enumerate(items)]
         made = collated(self._collate, rests)
-        inputs, other_way = self._form.main_of(made), self._form.main_of(collated(self._collate, rests[::-1]))
+        inputs, other_way = self.form.main_of(made), self.form.main_of(collated(self._collate, rests[::-1]))
         if _tells_order(inputs, len(items)) and not _rows_alike(inputs, other_way):
-            name = getattr(self._collate, "__name__", type(self._collate).__name__)
             raise DatasetError(
-                f"{name} sorts, mixes, draws or drops items: features are stored by sample, so that row n of a batch "
-                "must be item n, the same each time. Do that in your loop, on the batch"
+                f"{name_of(self._collate)} sorts, mixes, draws or drops items: features are stored by sample, so that "
+                "row n of a batch must be item n, the same each time. Do that in your loop, on the batch"
             )
-        return leaves(self._form.calls(made))
+        return leaves(self.form.calls(made))
 
 
 def _rows_alike(inputs: Any, reversed_inputs: Any) -> bool:

@@ -51,6 +51,8 @@ def nbytes_of(item: Any) -> int:
 
 
 def _compact(leaf: Any) -> Any:
+    if _is_one_number(leaf):
+        return leaf
     if isinstance(leaf, np.ndarray):
         return leaf.copy() if leaf.base is not None else leaf
     if not isinstance(leaf, Tensor) or leaf.layout != torch.strided:
@@ -66,7 +68,16 @@ def _compact(leaf: Any) -> Any:
     return leaf
 
 
+def _is_one_number(leaf: Any) -> bool:
+    """Whether it shows one number everywhere, as what stands in for an input does."""
+    if isinstance(leaf, Tensor):
+        return leaf.layout == torch.strided and leaf.dim() > 0 and not any(leaf.stride())
+    return isinstance(leaf, np.ndarray) and leaf.ndim > 0 and not any(leaf.strides)
+
+
 def _nbytes(leaf: Any) -> int:
+    if _is_one_number(leaf):
+        return 0
     if isinstance(leaf, _Packed):
         return len(leaf.payload)
     return int(leaf.nbytes) if isinstance(leaf, Tensor | np.ndarray) else 0

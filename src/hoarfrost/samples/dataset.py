@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
-from ..augment import STILL, Draw, image_size
+from ..augment import STILL, Draw
 from ..cache import hash_samples
-from ..cuts import Crossing, Example, leaves, map_leaves
-from ..errors import DatasetError, HoarfrostError, UnstableDataError
-from .carried import Carried, Collate, collated
+from ..cuts import Crossing, Example, leaves
+from ..errors import DatasetError, UnstableDataError
+from .carried import Carried
+from .collating import Collate, collated
 from .compact import compacted, nbytes_of
 from .form import Form, Input
+from .lengths import Lengths, find_lengths
 from .own_transform import PassThrough, hold, take_over
 from .parcel import Parcel
-from .places import nearest
-from .rendering import Rendering
+from .places import is_image, nearest, shape_of
+from .rendered import Rendered, RenderedGroups
+from .rendering import Rendering, size_of
 from .workers import Workers
 
 __all__ = ["Frame", "Samples"]
@@ -31,6 +35,9 @@ TRIED = 2
 PROBED = 16
 """Samples whose raw bytes stand for the data set's identity, and are read twice to see whether they stay the same."""
 
+PROBED_ROWS = 64
+"""Rows of tokens that are looked at, to see whether they differ in length."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -38,21 +45,6 @@ class Frame:
 
     raw: tuple[int, int]
     rendered: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class _Rendered:
-    """One batch: as the user's loader would give it; targets [n, ...], or sample numbers where items are no pairs; and
-    the items without their images."""
-
-    batch: Any
-    targets: Tensor
-    rests: list[Any] | Parcel | None = None
-
-    def pin_memory(self) -> _Rendered:
-        """The same in page-locked memory; DataLoader calls this by its name."""
-        pinned = map_leaves(lambda leaf: leaf.pin_memory() if isinstance(leaf, Tensor) else leaf, self.batch)
-        return replace(self, batch=pinned)
 
 
 class Samples:
@@ -99,6 +91,8 @@ class Samples:
         self.dataset = dataset
         self.workers = Workers(workers) if isinstance(workers, int) else workers
         self._rest_bytes = 0
+        self.lengths: Lengths | None = None
+        """How long each sample's input is; None where all have one shape."""
         self.own_collate, self.told = collate, told
         self._collate: Collate = collate or default_collate
         try:
@@ -119,6 +113,9 @@ class Samples:
             self._whole = collate is not None or not self.form.pair
             """Whether batches are the user's own, of whole items; else they are (inputs, targets)."""
             self.carried = Carried(self.form, self._collate, self._rests)
+            self.lengths = self._lengths()
+            if collate is not None and told is None and self.form.named and not self.form.further:
+                self.form = self.carried.form = self.form.widened(self.carried.batch(torch.arange(2)), model)
             self.identity = self._identify()
         except BaseException:
             self.close()
@@ -157,17 +154,23 @@ class Samples:
 
     def arguments(self, ids: Tensor) -> Example:
         """What the model is called with for samples, without their images."""
-        return self.form.call(collated(self._collate, self.carried.items(ids)))
+        return self.form.call(self.carried.batch(ids))
 
     def with_features(self, features: Sequence[Any], targets: Tensor, crossings: Sequence[Crossing] = ()) -> Any:
         """The user's batch with features in the place of the input.
 
         Args:
-            features: of each call of the model a tensor, or a tuple of all that crosses the cut.
+            features: of each call of the model a tensor, or a tuple of all that crosses the cut; `Rows` are padded as
+                the batch is.
             targets: that came with the features, as `under` gives them.
             crossings: what crosses.
         """
-        return self.carried.batch(targets, features, crossings) if self._whole else (features[0], targets)
+        if not self._whole:
+            return features[0], targets
+        batch = self.carried.batch(targets)
+        if self.lengths is not None:
+            features = self.lengths.filled(features, batch, self.form)
+        return self.form.with_features(batch, features, crossings)
 
     def compared(self, targets: Tensor) -> Tensor | None:
         """What outputs are compared with, [n, ...]: the targets, or what of whole items is one; None where none is.
@@ -230,32 +233,35 @@ class Samples:
         """Whether there are rests to be remembered: those that differ between renditions, or are not all known yet."""
         return self._whole and (self.moving or len(self.carried) < len(self))
 
-    def _ahead(self, groups: Sequence[Tensor], draw: Draw, keep: bool) -> Iterator[tuple[Tensor, _Rendered]]:
+    def _ahead(self, groups: Sequence[Tensor], draw: Draw, keep: bool) -> Iterator[tuple[Tensor, Rendered]]:
         if self.workers.count:
-            yield from zip(groups, self.workers.read(_Groups(self, groups, draw, keep)), strict=True)
+            ahead = RenderedGroups(partial(self._rendered, draw=draw, keep=keep), groups)
+            yield from zip(groups, self.workers.read(ahead), strict=True)
             return
         for ids in groups:
             rendered = self._rendered(ids, draw, keep)
             yield ids, rendered.pin_memory() if self.workers.pinned else rendered
 
-    def _kept(self, ids: Tensor, rendered: _Rendered, draw: Draw) -> tuple[list[Example], Tensor]:
+    def _kept(self, ids: Tensor, rendered: Rendered, draw: Draw) -> tuple[list[Example], Tensor]:
         """What the model is called with, and targets; the rest is remembered by sample."""
         if rendered.rests is not None:
             rests = rendered.rests.opened() if isinstance(rendered.rests, Parcel) else rendered.rests
             self.carried.remember(ids.tolist(), rests, draw.seed if self.moving else None)
         return self.form.calls(rendered.batch), rendered.targets
 
-    def _rendered(self, ids: Tensor, draw: Draw, keep: bool) -> _Rendered:
+    def _rendered(self, ids: Tensor, draw: Draw, keep: bool) -> Rendered:
         items = self._items(ids.tolist())
         if not self._whole:
             targets = self._targets(ids.tolist(), items)
             inputs = [self.form.main_of(item) for item in items]
-            return _Rendered((self.pipeline.render(inputs, ids, draw), targets), targets)
+            return Rendered((self.pipeline.render(inputs, ids, draw), targets), targets)
         items = self._made(items, ids, draw)
         rests = [compacted(self.form.without_images(item)) for item in items] if keep else None
-        return _Rendered(collated(self._collate, items), ids, rests)
+        return Rendered(collated(self._collate, items), ids, rests)
 
     def _made(self, items: Sequence[Any], ids: Tensor, draw: Draw) -> list[Any]:
+        if self.form.shaped:
+            return self.rendering.render_apart(items, ids, draw, self.form)
         return self.rendering.render(items, ids, draw)
 
     def _rests(self, ids: list[int], seed: int | None) -> list[Any]:
@@ -287,17 +293,21 @@ class Samples:
                 own.refuse_what_stays_behind(first)
                 still = own.draw(STILL)
                 rendered = own.render([first], torch.zeros(1, dtype=torch.int64), still)[0]
-                return own, Form.of(rendered, model, self.told or own.views(first))
+                return own, self._form_of(rendered, model, own.views(first))
             # Nobody asks it: then it renders nothing.
             self.close()
             transform = None
-        form = Form.of(first, model, self.told)
+        form = self._form_of(first, model)
         rendering = Rendering.told(transform, first, form, len(self))
         rendering.refuse_what_stays_behind(first)
         if not rendering.calls:
             return rendering, form
         rendered = rendering.render([first], torch.zeros(1, dtype=torch.int64), rendering.draw(STILL))[0]
         return rendering, form.viewed(rendered, model)
+
+    def _form_of(self, item: Any, model: nn.Module | None, views: Input | None = None) -> Form:
+        told = views if self.told is None else self.told
+        return Form.of(item, model, told, collated=self.own_collate is not None)
 
     def _first(self, stand_in: PassThrough | None) -> Any:
         try:
@@ -333,10 +343,29 @@ class Samples:
             )
         return targets
 
+    def _lengths(self) -> Lengths | None:
+        if self.own_collate is None or isinstance(self.form.main, tuple):
+            return None
+        probed = self._items(_spread(len(self), PROBED))
+        if not is_image(self.form.main_of(probed[0])):
+            probed += self._items(_spread(len(self), PROBED_ROWS))
+        if len({shape_of(self.form.main_of(item)) for item in probed}) < 2:
+            return None
+        if self.pipeline.steps and not self.rendering.keeps_shapes(probed, self.form):
+            return None
+
+        def every() -> list[Any]:
+            parts = torch.split(torch.arange(len(self)), PROBED_ROWS)
+            return [item for ids in parts for item in self.carried.items(ids)]
+
+        self.form = self.carried.form = replace(self.form, shaped=True)
+        lengths = find_lengths(self.form, self._collate, probed, every)
+        self.form = self.carried.form = replace(self.form, shaped=lengths is not None)
+        return lengths
+
     def _identify(self) -> str:
         """A hash over some samples' raw bytes, each read twice."""
-        count = min(PROBED, len(self))
-        ids = sorted({round(i * (len(self) - 1) / (count - 1)) for i in range(count)})
+        ids = _spread(len(self), PROBED)
         first = self._items(ids)
         for _ in range(2):
             for number, one, other in zip(ids, first, self._items(ids), strict=True):
@@ -349,7 +378,7 @@ class Samples:
                     )
         self.rendering.check(first[:TRIED], ids[:TRIED])
         inputs = [nearest(item, self.form.mains[0]) for item in first]
-        self._raw_sizes = {size for item in inputs if (size := _raw_size(item)) is not None}
+        self._raw_sizes = {size for item in inputs if (size := size_of(item)) is not None}
         if not self._whole:
             return hash_samples([*inputs, self._targets(ids, first)])
         # Which parts are the input, and what the user's collate makes of them, shape features as well.
@@ -357,7 +386,8 @@ class Samples:
         rests = [compacted(self.form.without_images(item)) for item in made]
         self._rest_bytes = sum(map(nbytes_of, rests)) // len(rests)
         given = [str(self.form.arguments), *self.carried.called(made), *self.rendering.to_config(self.form)]
-        return hash_samples([*(leaf for item in first for leaf in leaves(item)), *given])
+        own = [] if self.lengths is None else [self.lengths.own]
+        return hash_samples([*(leaf for item in first for leaf in leaves(item)), *given, *own])
 
     def _hash(self, items: Sequence[Any]) -> str:
         """Of whole items, or of their inputs where they are pairs."""
@@ -366,24 +396,7 @@ class Samples:
         return hash_samples([leaf for item in items for leaf in leaves(item)])
 
 
-def _raw_size(item: Any) -> tuple[int, int] | None:
-    try:
-        height, width = image_size(item)
-    except (HoarfrostError, TypeError, ValueError):
-        return None
-    return int(height), int(width)
-
-
-class _Groups(Dataset[_Rendered]):
-    """Whole batches as the items of a data set, for DataLoader's workers."""
-
-    def __init__(self, samples: Samples, groups: Sequence[Tensor], draw: Draw, keep: bool) -> None:
-        self._samples, self._groups, self._draw, self._keep = samples, groups, draw, keep
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def __getitem__(self, number: int) -> _Rendered:
-        torch.set_num_threads(1)
-        rendered = self._samples._rendered(self._groups[number], self._draw, self._keep)
-        return replace(rendered, rests=Parcel(rendered.rests)) if isinstance(rendered.rests, list) else rendered
+def _spread(samples: int, most: int) -> list[int]:
+    """At most so many numbers of samples, from the first to the last."""
+    count = min(most, samples)
+    return sorted({round(i * (samples - 1) / (count - 1)) for i in range(count)})

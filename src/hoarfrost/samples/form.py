@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..cuts import Crossing, Example
 from ..errors import ArgumentError, DatasetError
-from .places import Key, Place, at, is_image, is_picture, items_of, listed, path_of, replaced, told_place
+from .places import Key, Place, at, is_image, is_picture, items_of, listed, path_of, replaced, stand_in, told_place
 
 __all__ = ["Form", "Input"]
 
@@ -38,6 +38,7 @@ class Form:
             (inputs, targets) and nothing but tensors is carried.
         further: likewise `arguments` of each further call, where the model is called with several parts of an item, one
             after the other, as with two views of an image; features take the place of the first of each.
+        shaped: whether what stands in for an image has its shape, by which a collate pads.
     """
 
     arguments: tuple[Place, ...]
@@ -46,13 +47,18 @@ class Form:
     target: Key | None = None
     named: bool = False
     further: tuple[tuple[Place, ...], ...] = ()
+    shaped: bool = False
 
     @classmethod
-    def of(cls, item: Any, model: nn.Module | None = None, told: Input | None = None) -> Form:
+    def of(
+        cls, item: Any, model: nn.Module | None = None, told: Input | None = None, *, collated: bool = False
+    ) -> Form:
         """Read from one item, and from what the model's forward takes.
 
         Args:
             told: keys of the input, where it is not to be guessed.
+            collated: whether a collate of the user's makes the batch: it may add keys, a mask say, but the first that
+                is told is in the item.
 
         Raises:
             ArgumentError: `told` is no key.
@@ -60,7 +66,7 @@ class Form:
         """
         keys = items_of(item)
         if told is not None:
-            return cls._told(item, keys, told, model)._viewed(item, model)
+            return cls._told(item, keys, told, model, collated)._viewed(item, model)
         if keys is None:
             return cls((), None, False)
         if isinstance(item, tuple | list):
@@ -75,7 +81,7 @@ class Form:
         return cls(arguments, arguments[0], False, _target(keys, arguments[:1]), True)._viewed(item, model)
 
     @classmethod
-    def _told(cls, item: Any, keys: dict[Any, Any] | None, told: Any, model: nn.Module | None) -> Form:
+    def _told(cls, item: Any, keys: dict[Any, Any] | None, told: Any, model: nn.Module | None, collated: bool) -> Form:
         rows = (told,) if isinstance(told, int | str) else tuple(told) if isinstance(told, list | tuple) else ()
         several = bool(rows) and all(isinstance(row, list | tuple) and row for row in rows)
         calls = tuple(map(tuple, rows)) if several else (rows,)
@@ -83,7 +89,8 @@ class Form:
         if not wanted or not all(isinstance(key, int | str) and not isinstance(key, bool) for key in wanted):
             raise ArgumentError(f"input must be a key of an item, or several, not {told!r}")
         held = () if keys is None else tuple(keys)
-        lacking = [key for key in wanted if key not in held]
+        needed = [call[0] for call in calls if call] if collated else wanted
+        lacking = [key for key in needed if key not in held]
         if lacking:
             raise DatasetError(f"input={told!r}: an item holds {listed(held)}, not {listed(lacking)}")
         for key in (call[0] for call in calls[1:]):
@@ -137,6 +144,14 @@ class Form:
         known = replace(self, pair=pair and not self.further and _is_numeric(rendered[1]), target=target)
         return known._viewed(rendered, model)
 
+    def widened(self, batch: Any, model: nn.Module | None) -> Form:
+        """With what a collate has added for the model's forward: an attention mask, say."""
+        keys = items_of(batch)
+        if keys is None or model is None:
+            return self
+        arguments: tuple[Place, ...] = tuple(key for key in _parameters(model) if key in keys)
+        return replace(self, arguments=arguments) if set(self.arguments) < set(arguments) else self
+
     def call(self, batch: Any) -> Example:
         """What the model is called with for a batch, as `find_cuts` takes it; where it is called several times, at
         first."""
@@ -177,13 +192,16 @@ class Form:
         """Places of the images that the model is called with; a table of numbers beside the main input is none."""
         others = {place: None for arguments in (self.arguments, *self.further) for place in arguments[1:]}
         mains = dict.fromkeys(self.mains)
-        pictures = [place for place in others if place not in mains and is_picture(at(item, place))]
+        # What a collate adds, a mask say, is in no item.
+        pictures = [p for p in others if p not in mains and _holds(item, p) and is_picture(at(item, p))]
         return [*(place for place in mains if is_image(at(item, place))), *pictures]
 
     def without_images(self, item: Any, number: int = 0) -> Any:
         """An item with a number in the place of each image that the model is called with."""
         for place in self.images_of(item):
-            item = replaced(item, place, torch.tensor(float(number)))
+            shaped = self.shaped and place in self.mains
+            held = stand_in(at(item, place), float(number)) if shaped else torch.tensor(float(number))
+            item = replaced(item, place, held)
         return item
 
     def with_features(self, batch: Any, features: Sequence[Any], crossings: Sequence[Crossing] = ()) -> Any:
@@ -223,6 +241,10 @@ def _argument(arguments: tuple[Place, ...], crossing: Crossing) -> Place | None:
     if isinstance(source, int):
         return arguments[source] if source < len(arguments) else None
     return next((place for place in arguments if path_of(place)[0] == source), None)
+
+
+def _holds(item: Any, place: Place) -> bool:
+    return path_of(place)[0] in (items_of(item) or {})
 
 
 def _is_row(numbers: Any) -> bool:

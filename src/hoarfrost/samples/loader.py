@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 from ..augment import find_states, forked_random_states, seed_random_states
 from ..errors import ArgumentError, DatasetError
 from ..seeds import mix
-from .carried import Collate
+from .collating import Collate
 from .workers import Workers
 
 __all__ = ["Sampling", "UserLoader"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from ..seeds import mix
 from .loader import Sampling
 
 __all__ = ["Order", "batch_bounds", "usable_batch_size"]
+
+BUCKETS = 8
+"""Windows of an epoch, at least, where samples differ in length and there are so many chunks."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Order:
         window: chunks whose samples are mixed; at least the number of chunks gives a full shuffle.
         rank, world_size: this process's share: every `world_size`-th chunk of the epoch's permutation.
         sampling: draws the samples of each epoch; None: each once.
+        lengths: int64 [N], where samples differ in length: chunks and windows are of samples about as long, so that
+            little is padded.
     """
 
     samples: int
@@ -36,6 +42,7 @@ class Order:
     rank: int = 0
     world_size: int = 1
     sampling: Sampling | None = None
+    lengths: Tensor | None = field(default=None, compare=False)
 
     @property
     def chunks(self) -> int:
@@ -63,11 +70,9 @@ class Order:
         if self.sampling is not None:
             yield from self._drawn_windows(self.sampling, epoch)
             return
-        permutation = torch.randperm(self.chunks, generator=self._generator(epoch, 2)).tolist()
-        mine = permutation[self.rank :: self.world_size]
+        mine = torch.randperm(self.chunks, generator=self._generator(epoch, 2)).tolist()[self.rank :: self.world_size]
         mixing = self._generator(epoch, 3 + self.rank)
-        for start in range(0, len(mine), self.window):
-            chunks = mine[start : start + self.window]
+        for chunks in self._grouped(mine, epoch):
             rows = sum(self.size(chunk) for chunk in chunks)
             yield chunks, torch.randperm(rows, generator=mixing)
 
@@ -82,9 +87,7 @@ class Order:
         permutation = torch.randperm(self.chunks, generator=self._generator(epoch, 2))
         wanted = [chunk for chunk in permutation.tolist() if bool((chunk_of == chunk).any())]
         mixing = self._generator(epoch, 3)
-        window = len(wanted) if sampling.batched else self.window
-        for start in range(0, len(wanted), window):
-            chunks = wanted[start : start + window]
+        for chunks in [wanted] if sampling.batched else self._grouped(wanted, epoch):
             begins = torch.full((self.chunks,), -1)
             offset = 0
             for chunk in chunks:
@@ -92,6 +95,26 @@ class Order:
             inside = begins[chunk_of] >= 0
             rows = (begins[chunk_of] + row_of)[inside]
             yield chunks, rows if sampling.batched else rows[torch.randperm(len(rows), generator=mixing)]
+
+    def _grouped(self, chunks: list[int], epoch: int) -> list[list[int]]:
+        """An epoch's chunks, in their order, as windows; where samples differ in length, windows of chunks about as
+        long, their bounds and their order drawn anew in each epoch."""
+        if self.lengths is None:
+            return [chunks[start : start + self.window] for start in range(0, len(chunks), self.window)]
+        window = min(self.window, max(1, -(-len(chunks) // BUCKETS)))
+        drawing = self._generator(epoch, 5)
+        first = int(torch.randint(window, (), generator=drawing))
+        by_length = sorted(chunks, key=lambda chunk: float(self._mean_lengths[chunk]))
+        bounds = [0, *range(first or window, len(chunks), window), len(chunks)]
+        groups = [by_length[begin:end] for begin, end in pairwise(bounds) if begin < end]
+        return [groups[n] for n in torch.randperm(len(groups), generator=drawing)]
+
+    @cached_property
+    def _mean_lengths(self) -> list[float]:
+        """Of each chunk's samples."""
+        if self.lengths is None:
+            return []
+        return [self.lengths[self.members(chunk)].double().mean().item() for chunk in range(self.chunks)]
 
     @cached_property
     def _places(self) -> Tensor:
@@ -102,7 +125,15 @@ class Order:
 
     @cached_property
     def _partition(self) -> Tensor:
-        return torch.randperm(self.samples, generator=self._generator(0, 0))
+        drawing = self._generator(0, 0)
+        drawn = torch.randperm(self.samples, generator=drawing)
+        if self.lengths is None:
+            return drawn
+        # Of equal lengths in the order drawn; then chunks in a random order, so that the first ones are of any length.
+        by_length = drawn[torch.sort(self.lengths[drawn], stable=True).indices]
+        full = self.samples // self.chunk_size
+        whole, rest = by_length[: full * self.chunk_size], by_length[full * self.chunk_size :]
+        return torch.cat([whole.view(full, self.chunk_size)[torch.randperm(full, generator=drawing)].flatten(), rest])
 
     def _generator(self, epoch: int, purpose: int) -> torch.Generator:
         return torch.Generator().manual_seed(mix(self.seed, epoch, purpose))

@@ -27,12 +27,18 @@ class Parcel:
         return items
 
 
+def _shown(value: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    return torch.full((), value, dtype=dtype).expand(shape)
+
+
 class _Pickler(pickle.Pickler):
     """Plain tensors by way of numpy: quick, and of a view no more than what it shows."""
 
     def reducer_override(self, thing: Any) -> Any:
         if type(thing) is not Tensor or thing.requires_grad or thing.is_conj() or thing.is_neg():
             return NotImplemented
+        if thing.dim() and thing.numel() and not any(thing.stride()):  # one number, shown everywhere
+            return _shown, (thing[(0,) * thing.dim()].item(), thing.dtype, tuple(thing.shape))
         try:
             return torch.from_numpy, (thing.numpy(),)
         except (TypeError, RuntimeError):  # a kind that numpy lacks: bfloat16, sparse

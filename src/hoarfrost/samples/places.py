@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import DatasetError
@@ -27,6 +28,8 @@ __all__ = [
     "path_of",
     "places_of",
     "replaced",
+    "shape_of",
+    "stand_in",
     "told_place",
 ]
 
@@ -135,6 +138,20 @@ def is_image(leaf: Any) -> bool:
 def is_picture(leaf: Any) -> bool:
     """Whether a leaf is a whole picture, not a table of numbers."""
     return is_image(leaf) and getattr(leaf, "ndim", 3) >= 3
+
+
+def shape_of(leaf: Any) -> tuple[int, ...] | None:
+    """The shape of an input; None for what has none."""
+    if isinstance(leaf, Tensor | np.ndarray):
+        return tuple(leaf.shape)
+    return (len(leaf),) if isinstance(leaf, list | tuple) else None
+
+
+def stand_in(leaf: Any, value: float = 0.0) -> Any:
+    """An input of the same kind and shape that takes no memory: one number, shown everywhere."""
+    if isinstance(leaf, np.ndarray):
+        return np.broadcast_to(np.array(value, leaf.dtype), leaf.shape)
+    return torch.full((), value, dtype=leaf.dtype).expand(leaf.shape)
 
 
 def told_place(place: Place) -> str:

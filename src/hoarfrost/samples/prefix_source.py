@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..augment import Draw
 from ..cache import CacheSpec
 from ..codecs import Packed
-from ..cuts import Cut, Example, Prefix, called, entries_of
+from ..cuts import Crossing, Cut, Example, Prefix, called, entries_of, misshapen
 from ..errors import DatasetError
 from .dataset import Samples
 from .device import OnDevice
@@ -22,10 +22,12 @@ __all__ = ["Block", "PrefixSource", "Together", "dense_block"]
 
 @dataclass(frozen=True)
 class Block:
-    """The features of one chunk as the window holds them, and the targets beside them [n, ...]."""
+    """The features of one chunk as the window holds them, and the targets beside them [n, ...]; how long each sample
+    is, int64 [n], where they differ in length."""
 
     features: Packed
     targets: Tensor
+    lengths: Tensor | None = None
 
 
 class Together:
@@ -80,20 +82,35 @@ class PrefixSource:
             features, targets = self.features(chunk, draw)
         else:
             features, targets = self.together.take(chunk, epoch, self.tensor, lambda: self.tensors(chunk, draw))
-        return Block(dense_block(features, self.spec), self.samples.under(targets, draw))
+        ids = self.order.members(chunk)
+        return Block(dense_block(features, self.spec), self.samples.under(targets, draw), self.lengths(ids))
 
     def recover(self, chunk: int, epoch: int, reason: Exception) -> Block:
         raise reason
 
     def features(self, chunk: int, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Features [n, ...] of a chunk's samples under a draw, and targets [n, ...]."""
+        """Features [n, ...] of a chunk's samples under a draw, and targets [n, ...]; what is as long as the input
+        without its padding, [sum of lengths, ...]."""
         tensors, targets = self.tensors(chunk, draw)
         return tensors[self.tensor], targets
 
     def tensors(self, chunk: int, draw: Draw) -> tuple[tuple[Tensor, ...], Tensor]:
         """All that crosses the cut for a chunk's samples, of each call of the model, and targets [n, ...]."""
-        calls, targets = self.samples.calls(self.order.members(chunk), draw)
-        return self.run_calls(calls), targets
+        ids = self.order.members(chunk)
+        calls, targets = self.samples.calls(ids, draw)
+        return self.run_calls(calls, ids), targets
+
+    def lengths(self, ids: Tensor, tensor: int | None = None) -> Tensor | None:
+        """How long this tensor, or another one that crosses, is for these samples, int64 [n]; None: of one shape."""
+        if self.samples.lengths is None:
+            return None
+        ragged = self.crossings[self.tensor if tensor is None else tensor].ragged
+        return None if ragged is None else self.samples.lengths.of(ids, ragged)
+
+    @property
+    def crossings(self) -> tuple[Crossing, ...]:
+        """What crosses and has a row for each sample."""
+        return self.prefix.cut.rows if isinstance(self.prefix, Prefix) else ()
 
     def blank(self) -> Tensor | None:
         """Features [...] of what the transform shows beyond an image's borders; None where it shows nothing there."""
@@ -103,21 +120,29 @@ class PrefixSource:
         tensors = self.run(inputs)
         return tensors[self.tensor % len(tensors)][0]
 
-    def run_calls(self, calls: Sequence[Example]) -> tuple[Tensor, ...]:
+    def run_calls(self, calls: Sequence[Example], ids: Tensor | None = None) -> tuple[Tensor, ...]:
         """`run` for each call of the model, one after the other."""
-        return tuple(tensor for inputs in calls for tensor in self.run(inputs))
+        return tuple(tensor for inputs in calls for tensor in self.run(inputs, ids))
 
-    def run(self, inputs: Example) -> tuple[Tensor, ...]:
+    def run(self, inputs: Example, ids: Tensor | None = None) -> tuple[Tensor, ...]:
         """All that crosses and has a row for each sample, each [n, ...], of what the model is called with: on the CPU,
-        in the prefix's own memory format."""
+        in the prefix's own memory format.
+
+        Args:
+            ids: whose it is. With them what is as long as the input comes without its padding, [sum of lengths, ...].
+        """
         with torch.no_grad():
             features = called(self.prefix, self.on_device(inputs))
             if isinstance(self.prefix, Prefix):
                 self._check_sizes(inputs, self.prefix)
                 tensors = self.prefix.cut.rows_of(features)
-                self._check(tensors, self.prefix.cut)
+                self._check(tensors, self.prefix.cut, ids)
             else:
                 tensors = (features,) if isinstance(features, Tensor) else tuple(features)
+            lengths = self.samples.lengths
+            if ids is not None and lengths is not None:
+                pairs = zip(tensors, (crossing.ragged for crossing in self.crossings), strict=True)
+                tensors = tuple(t if r is None else lengths.without_padding(t, ids, r) for t, r in pairs)
             # A number for each sample, a label that the model is called with, is stored as a row of one.
             return tuple((tensor if tensor.dim() > 1 else tensor[:, None]).to("cpu") for tensor in tensors)
 
@@ -134,14 +159,23 @@ class PrefixSource:
                     "by their image's size; bring images to one size in the data set, and their targets with them"
                 )
 
-    def _check(self, tensors: Sequence[Tensor], cut: Cut) -> None:
+    def _check(self, tensors: Sequence[Tensor], cut: Cut, ids: Tensor | None) -> None:
         """Raise DatasetError where inputs are of other lengths or sizes than those that the model was divided on."""
-        for tensor, crossing in zip(tensors, cut.rows, strict=True):
-            if crossing.shape is not None and tuple(tensor.shape[1:]) != crossing.shape:
+        for number, (tensor, crossing) in enumerate(zip(tensors, cut.rows, strict=True)):
+            lengths = None if ids is None else self.lengths(ids, number)
+            if lengths is not None and crossing.ragged is not None:
+                length = tensor.shape[1 + crossing.ragged.axis]
+                if length < int(lengths.max()):
+                    raise DatasetError(
+                        f"features at cut {cut.label!r} are {length} long for a batch with a sample of "
+                        f"{int(lengths.max())}: a sample is as long as it is when collated alone, cut it to a length "
+                        "before it is collated"
+                    )
+            if misshapen(tensor.shape[1:], crossing):
                 raise DatasetError(
                     f"features at cut {cut.label!r} are {list(tensor.shape[1:])} for some samples, "
-                    f"{list(crossing.shape)} for the first ones: inputs differ in length or size; bring them to one, "
-                    "texts by padding to a fixed length"
+                    f"{list(crossing.shape or ())} for the first ones: inputs differ in length or size; bring them to "
+                    "one, texts by padding to a fixed length, or by a collate_fn that pads each batch"
                 )
 
 

@@ -28,9 +28,9 @@ from ..errors import DatasetError, HoarfrostError
 from ..seeds import mix
 from .form import Form
 from .own_transform import PassThrough
-from .places import Key, Place, at, is_image, items_of, leaves_below, path_of, places_of, replaced, told_place
+from .places import Key, Place, at, is_image, items_of, leaves_below, path_of, places_of, replaced, shape_of, told_place
 
-__all__ = ["Call", "Rendering"]
+__all__ = ["Call", "Rendering", "size_of"]
 
 _HELD = 8
 """Draws that are remembered: of calls that draw by themselves, and of what is rendered once more."""
@@ -192,6 +192,31 @@ class Rendering:
             made = call.render(self.pipeline, made, ids, self.draw_of(draw, call.number))
         return made
 
+    def render_apart(self, items: Sequence[Any], ids: Tensor, draw: Draw, form: Form) -> list[Any]:
+        """Likewise one by one: items whose input differs in length.
+
+        Raises:
+            DatasetError: the transform gives another shape than it gets.
+        """
+        if not self.pipeline.steps:
+            return list(items)
+        made = [self.render([item], number[None], draw)[0] for item, number in zip(items, ids, strict=True)]
+        for before, after in zip(map(form.main_of, items), map(form.main_of, made), strict=True):
+            if shape_of(after) != shape_of(before):
+                raise DatasetError(
+                    f"the transform makes {list(shape_of(after) or ())} of an input of {list(shape_of(before) or ())}: "
+                    "where inputs differ in length it must keep theirs, since they are stored by it"
+                )
+        return made
+
+    def keeps_shapes(self, items: Sequence[Any], form: Form) -> bool:
+        """Whether inputs are rendered in the shapes that they have; images of any size become images of one."""
+        shapes = {shape_of(form.main_of(item)): item for item in items}
+        if None in shapes:
+            return False
+        made = {shape: self.render([item], _FIRST, self.draw(0))[0] for shape, item in shapes.items()}
+        return all(shape_of(form.main_of(item)) == shape for shape, item in made.items())
+
     def check(self, items: Sequence[Any], ids: Sequence[int]) -> None:
         """Render a few items twice.
 
@@ -246,11 +271,11 @@ class Rendering:
         images = [call.places[0] for call in self.calls if call.single]
         if not images or not moves_images(self.pipeline.steps):
             return
-        size = _size(at(item, images[0]))
+        size = size_of(at(item, images[0]))
         inside = [places_of(item, at(item, place)) for call in self.calls for place in call.places]
         rendered = {path for paths in inside for path in paths}
         for path, leaf in leaves_below(item):
-            if path in rendered or not (isinstance(leaf, MOVING_WITH_IMAGES) or (size and _size(leaf) == size)):
+            if path in rendered or not (isinstance(leaf, MOVING_WITH_IMAGES) or (size and size_of(leaf) == size)):
                 continue
             raise DatasetError(
                 f"the transform moves what an image shows, and not the {type(leaf).__name__} at {told_place(path)}, "
@@ -336,8 +361,10 @@ def _within(place: Place, outer: Place) -> bool:
     return path[: len(within)] == within
 
 
-def _size(leaf: Any) -> tuple[int, int] | None:
+def size_of(leaf: Any) -> tuple[int, int] | None:
+    """Height and width in pixels; None for what is no image."""
     try:
-        return image_size(leaf)
+        height, width = image_size(leaf)
     except (HoarfrostError, TypeError, ValueError):
         return None
+    return int(height), int(width)

@@ -68,7 +68,13 @@ class TrainingData:
         sampling = None if sampler is None else Sampling(sampler, len(samples), order, batched=loader.batched)
         return cls(
             samples=samples,
-            order=Order(len(samples), order, window=told.reading.window, sampling=sampling),
+            order=Order(
+                len(samples),
+                order,
+                window=told.reading.window,
+                sampling=sampling,
+                lengths=None if samples.lengths is None else samples.lengths.own,
+            ),
             renditions=Renditions(samples, seed),
             on_device=OnDevice(device, told.rendering.channels_last),
             batch_size=usable_batch_size(told.reading.batch_size, len(samples)),
@@ -81,6 +87,18 @@ class TrainingData:
         draw = self.samples.pipeline.draw(len(self.samples), self.order.seed)
         count = min(EXAMPLES, len(self.samples), max(2, self.batch_size))
         return self.images(torch.arange(count), draw)
+
+    @cached_property
+    def other_example(self) -> Example | None:
+        """Likewise for two samples of another length; None where all have one shape."""
+        lengths = self.samples.lengths
+        if lengths is None:
+            return None
+        apart = (lengths.own - first_tensor(self.example).shape[lengths.axis]).abs()
+        # The nearest other length of at least two: single entries are special to many a model.
+        apart = torch.where((apart > 0) & (lengths.own > 1), apart, apart.max() + 1)
+        draw = self.samples.pipeline.draw(len(self.samples), self.order.seed)
+        return self.images(apart.argmin().expand(2), draw)
 
     @cached_property
     def frame(self) -> Frame | None:

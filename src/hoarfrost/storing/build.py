@@ -52,8 +52,8 @@ def fill(
             members = [data.order.members(chunk) for chunk in todo]
             given: Iterator[tuple[tuple[Tensor, ...], Tensor]]
             if from_features is None:
-                rendered = data.samples.stream_calls(members, draw)
-                given = ((source.run_calls(calls), targets) for calls, targets in rendered)
+                rendered = zip(data.samples.stream_calls(members, draw), members, strict=True)
+                given = ((source.run_calls(calls, ids), targets) for (calls, targets), ids in rendered)
             else:
                 layers, earlier = from_features.source, from_features.earlier.stream(todo, view)
                 given = ((layers.run(features), targets) for features, targets in earlier)
@@ -69,7 +69,8 @@ def fill(
                     features = to_store(stored, specs[number].channel_axis, tensors[number], derived)
                     if len(pending) >= WRITES_AHEAD * threads:
                         pending.pop(0).result()
-                    pending.append(writing.submit(writer.append, chunk, view, ids, targets, features))
+                    lengths = source.lengths(ids, number)
+                    pending.append(writing.submit(writer.append, chunk, view, ids, targets, features, lengths))
             # A further view may be stored as its difference to the base view: that one is written by then.
             while pending:
                 pending.pop(0).result()

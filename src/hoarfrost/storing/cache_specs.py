@@ -22,20 +22,27 @@ def feature_spec(
     order: Order,
     codec: Codec,
     stored: tuple[StoredView, ...] = (StoredView(),),
+    lengths: Tensor | None = None,
 ) -> CacheSpec:
-    """What a cache of such features holds; shape and memory format are those that the prefix really gives."""
+    """What a cache of such features holds; shape and memory format are those that the prefix really gives.
+
+    Args:
+        lengths: of all samples, where they differ; features are [sum of lengths, ...] then.
+    """
     return CacheSpec(
         samples=order.samples,
         chunk_size=order.chunk_size,
         shape=tuple(features.shape[1:]),
         dtype=features.dtype,
         channel_axis=features.dim() - 1 if crossing.layout in ("tokens", "NHWC") else 1,
-        channels_last=features.dim() == 4
+        channels_last=lengths is None
+        and features.dim() == 4
         and crossing.layout == "NCHW"
         and not features.is_contiguous()
         and features.is_contiguous(memory_format=torch.channels_last),
         codec=codec,
         stored=stored,
+        total_length=None if lengths is None else int(lengths.sum()),
     )
 
 

@@ -163,7 +163,7 @@ def calibrate(
     if plain:
         return _unmeasured(sample, len(data.samples.form.mains))
     for number in sample.floating:
-        check_finite(sample.tensors[number], sample.specs[number], sample.ids, cut.label)
+        check_finite(sample.tensors[number], sample.channel_axis(number), sample.ids, cut.label)
     # The tolerance is for all of them together.
     tolerance = storing.tolerance / len(sample.floating)
     suffix, task = sample.judged(division.suffix, storing.harm)
@@ -184,7 +184,8 @@ def calibrate(
     codecs = [picked[n].codec if n in picked else Exact() for n in range(len(sample.tensors))]
     coded = [_coded(*triple) for triple in zip(sample.first, sample.specs, codecs, strict=True)]
     calls = len(data.samples.form.mains)
-    write_seconds, read_seconds = (calls * order.chunks * sum(column) for column in list(zip(*coded, strict=True))[:2])
+    all_chunks = calls * order.chunks * sample.share[0]
+    write_seconds, read_seconds = (all_chunks * sum(column) for column in list(zip(*coded, strict=True))[:2])
     decision = decide(
         epochs_left=epochs_left,
         views=wanted,
@@ -199,7 +200,7 @@ def calibrate(
         Beside(
             replace(sample.specs[number], codec=codecs[number], stored=(StoredView(),) * (1 + more)),
             picked.get(number),
-            picked[number].bytes_per_sample if number in picked else coded[number][2] / len(sample.first[0]),
+            picked[number].bytes_per_sample if number in picked else sample.mean_bytes(number, coded[number][2]),
             tuple(measured.get(number, ())),
         )
         for number in range(1, len(sample.tensors))

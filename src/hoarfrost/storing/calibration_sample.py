@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,8 @@ from ..cache import CacheSpec
 from ..codecs import Exact, Task, evaluating, task_of
 from ..codecs.outputs import shows
 from ..costs import seconds_a_chunk
-from ..cuts import Cut, InTraining, arguments_of
-from ..samples import PrefixSource
+from ..cuts import Crossing, Cut, InTraining, arguments_of
+from ..samples import PrefixSource, padded
 from .cache_specs import feature_spec
 
 __all__ = ["CalibrationSample"]
@@ -28,13 +29,17 @@ SAMPLE_BYTES = 256 * 2**20
 class CalibrationSample:
     """All that crosses a cut, of the data's first chunks.
 
+    Where samples differ in length, what is as long as the input is padded to the longest of them all, [n, L, ...] with
+    the length in front of the rest of its shape.
+
     Attributes:
         tensors: each [n, ...].
-        first: the first chunk's.
+        first: the first chunk's, as a record holds them.
         targets: [n, ...] that outputs are compared with; None where there are none.
         specs: of caches that hold them as they are.
         chunks: how many there are.
         prefix_seconds: of one pass of the prefix over all chunks, not only these.
+        share: how long all samples are, by those of the first chunk and by these; 1 where all have one shape.
     """
 
     source: PrefixSource
@@ -45,6 +50,7 @@ class CalibrationSample:
     specs: tuple[CacheSpec, ...]
     chunks: int
     prefix_seconds: float
+    share: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
     def take(cls, source: PrefixSource, cut: Cut, draw: Draw, most: int = 4) -> CalibrationSample:
@@ -64,20 +70,30 @@ class CalibrationSample:
         for chunk in range(1, max(1, min(most, -(-chunks // 16), fitting))):
             run(chunk)
         tensors = tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        everyone = torch.arange(source.order.samples)
         specs = (
-            feature_spec(crossing, tensor, source.order, Exact())
-            for crossing, tensor in zip(cut.rows, tensors, strict=True)
+            feature_spec(crossing, tensor, source.order, Exact(), lengths=source.lengths(everyone, number))
+            for number, (crossing, tensor) in enumerate(zip(cut.rows, tensors, strict=True))
         )
-        prefix_seconds = chunks * seconds_a_chunk(seconds)
         compared = source.samples.compared(torch.cat(targets))
-        return cls(source, cut, tensors, parts[0], compared, tuple(specs), len(parts), prefix_seconds)
+        share = _share(source, len(parts))
+        prefix_seconds = chunks * seconds_a_chunk(seconds) * share[1]
+        padded = _padded(source, cut, tensors, len(parts))
+        return cls(source, cut, padded, parts[0], compared, tuple(specs), len(parts), prefix_seconds, share)
+
+    def channel_axis(self, number: int) -> int:
+        """Of one of the tensors, as it stands here."""
+        return self.specs[number].channel_axis + self.specs[number].ragged
+
+    def mean_bytes(self, number: int, nbytes: int) -> float:
+        """Bytes of one sample of one of the tensors, by those that the first chunk takes."""
+        return nbytes / self.source.order.size(0) * (self.share[0] if self.specs[number].ragged else 1)
 
     def call_with(self, part: Tensor, start: int, number: int = 0) -> Any:
         """What the suffix is called with where these rows of one of the tensors are `part`, the others as they are."""
         device = self.source.on_device.device
         rows = [part if n == number else t[start : start + len(part)] for n, t in enumerate(self.tensors)]
-        scalar = [crossing.shape == () for crossing in self.cut.rows]
-        moved = iter([(row[:, 0] if one else row).to(device) for row, one in zip(rows, scalar, strict=True)])
+        moved = iter([_as_called(*pair).to(device) for pair in zip(rows, self.cut.rows, strict=True)])
         brought = self._brought(slice(start, start + len(part)))
         given = tuple(brought[c.source] if c.shape is None else next(moved) for c in self.cut.tensors)
         return given if len(given) > 1 else given[0]
@@ -114,9 +130,56 @@ class CalibrationSample:
     @property
     def ids(self) -> Tensor:
         """Of the samples, [n]."""
-        return torch.cat([self.source.order.members(chunk) for chunk in range(self.chunks)])
+        return _ids(self.source, self.chunks)
 
     @property
     def floating(self) -> tuple[int, ...]:
-        """Which of the tensors hold floats; the others are stored as they are."""
-        return tuple(number for number, tensor in enumerate(self.tensors) if tensor.is_floating_point())
+        """Which of the tensors hold floats; the others are stored as they are, and so is an argument that is as long as
+        the input: no codec knows what stands for its padding."""
+        return tuple(
+            number
+            for number, (tensor, crossing) in enumerate(zip(self.tensors, self.cut.rows, strict=True))
+            if tensor.is_floating_point() and not (crossing.is_argument and self.specs[number].ragged)
+        )
+
+
+def _as_called(rows: Tensor, crossing: Crossing) -> Tensor:
+    """Rows of a calibration sample as the suffix takes them."""
+    if crossing.shape == ():
+        return rows[:, 0]
+    if crossing.ragged is None or crossing.is_argument:
+        return rows
+    return (rows[..., 0] if crossing.shape is not None and len(crossing.shape) == 1 else rows).movedim(
+        1, 1 + crossing.ragged.axis
+    )
+
+
+def _ids(source: PrefixSource, chunks: int) -> Tensor:
+    return torch.cat([source.order.members(chunk) for chunk in range(chunks)])
+
+
+def _share(source: PrefixSource, chunks: int) -> tuple[float, float]:
+    """How long samples are on the whole, by how long those of the first chunk are, and of the first chunks."""
+    lengths = source.samples.lengths
+    if lengths is None:
+        return 1.0, 1.0
+    mean = lengths.own.double().mean().item()
+    found = [mean / lengths.own[_ids(source, count)].double().mean().clamp(min=1).item() for count in (1, chunks)]
+    return found[0], found[1]
+
+
+def _padded(source: PrefixSource, cut: Cut, tensors: Sequence[Tensor], chunks: int) -> tuple[Tensor, ...]:
+    """What is as long as the input, padded; arguments as the user's collate makes them for all of these samples."""
+    lengths = source.samples.lengths
+    if lengths is None:
+        return tuple(tensors)
+    ids = _ids(source, chunks)
+    arguments = arguments_of(source.samples.arguments(ids))
+    made = []
+    for number, (tensor, crossing) in enumerate(zip(tensors, cut.rows, strict=True)):
+        own = source.lengths(ids, number)
+        if own is not None:
+            rows = padded(tensor, 0, own, int(own.max()), lengths.at_end)
+            tensor = arguments[crossing.source] if crossing.is_argument else rows
+        made.append(tensor)
+    return tuple(made)

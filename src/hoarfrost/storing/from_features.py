@@ -129,6 +129,8 @@ def from_features(
         task: by which the suffix's outputs are judged.
     """
     deep = source.prefix
+    if source.samples.lengths is not None:
+        return "inputs differ in length"
     if not isinstance(deep, Prefix) or earlier.cut.others or deep.cut.others:
         return "more than one tensor crosses a cut"
     if earlier.data.samples.form.further:

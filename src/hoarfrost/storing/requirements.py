@@ -8,14 +8,15 @@ from torch import nn
 from ..codecs import evaluating
 from ..codecs.outputs import shows
 from ..cuts import Cut, Example, InTraining, called, cut_behind, find_cuts, first_tensor, shadow, taken
-from ..errors import ArgumentError
+from ..errors import ArgumentError, NoCutError
+from ..samples import TrainingData, why_padding_counts
 from ..settings import Settings, Storing
 from .cache_specs import storable
 
 __all__ = ["offered"]
 
 
-def offered(model: nn.Module, example: Example, told: Settings, *, needed: bool) -> tuple[Cut, ...]:
+def offered(model: nn.Module, data: TrainingData, told: Settings, *, needed: bool) -> tuple[Cut, ...]:
     """The cuts that a model may be frozen up to as told, of which all that crosses can be stored.
 
     Args:
@@ -23,14 +24,23 @@ def offered(model: nn.Module, example: Example, told: Settings, *, needed: bool)
 
     Raises:
         CutError: as `find_cuts`, or as `cut_behind` where layers are named.
-        NoCutError: there is no cut, and one is needed.
+        NoCutError: there is no cut, or inputs differ in length and no features of them can be stored; and one is
+            needed.
         ArgumentError: the outputs hold nothing by which harm could be measured.
     """
-    freezing = told.freezing
+    freezing, example, other = told.freezing, data.example, data.other_example
+    counts = why_padding_counts(model, data)
+    if counts is not None:
+        if needed:
+            raise NoCutError(counts)
+        return ()
     if freezing.cuts is not None:
-        found = [cut_behind(model, example, freezing.cuts)]
+        found = [cut_behind(model, example, freezing.cuts, other=other)]
     else:
-        found = find_cuts(model, example, max_tensors=freezing.max_tensors)
+        found = find_cuts(model, example, max_tensors=freezing.max_tensors, other=other)
+    if other is not None:
+        # What calls bring themselves is of a batch of another length than what is measured.
+        found = [cut for cut in found if not cut.brought]
     cuts = storable(found, needed_by=model if needed else None)
     if needed:
         _check_outputs(model, example, told.storing)

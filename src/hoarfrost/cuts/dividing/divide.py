@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from ...errors import ArgumentError, InvalidCutError
 from ..cut import Cut
 from ..finding.find import cut_at, why_not
+from ..finding.lengths import lengths_of, ragged_cuts
 from ..sandbox.arguments import Arguments, Example
 from ..tracing.survey import survey
 from .partition import Plan
@@ -18,7 +21,9 @@ from .verification import check_law
 __all__ = ["divide", "join"]
 
 
-def divide(model: nn.Module, cut: Cut, example: Example, *, verify: bool = True) -> tuple[Prefix, Suffix]:
+def divide(
+    model: nn.Module, cut: Cut, example: Example, *, verify: bool = True, other: Example | None = None
+) -> tuple[Prefix, Suffix]:
     """Two modules that together compute what the model computes.
 
     `suffix(prefix(x))` equals `model(x)` bit for bit, in eval and, with the same random state, in train, where the
@@ -31,6 +36,7 @@ def divide(model: nn.Module, cut: Cut, example: Example, *, verify: bool = True)
         cut: one of `find_cuts(model, ...)`.
         example: as for `find_cuts`; the prefix is to be called in the same way, with positions or with keywords.
         verify: try the law on the example; costs a few forward and backward passes.
+        other: as for `find_cuts`: then both parts take inputs and features of any length.
 
     Returns:
         `(prefix, suffix)`.
@@ -62,8 +68,18 @@ def divide(model: nn.Module, cut: Cut, example: Example, *, verify: bool = True)
             f"cut '{cut.label}': it was found with features of {list(cut.shape)} a sample, the example gives "
             f"{list(here.shape)}; find the cuts with an example of the size that is trained on"
         )
-    plan = Plan(seen, here)
+    lengths = None if other is None else lengths_of(example, other)
+    if other is None or lengths is None:
+        plan = Plan(seen, here)
+    else:
+        longer = survey(model, other)
+        both = ragged_cuts([here], [cut_at(longer, cut.label, crossing)], lengths)
+        if not both:
+            raise InvalidCutError(f"cut '{cut.label}': what crosses it is not as long as the input")
+        plan = Plan(seen, replace(both[0], index=here.index), longer, lengths)
     rounding = check_law(plan, model, Arguments.of(example)) if verify else None
+    if verify and other is not None and lengths is not None:
+        check_law(plan, model, Arguments.of(other))
     prefix = Prefix(plan, model)
     prefix.rounding = rounding
     return prefix, Suffix(Script.of(plan), model)

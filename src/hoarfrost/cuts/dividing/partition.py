@@ -20,10 +20,17 @@ __all__ = ["Plan"]
 
 @dataclass(frozen=True)
 class Plan:
-    """A surveyed model and a cut. All names are the model's, so a plan serves any model of the same make."""
+    """A surveyed model and a cut. All names are the model's, so a plan serves any model of the same make.
+
+    Attributes:
+        longer: the model seen with inputs of another length; None where there is one length.
+        lengths: of the inputs of both.
+    """
 
     seen: Survey
     cut: Cut
+    longer: Survey | None = None
+    lengths: tuple[int, int] | None = None
 
     @cached_property
     def times(self) -> tuple[int, ...]:
@@ -88,11 +95,11 @@ class Plan:
         outlines: dict[str, dict[bool, list[Outline]]] = {}
         sources = {name for name, _, _ in self.ports}
         for name in self.finished | sources:
-            visits = [[v for v in trace.visits if v.name == name] for trace in self.seen.traces]
+            visits = _visits(self.seen, name)
             pairs = zip(self.seen.traces, visits, strict=True)
             if name in sources or all(_from_data(trace, visit) for trace, vs in pairs for visit in vs):
                 try:
-                    outlines[name] = {False: self._outlines(*visits[:2]), True: self._outlines(*visits[2:])}
+                    outlines[name] = {mode: self._outlines(name, mode) for mode in (False, True)}
                 except InvalidCutError:
                     # Not to be foretold; where it lies in a module that is, it is never called.
                     if name in sources:
@@ -159,12 +166,19 @@ class Plan:
         }
         return ("", *names)
 
-    def _outlines(self, small: list[Visit], large: list[Visit]) -> list[Outline]:
-        rows = (self.seen.traces[0].rows, self.seen.traces[1].rows)
-        try:
+    def _outlines(self, name: str, training: bool) -> list[Outline]:
+        def seen_in(survey: Survey) -> list[Outline]:
+            small, large = _visits(survey, name)[2 * training :][:2]
+            rows = (survey.traces[0].rows, survey.traces[1].rows)
             return [Outline.between(rows, a.output, b.output) for a, b in zip(small, large, strict=True)]
+
+        try:
+            near = seen_in(self.seen)
+            if self.longer is None or self._sizes is None:
+                return near
+            pairs = zip(near, seen_in(self.longer), strict=True)
+            return [Outline.across(self._sizes, *pair) for pair in pairs]
         except ValueError as error:
-            name = small[0].name if small else large[0].name
             raise InvalidCutError(
                 f"cut '{self.cut.label}': what '{name}' gives cannot be foretold for any batch size: {error}"
             ) from error
@@ -172,9 +186,25 @@ class Plan:
     @cached_property
     def inputs(self) -> dict[Key, Outline]:
         """The outlines of the model's own arguments."""
-        small, large = self.seen.traces[:2]
-        rows = (small.rows, large.rows)
-        return {key: Outline.between(rows, value, large.inputs[key]) for key, value in small.inputs.items()}
+
+        def seen_in(survey: Survey) -> dict[Key, Outline]:
+            small, large = survey.traces[:2]
+            rows = (small.rows, large.rows)
+            return {key: Outline.between(rows, value, large.inputs[key]) for key, value in small.inputs.items()}
+
+        near = seen_in(self.seen)
+        if self.longer is None or self._sizes is None:
+            return near
+        far = seen_in(self.longer)
+        return {key: Outline.across(self._sizes, outline, far[key]) for key, outline in near.items()}
+
+    @cached_property
+    def _sizes(self) -> tuple[int, int] | None:
+        """How long the tensor is that tells the suffix the length, in the two surveys; None where none tells."""
+        if self.lengths is None or self.cut.ruler is None:
+            return None
+        _, ragged = self.cut.ruler
+        return self.lengths[0] + ragged.more, self.lengths[1] + ragged.more
 
     @cached_property
     def draws_in_front(self) -> bool:
@@ -185,6 +215,11 @@ class Plan:
             for trace, time in zip(self.seen.traces, self.times, strict=True)
             for draw in trace.draws
         )
+
+
+def _visits(survey: Survey, name: str) -> list[list[Visit]]:
+    """The visits of a module in each trace."""
+    return [[visit for visit in trace.visits if visit.name == name] for trace in survey.traces]
 
 
 def _from_data(trace: Trace, visit: Visit) -> bool:

@@ -38,6 +38,7 @@ class Resumption(Gate):
         crossings = script.cut.tensors
         self.mutated = tuple(crossing.mutated for crossing in crossings)
         self.entry = script.ports[0][:2]
+        self.ruler = script.cut.ruler
         self.given_at: dict[tuple[str, int], dict[int, int]] = {}
         for place, (name, call, number) in enumerate(script.ports):
             self.given_at.setdefault((name, call), {})[number] = place
@@ -79,13 +80,13 @@ class Resumption(Gate):
         samples, device = first.shape[0], first.device
         if torch.compiler.is_compiling():
             # Plain tensors in a graph: what nothing reads is no part of it.
-            return outline.fill(samples, lambda meta: torch.empty_like(meta, device=device))
-        key = (key, samples, device)
+            return outline.fill(samples, lambda meta: torch.empty_like(meta, device=device), self._length)
+        key = (key, samples, self._length, device)
         if key not in self.known:
             if len(self.known) > 1024:
                 self.known.clear()
                 self.worked_out.clear()
-            self.known[key] = outline.fill(samples, lambda meta: Ghost(meta, device, self, source))
+            self.known[key] = outline.fill(samples, lambda meta: Ghost(meta, device, self, source), self._length)
         return self.known[key]
 
     def hand_on(self, outline: Outline, name: str, call: int) -> Any:
@@ -129,6 +130,15 @@ class Resumption(Gate):
     def _first(self) -> Tensor:
         first: Tensor = self._all[0]
         return first
+
+    @property
+    def _length(self) -> int:
+        """How long the tensor is that tells; 0 where none does."""
+        if self.ruler is None:
+            return 0
+        number, ragged = self.ruler
+        length: int = self._all[number].shape[1 + ragged.axis]
+        return length
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "known": {}, "worked_out": {}, "chance": [], "features": None, "around": None}

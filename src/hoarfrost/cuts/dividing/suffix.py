@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ArgumentError, InvalidCutError
-from ..cut import Crossing
+from ..cut import Crossing, misshapen
 from ..sandbox.clone import shadow
 from ..sandbox.dispatcher import Dispatcher, StandIn, dispatch
 from ..sandbox.pytrees import tensors_in
@@ -154,7 +154,7 @@ def _withdraw(put: list[tuple[weakref.ref[Dispatcher], StandIn]]) -> None:
 
 
 def _misshapen(given: Any, crossing: Crossing) -> bool:
-    return crossing.shape is not None and (not isinstance(given, Tensor) or given.shape[1:] != crossing.shape)
+    return crossing.shape is not None and (not isinstance(given, Tensor) or misshapen(given.shape[1:], crossing))
 
 
 def _asking(given: Any) -> Any:

@@ -15,11 +15,13 @@ __all__ = ["Outline"]
 
 
 class Line:
-    """A whole number that grows with the samples of a batch: `at_zero + slope * samples`."""
+    """A whole number that grows with the samples of a batch, `at_zero + slope * samples`, or with their length too:
+    then both of these grow with it, by `longer` for each entry."""
 
-    def __init__(self, at_zero: int, slope: int) -> None:
+    def __init__(self, at_zero: int, slope: int, longer: tuple[int, int] = (0, 0)) -> None:
         self.at_zero = at_zero
         self.slope = slope
+        self.longer = longer
 
     @classmethod
     def through(cls, rows: tuple[int, int], values: tuple[int, int]) -> Line:
@@ -28,8 +30,17 @@ class Line:
             raise ValueError(f"{values} do not grow evenly with {rows} samples")
         return cls(values[0] - slope * rows[0], slope)
 
-    def at(self, samples: int) -> int:
-        return self.at_zero + self.slope * samples
+    @classmethod
+    def across(cls, lengths: tuple[int, int], near: Line, far: Line) -> Line:
+        pairs = ((near.at_zero, far.at_zero), (near.slope, far.slope))
+        steps = [divmod(b - a, lengths[1] - lengths[0]) for a, b in pairs]
+        if any(rest for _, rest in steps):
+            raise ValueError(f"{pairs} do not grow evenly with lengths of {lengths}")
+        longer = (steps[0][0], steps[1][0])
+        return cls(near.at_zero - longer[0] * lengths[0], near.slope - longer[1] * lengths[0], longer)
+
+    def at(self, samples: int, length: int = 0) -> int:
+        return self.at_zero + self.longer[0] * length + (self.slope + self.longer[1] * length) * samples
 
 
 class TensorOutline:
@@ -40,8 +51,8 @@ class TensorOutline:
         self.order = order
         self.dtype = dtype
 
-    def on_meta(self, samples: int) -> Tensor:
-        size = [line.at(samples) for line in self.size]
+    def on_meta(self, samples: int, length: int = 0) -> Tensor:
+        size = [line.at(samples, length) for line in self.size]
         strides, step = [0] * len(size), 1
         for dimension in reversed(self.order):
             strides[dimension] = step
@@ -79,9 +90,19 @@ class Outline:
         """
         return cls(_between(rows, small, large))
 
-    def fill(self, samples: int, make: Callable[[Tensor], Any]) -> Any:
-        """The structure for that many samples; `make` gives each tensor for an empty one of its shape."""
-        return _fill(self.structure, samples, make)
+    @classmethod
+    def across(cls, lengths: tuple[int, int], near: Outline, far: Outline) -> Outline:
+        """Of any length, from the outlines for two.
+
+        Raises:
+            ValueError: the two differ in more than sizes that grow evenly.
+        """
+        return cls(_across(lengths, near.structure, far.structure))
+
+    def fill(self, samples: int, make: Callable[[Tensor], Any], length: int = 0) -> Any:
+        """The structure for that many samples, of that length where it matters; `make` gives each tensor for an empty
+        one of its shape."""
+        return _fill(self.structure, (samples, length), make)
 
 
 def _between(rows: tuple[int, int], small: Any, large: Any) -> Any:
@@ -108,15 +129,33 @@ def _between(rows: tuple[int, int], small: Any, large: Any) -> Any:
     return Container(hollow, [_between(rows, a, b) for a, b in zip(mine[0], theirs[0], strict=True)])
 
 
-def _fill(known: Any, samples: int, make: Callable[[Tensor], Any]) -> Any:
+def _across(lengths: tuple[int, int], near: Any, far: Any) -> Any:
+    if isinstance(near, TensorOutline) and isinstance(far, TensorOutline):
+        size = tuple(Line.across(lengths, *pair) for pair in zip(near.size, far.size, strict=True))
+        return TensorOutline(size, near.order, near.dtype)
+    numbers = [Line(known, 0) if type(known) is int else known for known in (near, far)]
+    if all(isinstance(number, Line) for number in numbers):
+        return near if type(near) is int and near == far else Line.across(lengths, numbers[0], numbers[1])
+    if type(near) is not type(far):
+        raise ValueError("the structure changes with the length")
+    if isinstance(near, ForEachSample):
+        return ForEachSample(_across(lengths, near.entry, far.entry))
+    if isinstance(near, Container):
+        if len(near.items) != len(far.items):
+            raise ValueError("the structure changes with the length")
+        return Container(near.model, [_across(lengths, *pair) for pair in zip(near.items, far.items, strict=True)])
+    return near
+
+
+def _fill(known: Any, batch: tuple[int, int], make: Callable[[Tensor], Any]) -> Any:
     if isinstance(known, TensorOutline):
-        return make(known.on_meta(samples))
+        return make(known.on_meta(*batch))
     if isinstance(known, Line):
-        return known.at(samples)
+        return known.at(*batch)
     if isinstance(known, ForEachSample):
-        return [_fill(known.entry, samples, make) for _ in range(samples)]
+        return [_fill(known.entry, batch, make) for _ in range(batch[0])]
     if isinstance(known, Container):
         inner = opened(known.model)
         assert inner is not None, "only containers are kept as such"
-        return inner[1]([_fill(item, samples, make) for item in known.items])
+        return inner[1]([_fill(item, batch, make) for item in known.items])
     return known

@@ -14,6 +14,7 @@ from ..sandbox.pytrees import tensors_in
 from ..tracing.geometry import geometry_of, layout_of
 from ..tracing.survey import Survey, survey
 from ..tracing.trace import Port
+from .lengths import lengths_of, ragged_cuts
 from .rules import Seen, Verdict, judge, takes_room
 from .stages import recommended
 
@@ -22,7 +23,7 @@ __all__ = ["cuts_of", "find_cuts", "require_cuts", "why_not"]
 Place = tuple[str, int]
 
 
-def find_cuts(model: nn.Module, example: Example, *, max_tensors: int = 1) -> list[Cut]:
+def find_cuts(model: nn.Module, example: Example, *, max_tensors: int = 1, other: Example | None = None) -> list[Cut]:
     """All cuts of the model, from the front to the back.
 
     A cut is a call of a module whose output holds all that the model still computes with, in eval and in train mode,
@@ -40,6 +41,8 @@ def find_cuts(model: nn.Module, example: Example, *, max_tensors: int = 1) -> li
             images), or a mapping of keyword arguments.
         max_tensors: how many tensors may cross; of the model's arguments only floating tensors are counted, no ids,
             masks, labels or lists of targets.
+        other: another such batch, its inputs of another length. Then the cuts are those at which any length can cross,
+            and `Crossing.ragged` says which dimension is as long as the input.
 
     Returns:
         The cuts; an empty list where the model has none (`require_cuts` raises then). Cuts that a single tensor
@@ -54,7 +57,11 @@ def find_cuts(model: nn.Module, example: Example, *, max_tensors: int = 1) -> li
     >>> [(cut.label, cut.shape) for cut in find_cuts(model, torch.ones(5, 4))]
     [('0', (8,)), ('1', (8,))]
     """
-    return cuts_of(survey(model, example), _checked(max_tensors))
+    cuts = cuts_of(survey(model, example), _checked(max_tensors))
+    lengths = None if other is None else lengths_of(example, other)
+    if other is None or lengths is None:
+        return cuts
+    return ragged_cuts(cuts, cuts_of(survey(model, other), max_tensors), lengths)
 
 
 def require_cuts(model: nn.Module, example: Example, *, max_tensors: int = 1) -> list[Cut]:

@@ -16,17 +16,18 @@ from ..sandbox.restore import storage_key
 from ..tracing.survey import Survey, survey
 from ..tracing.trace import Trace, Visit
 from .find import cuts_of, why_not
+from .lengths import lengths_of, ragged_cuts
 
 __all__ = ["cut_behind"]
 
 
-def cut_behind(model: nn.Module, example: Example, layers: str | Sequence[str]) -> Cut:
+def cut_behind(model: nn.Module, example: Example, layers: str | Sequence[str], *, other: Example | None = None) -> Cut:
     """The cut that the outputs of these layers cross, and no other tensor; it lies where the last of them ends.
 
     What depends on integer or boolean arguments alone may cross beside them, as at any cut.
 
     Args:
-        model, example: as for `find_cuts`.
+        model, example, other: as for `find_cuts`.
         layers: labels of module calls, as in `blocks.3` or `block#1`. Of one that gives several tensors those cross
             that are read later.
 
@@ -43,6 +44,19 @@ def cut_behind(model: nn.Module, example: Example, layers: str | Sequence[str]) 
     names = (layers,) if isinstance(layers, str) else tuple(layers)
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise ArgumentError(f"layers must be names of modules, each once, not {layers!r}")
+    lengths = None if other is None else lengths_of(example, other)
+    if other is None or lengths is None:
+        return _cut_behind(model, example, names)
+    found = ragged_cuts([_cut_behind(model, example, names)], [_cut_behind(model, other, names)], lengths)
+    if not found:
+        raise InvalidCutError(
+            f"the cut behind {', '.join(map(repr, names))}: inputs differ in length, and what these layers give is not "
+            "as long as the input, or not all laid out alike"
+        )
+    return found[0]
+
+
+def _cut_behind(model: nn.Module, example: Example, names: Sequence[str]) -> Cut:
     seen = survey(model, example)
     trace = seen.traces[0]
     visits = {name: _visit(trace, name, model) for name in names}

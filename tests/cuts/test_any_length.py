@@ -1,0 +1,108 @@
+"""A model divided for inputs of any length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hoarfrost.cuts import Ragged, divide, find_cut, find_cuts, lengths_of
+from hoarfrost.errors import ArgumentError
+from shared.ragged import BANDS, WIDTH, Frames, Texts
+
+
+def tokens(length: int, samples: int = 4) -> tuple[Tensor, Tensor]:
+    ids = torch.randint(1, 40, (samples, length))
+    padding = torch.zeros(samples, length, dtype=torch.bool)
+    padding[0, length // 2 + 1 :] = True
+    return ids, padding
+
+
+def recordings(length: int) -> tuple[Tensor, Tensor]:
+    return torch.randn(3, length, BANDS), torch.tensor([length, 1, length // 2])
+
+
+@pytest.mark.parametrize(("model", "example"), [(Texts(), tokens), (Frames(), recordings)], ids=["texts", "frames"])
+@pytest.mark.parametrize("training", [False, True])
+def test_both_parts_take_any_length(model: nn.Module, example: Any, training: bool) -> None:
+    cuts = find_cuts(model, example(12), other=example(9))
+    assert len(cuts) >= 4
+    for cut in cuts:
+        parts = divide(model, cut, example(12), other=example(9))
+        for module in (model, *parts):
+            module.train(training)
+        for length in (2, 12, 33):
+            given = example(length)
+            torch.manual_seed(0)
+            expected = model(*given)
+            torch.manual_seed(0)
+            assert torch.equal(parts[1](parts[0](*given)), expected)
+
+
+def test_what_is_as_long_as_the_input_is_marked() -> None:
+    cut = find_cut(find_cuts(Texts(), tokens(12), other=tokens(9)), "encoder.layers.0")
+    assert (cut.shape, cut.ragged) == ((12, WIDTH), Ragged(0))
+    assert [other.ragged for other in cut.others] == [Ragged(0)]
+    cut = find_cut(find_cuts(Frames(), recordings(12), other=recordings(9)), "encoder.layers.0")
+    assert (cut.shape, cut.ragged) == ((13, WIDTH), Ragged(0, more=1))
+    assert [other.ragged for other in cut.others] == [None]
+    assert find_cut(find_cuts(Texts(), tokens(12)), "encoder.layers.0").ragged is None
+
+
+def test_channels_in_front_of_the_length() -> None:
+    model = nn.Sequential(
+        nn.Conv1d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 4, 3, padding=1), nn.AdaptiveAvgPool1d(1)
+    )
+    cuts = find_cuts(model, torch.randn(4, 3, 12), other=torch.randn(4, 3, 9))
+    assert [(cut.label, cut.shape, cut.ragged) for cut in cuts] == [
+        ("0", (8, 12), Ragged(1)),
+        ("1", (8, 12), Ragged(1)),
+    ]
+
+
+def test_what_is_half_as_long_is_no_cut() -> None:
+    model = nn.Sequential(nn.Conv1d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 2))
+    labels = [cut.label for cut in find_cuts(model, torch.randn(4, 3, 12), other=torch.randn(4, 3, 8))]
+    assert labels == ["2"]
+    assert "0" in [cut.label for cut in find_cuts(model, torch.randn(4, 3, 12))]
+
+
+class WithAdditiveMask(Texts):
+    """A module of its own makes the mask, [B, 1, 1, L]: behind a first layer it crosses beside the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask, self.stages = nn.Linear(1, 1), nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(3))
+
+    def forward(self, tokens: Tensor, padding: Tensor) -> Tensor:
+        x, mask = self.tokens(tokens), self.mask(padding[:, None, None, :, None].float())[..., 0]
+        for stage in self.stages:
+            y = stage(x)
+            x = x + torch.softmax(y @ y.mT + mask[:, 0], -1) @ y
+        scores: Tensor = self.last(x.mean(1))
+        return scores
+
+
+def test_a_mask_that_a_module_gives_is_not_handed_on() -> None:
+    model = WithAdditiveMask()
+    fixed = find_cuts(model, tokens(12), max_tensors=3)
+    assert any(len(cut.tensors) > 1 and not cut.others[0].is_argument for cut in fixed)
+    for cut in find_cuts(model, tokens(12), max_tensors=3, other=tokens(9)):
+        assert all(other.is_argument or (other.shape, other.ragged) == ((12, WIDTH), Ragged(0)) for other in cut.others)
+
+
+def test_a_suffix_for_one_length_takes_no_other() -> None:
+    model = Texts()
+    cut = find_cut(find_cuts(model, tokens(12)), "encoder.layers.0")
+    prefix, suffix = divide(model, cut, tokens(12))
+    with pytest.raises(ArgumentError, match=r"features of \[N, 12, 16\]"):
+        suffix(prefix(*tokens(9)))
+
+
+def test_lengths_are_seen_where_one_dimension_differs() -> None:
+    assert lengths_of(tokens(12), tokens(9)) == (12, 9)
+    assert lengths_of(recordings(12), recordings(9)) == (12, 9)
+    assert lengths_of(tokens(12), tokens(12)) is None
+    assert lengths_of(torch.zeros(2, 3, 4), torch.zeros(2, 4, 5)) is None

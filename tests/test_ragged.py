@@ -1,0 +1,378 @@
+"""Inputs of differing lengths: texts and audio frames, padded in each batch by the user's collate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hoarfrost import Freezer
+from hoarfrost.errors import DatasetError, NoCutError
+from shared.ragged import (
+    CLASSES,
+    WIDTH,
+    Frames,
+    Item,
+    Texts,
+    Unmasked,
+    frames,
+    frames_collate,
+    mean_of,
+    padding_collate,
+    padding_in_front,
+    padding_to_eight,
+    texts,
+)
+
+
+def bert() -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=40,
+        hidden_size=WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        num_labels=CLASSES,
+        max_position_embeddings=64,
+    )
+    model: nn.Module = transformers.BertForSequenceClassification(config)
+    return model
+
+
+def bert_texts(samples: int = 60, seed: int = 0) -> list[Item]:
+    return [{"input_ids": item.pop("tokens"), "labels": item["label"], **item} for item in texts(samples, seed)]
+
+
+def bert_collate(items: list[Item]) -> Item:
+    batch = padding_collate([{**item, "tokens": item["input_ids"]} for item in items])
+    mask = (~batch.pop("padding")).long()
+    return {"input_ids": batch.pop("tokens"), "attention_mask": mask, "labels": batch["label"], **batch}
+
+
+def called(call: Callable[..., Any], batch: Item) -> Any:
+    """The loss, of a model's own or of its scores."""
+    output = call(**{name: value for name, value in batch.items() if name not in ("label", "id")})
+    return output.loss if "labels" in batch else nn.functional.cross_entropy(output, batch["label"])
+
+
+@dataclass(frozen=True)
+class Kind:
+    model: Callable[[], nn.Module]
+    data: Callable[..., list[Item]]
+    collate: Callable[[list[Item]], Item]
+    cut: str
+    main: str
+
+
+KINDS = {
+    "texts": Kind(Texts, texts, padding_collate, "encoder.layers.1", "tokens"),
+    "padded in front": Kind(Texts, texts, padding_in_front, "encoder.layers.1", "tokens"),
+    "padded to eight": Kind(Texts, texts, padding_to_eight, "encoder.layers.0", "tokens"),
+    "frames": Kind(Frames, frames, frames_collate, "encoder.layers.1", "frames"),
+    "bert": Kind(bert, bert_texts, bert_collate, "bert.encoder.layer.1", "input_ids"),
+}
+ALL = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+
+def freezer_of(kind: Kind, folder: Path, data: Any = None, model: nn.Module | None = None, **told: Any) -> Freezer:
+    if model is None:
+        torch.manual_seed(0)
+        model = kind.model().train()
+    settings: dict[str, Any] = {
+        "batch_size": 8,
+        "epochs": 4,
+        "policy": {1: kind.cut},
+        "collate_fn": kind.collate,
+        "mode": "cache",
+        "ladder": "exact",
+        "cache_dir": folder,
+        "verbose": False,
+        "optimizer": torch.optim.SGD(model.parameters(), 0.1),
+        **told,
+    }
+    return Freezer(model, kind.data() if data is None else data, **settings)
+
+
+def train(freezer: Freezer, epochs: range = range(4), seed: int = 1) -> list[float]:
+    losses = []
+    for epoch in epochs:
+        torch.manual_seed(seed + epoch)
+        for batch in freezer.batches(epoch):
+            loss = called(freezer, batch)
+            loss.backward()
+            freezer.optimizer.step()
+            freezer.optimizer.zero_grad()
+            losses.append(loss.item())
+        freezer.end_epoch()
+    return losses
+
+
+def frozen(kind: Kind, folder: Path, **told: Any) -> Freezer:
+    """Behind its freeze, with a cache."""
+    freezer = freezer_of(kind, folder, **told)
+    train(freezer, range(1))
+    assert freezer.source == "cache"
+    return freezer
+
+
+@ALL
+def test_a_cached_run_is_a_recomputing_run(kind: Kind, tmp_path: Path) -> None:
+    runs = []
+    for mode, source in (("cache", "cache"), ("recompute", "recompute")):
+        freezer = freezer_of(kind, tmp_path / mode, kind.data(200), mode=mode)
+        losses = train(freezer)
+        assert freezer.source == source
+        runs.append((losses, freezer.model.state_dict()))
+    (cached, weights), (recomputed, others) = runs
+    assert cached == recomputed
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@ALL
+def test_outputs_are_those_of_the_padded_model(kind: Kind, tmp_path: Path) -> None:
+    freezer = frozen(kind, tmp_path, epochs=None)
+    model, data = freezer.model.eval(), kind.data()
+    seen: list[int] = []
+    with torch.no_grad():
+        for batch in freezer.batches(1):
+            whole = kind.collate([data[number] for number in batch["id"]])
+            assert batch.keys() == whole.keys()
+            for name in whole.keys() - {kind.main}:
+                assert torch.equal(batch[name], whole[name])
+            assert called(freezer, batch).item() == pytest.approx(called(model, whole).item(), rel=1e-5)
+            if "labels" not in batch:  # called with positions, where data and cuts know keywords
+                mask = batch["lengths" if "lengths" in batch else "padding"]
+                loss = nn.functional.cross_entropy(freezer(batch[kind.main], mask), batch["label"])
+                assert loss.item() == pytest.approx(called(model, whole).item(), rel=1e-5)
+            seen += batch["id"].tolist()
+    assert sorted(seen) == list(range(len(data)))
+
+
+def test_a_resumed_run_goes_on_as_the_undisturbed_one(tmp_path: Path) -> None:
+    kind = KINDS["texts"]
+    whole = freezer_of(kind, tmp_path / "whole")
+    losses = train(whole)
+
+    first = freezer_of(kind, tmp_path / "cut")
+    begun = train(first, range(2))
+    state, weights = first.state_dict(), first.model.state_dict()
+    model = kind.model().train()
+    model.load_state_dict(weights)
+    second = freezer_of(kind, tmp_path / "cut", model=model)
+    second.load_state_dict(state)
+    assert second.source == "cache"
+    assert begun + train(second, range(2, 4)) == losses
+
+
+def test_a_damaged_chunk_is_healed_to_the_bit(tmp_path: Path) -> None:
+    kind = KINDS["frames"]
+    undisturbed = train(freezer_of(kind, tmp_path / "whole", kind.data(200)))
+    freezer = freezer_of(kind, tmp_path / "damaged", kind.data(200))
+    losses = train(freezer, range(2))
+    assert freezer.cache is not None
+    path = freezer.cache.path / "features.bin"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(data)
+    assert losses + train(freezer, range(2, 4)) == undisturbed
+    assert [entry["same_bits"] for entry in freezer.history if entry["event"] == "heal"] == [True]
+    assert freezer.cache.verify() == []
+
+
+def test_stored_bytes_are_those_of_the_entries_without_padding(tmp_path: Path) -> None:
+    """As many for each token as of texts that are all of one length, which need no padding."""
+    kind, per_token = KINDS["texts"], []
+    for name, data in (("differing", texts(200)), ("of one length", texts(200, shortest=60))):
+        tokens = sum(len(item["tokens"]) for item in data)
+        cache = frozen(kind, tmp_path / name, data=data, ladder="half").cache
+        assert cache is not None
+        assert cache.spec.ragged == (name == "differing")
+        assert cache.dense_nbytes == 4 * tokens * WIDTH
+        per_token.append((cache.path / "features.bin").stat().st_size / tokens)
+    assert per_token[0] == pytest.approx(per_token[1], rel=0.03)
+
+
+def test_the_bytes_of_a_rung_are_foretold(tmp_path: Path) -> None:
+    freezer = frozen(KINDS["frames"], tmp_path, data=frames(600, shortest=2, longest=100), ladder="auto")
+    (record,) = [entry for entry in freezer.history if entry["event"] == "freeze"]
+    assert record["choice"] == "cache"
+    assert sum(cache.nbytes for cache in freezer._feeder.caches) == pytest.approx(record["predicted_bytes"], rel=0.25)
+    (rung,) = [rung for rung in record["rungs"] if rung["chosen"]]
+    assert freezer.cache is not None
+    features = (freezer.cache.path / "features.bin").stat().st_size
+    assert features / 600 == pytest.approx(rung["bytes_per_sample"], rel=0.06)
+
+
+def test_a_budget_that_is_too_small_is_kept(tmp_path: Path) -> None:
+    kind = KINDS["texts"]
+    freezer = freezer_of(kind, tmp_path, disk_budget=20_000)
+    with pytest.warns(UserWarning, match="goes on by recomputing"):
+        train(freezer, range(1))
+    assert freezer.source == "recompute"
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 20_000
+    train(freezer, range(1, 3))
+
+
+def test_batches_behind_a_freeze_are_of_about_one_length(tmp_path: Path) -> None:
+    kind, data = KINDS["texts"], texts(1000)
+    freezer = frozen(kind, tmp_path, data=data, ladder="half", batch_size=16)
+    stored = sum(batch["padding"].numel() for batch in freezer.batches(1))
+    live = sum(batch["padding"].numel() for batch in freezer._data.live(1))
+    tokens = sum(len(item["tokens"]) for item in data)
+    assert stored < 1.2 * tokens
+    assert live > 1.6 * tokens
+
+
+@pytest.mark.parametrize("name", ["texts", "frames"])
+def test_an_evaluation_gives_what_the_model_gives(name: str, tmp_path: Path) -> None:
+    kind = KINDS[name]
+    freezer, test = frozen(kind, tmp_path, epochs=None), kind.data(40, 7)
+    evaluation = freezer.evaluation(test, batch_size=9, codec="exact")
+    model = freezer.model.eval()
+    for _ in range(2):  # computed, then read
+        with torch.no_grad():
+            for batch in evaluation:
+                whole = kind.collate([test[number] for number in batch["id"]])
+                assert called(freezer, batch).item() == pytest.approx(called(model, whole).item(), rel=1e-5)
+    assert evaluation.nbytes > 0
+
+
+def test_workers_give_the_same(tmp_path: Path) -> None:
+    kind = KINDS["frames"]
+    runs = [train(freezer_of(kind, tmp_path / str(workers), workers=workers), range(3)) for workers in (0, 1)]
+    assert runs[0] == runs[1]
+
+
+def test_views_of_a_transform_that_keeps_the_length(tmp_path: Path) -> None:
+    def louder(frames: torch.Tensor) -> torch.Tensor:
+        return frames * (1 + torch.rand(()))
+
+    kind = KINDS["frames"]
+    freezer = frozen(kind, tmp_path, transform=louder, views=2, ladder="half")
+    assert freezer.cache is not None
+    assert freezer.cache.spec.views == 2
+    assert not torch.equal(*(freezer.cache.read(0, view).features() for view in (0, 1)))
+    train(freezer, range(1, 3))
+
+
+def test_a_model_that_looks_at_the_padding_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NoCutError, match=r"changes when its batch is padded to \d+: stored features have no padding"):
+        freezer_of(KINDS["texts"], tmp_path, model=Unmasked())
+    freezer_of(KINDS["texts"], tmp_path, model=Unmasked(), policy="none").close()
+
+
+def test_a_transform_that_changes_the_length_is_not_stored_by_it(tmp_path: Path) -> None:
+    kind = KINDS["frames"]
+
+    def sometimes_shorter(frames: torch.Tensor) -> torch.Tensor:
+        return frames[:-1] if len(frames) == 37 else frames
+
+    data = [*frames(20, shortest=6, longest=30), *({**item, "id": 20} for item in frames(1, shortest=37, longest=37))]
+    data += [{**item, "id": 21 + item["id"]} for item in frames(20, 5, shortest=6, longest=30)]
+    with pytest.raises(DatasetError, match=r"the transform makes \[36, 6\] of an input of \[37, 6\]"):
+        freezer_of(kind, tmp_path, data, transform=sometimes_shorter)
+
+
+def test_a_collate_that_looks_at_the_input_is_refused(tmp_path: Path) -> None:
+    def mask_of_values(items: list[Item]) -> Item:
+        batch = frames_collate(items)
+        return {**batch, "lengths": batch["frames"].abs().sum(2).gt(0).sum(1)}
+
+    kind = KINDS["frames"]
+    with pytest.raises(DatasetError, match="mask_of_values looks at the values of the input"):
+        freezer_of(kind, tmp_path, collate_fn=mask_of_values)
+
+
+def test_a_collate_that_cuts_by_its_batch_is_told(tmp_path: Path) -> None:
+    def to_the_shorter_half(items: list[Item]) -> Item:
+        batch = padding_collate(items)
+        length = batch["tokens"].shape[1] if len(items) <= 2 else 30
+        return {**batch, "tokens": batch["tokens"][:, :length], "padding": batch["padding"][:, :length]}
+
+    freezer = freezer_of(KINDS["texts"], tmp_path, collate_fn=to_the_shorter_half)
+    with pytest.raises(DatasetError, match="cut it to a length before it is collated"):
+        train(freezer, range(1))
+
+
+class TwoLayers(Texts):
+    """Its last layer reads both of those in front of it."""
+
+    def forward(self, tokens: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
+        x = self.tokens(tokens)
+        layers = self.encoder.layers
+        first = layers[0](x, src_key_padding_mask=padding)
+        x = layers[2](first + layers[1](first, src_key_padding_mask=padding), src_key_padding_mask=padding)
+        scores: torch.Tensor = self.last(mean_of(x, padding))
+        return scores
+
+
+@pytest.mark.parametrize(
+    "told", [{"cuts": ["encoder.layers.0", "encoder.layers.1"], "policy": {1: 1}}, {"max_tensors": 2}], ids=str
+)
+def test_two_layers_cross_without_their_padding(told: dict[str, Any], tmp_path: Path) -> None:
+    kind, losses = Kind(TwoLayers, texts, padding_collate, "encoder.layers.1", "tokens"), []
+    for mode in ("cache", "recompute"):
+        freezer = freezer_of(kind, tmp_path / mode, mode=mode, **told)
+        losses.append(train(freezer, range(3)))
+        assert freezer.source == mode
+        if mode == "cache":
+            assert [cache.spec.ragged for cache in freezer._feeder.caches] == [True, True, True]
+    assert losses[0] == losses[1]
+
+
+def test_a_reduced_precision_keeps_the_law(tmp_path: Path) -> None:
+    runs = [
+        train(freezer_of(KINDS["frames"], tmp_path / mode, mode=mode, precision="bf16"), range(3))
+        for mode in ("cache", "recompute")
+    ]
+    assert runs[0] == runs[1]
+
+
+class Gained(Frames):
+    """It is told how much louder its frames are, and does not need it."""
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor, gain: torch.Tensor | None = None) -> torch.Tensor:
+        return super().forward(frames, lengths)
+
+
+@pytest.mark.parametrize(("mode", "workers"), [("cache", 0), ("cache", 1), ("recompute", 0)])
+def test_what_is_drawn_with_the_frames_comes_back_with_them(mode: str, workers: int, tmp_path: Path) -> None:
+    def louder(item: Item) -> Item:
+        gain = 1 + torch.rand(())
+        return {**item, "frames": item["frames"] * gain, "gain": gain}
+
+    def collate(items: list[Item]) -> Item:
+        return {**frames_collate(items), "gain": torch.stack([torch.as_tensor(item["gain"]) for item in items])}
+
+    kind, data = Kind(Gained, frames, collate, "encoder.layers.1", "frames"), [{**i, "gain": 1.0} for i in frames()]
+    freezer = freezer_of(kind, tmp_path, data, transform=louder, mode=mode, workers=workers, epochs=None)
+    train(freezer, range(1))
+    assert freezer.source == mode
+    model, shown = freezer.model.eval(), set[tuple[int, float]]()
+    for epoch in (1, 2):
+        with torch.no_grad():
+            for batch in freezer.batches(epoch):
+                pairs = list(zip(batch["id"].tolist(), batch["gain"], strict=True))
+                whole = collate([{**data[n], "frames": data[n]["frames"] * gain, "gain": gain} for n, gain in pairs])
+                assert called(freezer, batch).item() == pytest.approx(called(model, whole).item(), rel=1e-5)
+                shown |= {(n, gain.item()) for n, gain in pairs}
+        freezer.end_epoch()
+    assert len(shown) > len(data)
+
+
+def test_several_calls_are_refused(tmp_path: Path) -> None:
+    def collate(items: list[Item]) -> Item:
+        others = [{**item, "frames": item["other"]} for item in items]
+        return {**frames_collate(items), "other": frames_collate(others)["frames"]}
+
+    kind, calls = Kind(Frames, frames, collate, "encoder.layers.1", "frames"), (("frames", "lengths"), ("other",))
+    data = [{**item, "other": item["frames"].clone()} for item in frames()]
+    with pytest.raises(NoCutError, match=r"called several times .* Pad to a fixed length in the data set"):
+        freezer_of(kind, tmp_path, data, input=calls)
+    freezer_of(kind, tmp_path, data, input=calls, policy="none").close()
