@@ -80,9 +80,12 @@ def test_several_may_hold_a_transform_and_the_last_gives_it_back() -> None:
     first, second = Samples(data), Samples(data)
     ids, draw = torch.arange(4), first.pipeline.draw(10, 3)
     assert torch.equal(first.images(ids, draw)[0], second.images(ids, draw)[0])  # type: ignore[arg-type]
-    assert Samples(data, transform=PLAIN).identity == first.identity
+    third = Samples(data, transform=PLAIN)  # of raw images, as long as it is there
+    assert third.identity == first.identity
     first.close()
     first.close()
+    assert isinstance(data.transform, PassThrough)
+    third.close()
     assert isinstance(data.transform, PassThrough)
     second.close()
     assert data.transform is RANDOM
