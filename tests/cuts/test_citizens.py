@@ -360,6 +360,19 @@ def test_gradient_checkpointing_in_the_suffix(cut: str) -> None:
     assert_law(model, prefix, suffix, x)
 
 
+@pytest.mark.parametrize("cut", ["blocks.0", "blocks.1"])
+def test_batch_norms_in_checkpoints_in_front_of_the_cut(cut: str) -> None:
+    """The model's backward pass runs them once more, and they count a batch twice; those behind the cut must agree."""
+    torch.manual_seed(0)
+    model, x = Checkpointed(), torch.randn(5, 4)
+    for block in model.blocks:
+        block.append(nn.BatchNorm1d(6))
+    prefix, suffix = divide(model, find_cut(find_cuts(model, x), cut), x)
+    for part in (model, prefix, suffix):
+        part.eval()
+    assert torch.equal(suffix(prefix(x)), model(x))
+
+
 @pytest.mark.parametrize("verify", [False, True], ids=["unverified", "verified"])
 def test_reentrant_checkpoints_in_the_suffix(verify: bool) -> None:
     torch.manual_seed(0)

@@ -135,6 +135,12 @@ class Plan:
         return any(region.reentrant and region.start > time for trace, time in pairs for region in trace.regions)
 
     @cached_property
+    def recomputed_in_front(self) -> bool:
+        """Whether a checkpoint lies in front of the cut: a backward pass through it runs its modules once more."""
+        pairs = zip(self.seen.traces, self.times, strict=True)
+        return any(region.start <= time for trace, time in pairs for region in trace.regions)
+
+    @cached_property
     def rerun(self) -> frozenset[str]:
         """Modules that give features and, beside them, what is worked out again from parameters or arguments.
 
