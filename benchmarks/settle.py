@@ -97,8 +97,6 @@ def watched(freezer: Freezer, images: Tensor, targets: Tensor) -> list[tuple[flo
         began = time.perf_counter()
         division = freeze(*given)
         seconds = time.perf_counter() - began
-        for mine, theirs in division.twins:
-            mine.training = theirs.training
         after = loss_in_training(lambda x: division.suffix(division.prefix(x)), model, images, targets)
         jumps.append((after - before, seconds))
         return division

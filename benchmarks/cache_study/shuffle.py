@@ -39,6 +39,9 @@ class ImageSource:
     images: Tensor
     targets: Tensor
 
+    def kept(self, chunk: int, epoch: int) -> Block | None:
+        return None
+
     def ahead(self, chunk: int, epoch: int) -> bool:
         return False
 
