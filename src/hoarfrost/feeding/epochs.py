@@ -84,7 +84,7 @@ class Epochs:
     def _batches(self, epoch: int, start: int) -> Batches:
         self.begin(epoch)
         self._ask(epoch)
-        self._follow(epoch, 0)
+        self._follow(epoch, 0, exactly=True)
         self._settle(epoch)
         with self._clock.training(live=not self._front.depth):
             yield from self._asking.observer.counted(self._asked_between(epoch, start), epoch, start)
@@ -215,8 +215,11 @@ class Epochs:
         self._asking.overrule()
         self._feeder.midway = within
 
-    def _follow(self, epoch: int, step: int) -> None:
+    def _follow(self, epoch: int, step: int, *, exactly: bool = False) -> None:
         """Somebody has unfrozen layers of the front, or written into it: see to it that no stale features are fed.
+
+        Args:
+            exactly: look at all values of the front.
 
         Raises:
             FrontChangedError: it was written into, and that is to be an error.
@@ -231,7 +234,7 @@ class Epochs:
             for name, parameter in self._front.parameters.items():
                 parameter.requires_grad_(wanted[name])
             return
-        changed = guard.changed(exactly=step == 0)
+        changed = guard.changed(exactly=exactly)
         if not changed:
             return
         if self._on_changed_front == "error":

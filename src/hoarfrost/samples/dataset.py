@@ -66,7 +66,6 @@ class Samples:
             its own transform.
         UnstableDataError: reading one index twice gives different images.
         UnstableTransformError: so does the transform under one draw.
-        ArgumentError: another one holds the data set's transform.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class Samples:
             first = self._first(stand_in)
             self.rendering, self.form = self._rendering(first, transform, stand_in, model)
             self.pipeline = self.rendering.pipeline
-            made = self._made([first], torch.zeros(1, dtype=torch.int64), self.pipeline.still(len(self)))[0]
+            made = self.rendering.shown(first)
             renders_more = self.rendering.renders_more(self.form, made)
             self.moving = renders_more and self.pipeline.is_random
             """Whether more than images differs between renditions: then what is carried belongs to one."""
@@ -291,9 +290,7 @@ class Samples:
             own = Rendering.own(transform, stand_in, first, self.dataset)
             if own is not None:
                 own.refuse_what_stays_behind(first)
-                still = own.draw(STILL)
-                rendered = own.render([first], torch.zeros(1, dtype=torch.int64), still)[0]
-                return own, self._form_of(rendered, model, own.views(first))
+                return own, self._form_of(own.shown(first), model, own.views(first))
             # Nobody asks it: then it renders nothing.
             self.close()
             transform = None
@@ -302,8 +299,7 @@ class Samples:
         rendering.refuse_what_stays_behind(first)
         if not rendering.calls:
             return rendering, form
-        rendered = rendering.render([first], torch.zeros(1, dtype=torch.int64), rendering.draw(STILL))[0]
-        return rendering, form.viewed(rendered, model)
+        return rendering, form.viewed(rendering.shown(first), model)
 
     def _form_of(self, item: Any, model: nn.Module | None, views: Input | None = None) -> Form:
         told = views if self.told is None else self.told

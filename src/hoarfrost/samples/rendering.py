@@ -217,6 +217,10 @@ class Rendering:
         made = {shape: self.render([item], _FIRST, self.draw(0))[0] for shape, item in shapes.items()}
         return all(shape_of(form.main_of(item)) == shape for shape, item in made.items())
 
+    def shown(self, item: Any) -> Any:
+        """The first item as it is rendered with as little change as can be."""
+        return self.render([item], _FIRST, self.draw(STILL))[0]
+
     def check(self, items: Sequence[Any], ids: Sequence[int]) -> None:
         """Render a few items twice.
 
@@ -314,7 +318,7 @@ class Rendering:
 
     def _runs(self, item: Any) -> bool:
         try:
-            self.render([item], _FIRST, self.draw(STILL))
+            self.shown(item)
         except Exception:
             return False
         return True

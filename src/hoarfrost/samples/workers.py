@@ -46,8 +46,7 @@ class Workers:
         )
 
     def read(self, things: Dataset[Any]) -> Iterator[Any]:
-        """Each thing of a data set, in order, read ahead."""
-        told = {"timeout": self.timeout, "prefetch_factor": self.prefetch, "multiprocessing_context": self.context}
+        """Each thing of a data set, in order, read ahead by processes, of which there must be some."""
         return iter(
             DataLoader(
                 things,
@@ -57,6 +56,8 @@ class Workers:
                 worker_init_fn=self.init,
                 # Of its own: the loader seeds its workers, and must not draw from the training's random state.
                 generator=torch.Generator(),
-                **(told if self.count else {}),
+                timeout=self.timeout,
+                prefetch_factor=self.prefetch,
+                multiprocessing_context=self.context,
             )
         )
