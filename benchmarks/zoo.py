@@ -3,14 +3,15 @@
 Measures, for each model: whether `find_cuts` can trace it, how many cuts it finds, and in how many seconds; then, at
 the cuts, whether `divide`'s two parts give what the model gives, bit for bit: outputs in eval; outputs, buffers and the
 gradients of the suffix's own parameters in train with the prefix run without gradients; on the example and on a batch
-of another size; with the model's state untouched. The comparison is `zoo/law.py`, not Hoarfrost's own check.
+of another size; with the model's state untouched. The comparison is `zoo/law.py`, not Hoarfrost's own check. And
+whether a `Freezer` that is offered these cuts freezes there, stores features and trains on them (`zoo/freeze.py`).
 On: torchvision's classifiers, segmentation, detection and video models, the smallest variant of each family in timm,
 transformers from small configurations, and models as people write them; random weights, small inputs, nothing
 downloaded. A group whose package is missing is left out.
 Repeats: two of each search for cuts (the median is kept); one of each comparison, which is exact or is not.
 
 Each model runs in a process of its own, within limits of time and memory. Records go to `--out`, one JSON object a
-line; a model that has one there from the same source of `hoarfrost.cuts` is not run again.
+line; a model that has one there from the same source of Hoarfrost is not run again.
 
     python benchmarks/zoo.py --jobs 2 --page docs/zoo.md
 """
@@ -26,7 +27,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import hoarfrost.cuts
+import hoarfrost
 from zoo.catalog import GROUPS, entries, selected
 from zoo.entry import Entry
 from zoo.examine import Plan
@@ -37,9 +38,9 @@ Record = dict[str, Any]
 
 
 def source_digest() -> str:
-    """Of the code that finds and divides."""
+    """Of the code that is tried."""
     found = hashlib.blake2b(digest_size=8)
-    for path in sorted(Path(hoarfrost.cuts.__file__).parent.rglob("*.py")):
+    for path in sorted(Path(hoarfrost.__file__).parent.rglob("*.py")):
         found.update(path.read_bytes())
     return found.hexdigest()
 
@@ -70,7 +71,8 @@ def line(record: Record) -> str:
     more = f" (+{record['cuts_of_several'] - record['cuts']} of several tensors)" if "cuts_of_several" in record else ""
     return (
         f"{name}: {record['cuts']} cuts{more}, {record['recommended']} recommended, {record['find_seconds']:.2f} s; "
-        f"{tried} tried, {len({f['cut'] for f in record['failures']})} not perfect"
+        f"{tried} tried, {record['tested_frozen'] + record.get('tested_of_several_frozen', 0)} frozen, "
+        f"{len({f['cut'] for f in record['failures']})} not perfect"
     )
 
 

@@ -1,4 +1,4 @@
-"""One model through everything: found, divided at its cuts, and compared with itself."""
+"""One model through everything: found, divided at its cuts and compared with itself, and frozen there."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hoarfrost.cuts.finding.find import why_not
 from hoarfrost.cuts.finding.rules import judge
 
 from .entry import Entry, Example
+from .freeze import SAMPLES, refusal
 from .law import Run, chance, difference, divided, is_dispatcher, seed, state, values, whole
 
 __all__ = ["ENOUGH", "SEVERAL", "Plan", "Record", "TooLargeError", "examine"]
@@ -41,7 +42,7 @@ class Plan:
     Attributes:
         cuts: how many, evenly spread; None for all recommended ones and ten others.
         every: all of them.
-        seconds: after so many no further cut is begun.
+        seconds: after so many no further cut is begun, nor frozen.
     """
 
     cuts: int | None = None
@@ -64,7 +65,7 @@ def _spread(found: Sequence[Cut], count: int) -> list[Cut]:
 
 
 def examine(entry: Entry, plan: Plan, note: Callable[[Record], None]) -> None:
-    """Build the model, find its cuts and try the law at them; `note` gets the record after each step.
+    """Build the model, find its cuts, try the law and freeze at them; `note` gets the record after each step.
 
     The record's `status` is "not built", "own forward fails" (the model, before anything was done to it), "not
     traced" (no cuts were looked for), or "done"; `failures` lists what broke at which cut.
@@ -122,6 +123,19 @@ def examine(entry: Entry, plan: Plan, note: Callable[[Record], None]) -> None:
             record[f"{kind}_exact_in_eval"] += not broken.keys() & {"divide", "eval", "state"}
             record[f"{kind}_exact_in_train"] += not broken.keys() & {"divide", "train", "state"}
             record["failures"] += [{"cut": cut.label, "check": c, "reason": why} for c, why in broken.items()]
+            note(record)
+    many = samples(SAMPLES)
+    for kind, chosen in offered.items():
+        record[f"{kind}_frozen"] = 0
+        for cut in chosen[: record[kind]]:
+            if time.monotonic() - start > plan.seconds:
+                break
+            seed()
+            refused = refusal(model, cut, many, 1 if kind == "tested" else SEVERAL)
+            if refused is None:
+                record[f"{kind}_frozen"] += 1
+            else:
+                record["failures"].append({"cut": cut.label, "check": refused[0], "reason": _told(refused[1])})
             note(record)
     return note(record)
 

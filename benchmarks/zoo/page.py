@@ -23,6 +23,8 @@ HEADER = (
     f"fewer, provably ({SEVERAL} tensors: ≥ {ENOUGH})",
     "cuts found",
     "cuts tried",
+    "cuts frozen",
+    "refused later",
     "models exact in eval",
     "models exact in train",
     "other bits without gradients",
@@ -42,7 +44,7 @@ def page(records: Sequence[Record]) -> str:
     records = sorted(records, key=lambda r: (list(GROUPS).index(r["group"]), r["model"]))
     versions = {f"{name} {number}" for record in records for name, number in record["versions"].items()}
     sources = {record["source"] for record in records}
-    mixed = " Some records are of an earlier state of `hoarfrost.cuts` than others." if len(sources) > 1 else ""
+    mixed = " Some records are of an earlier state of Hoarfrost than others." if len(sources) > 1 else ""
     parts = [
         "# The zoo",
         "`benchmarks/zoo.py` divides other people's models, checks the two parts against the whole, and writes this "
@@ -54,6 +56,9 @@ def page(records: Sequence[Record]) -> str:
         "layers: models with features of other bits then are counted in a column of their own (`prefix.rounding` "
         "tells the difference). The comparison is the script's own. Seconds are of one thread on a machine that others "
         "were using: an order of magnitude." + mixed,
+        "A cut counts as frozen if a `Freezer` with its defaults, but that features are always stored, froze the model "
+        "there behind an epoch of a few random samples, stored what crosses, and trained an epoch on it. What the "
+        "constructor refuses is listed below; what it accepts and cannot freeze then is refused later.",
         "\n".join([_row(HEADER), "|" + "---|" * len(HEADER), *map(_row, _rows(records))]),
     ]
     parts += ["## What is not perfect", *_shortcomings(records)]
@@ -90,6 +95,8 @@ def _counted(group: str, records: Sequence[Record]) -> list[str]:
         f"{len(provable)} ({rescued})",
         str(sum(max(r["cuts"], r.get("cuts_of_several", 0)) for r in done)),
         str(sum(map(_tried, done))),
+        str(sum(map(_frozen, done))),
+        str(sum(failure["check"] == "freeze" for r in done for failure in r["failures"])),
         f"{sum(_exact(r, 'eval') for r in cut)} of {len(cut)}",
         f"{sum(_exact(r, 'train') for r in cut)} of {len(cut)}",
         str(sum(any(failure["check"] == "rounding" for failure in r["failures"]) for r in cut)),
@@ -99,6 +106,10 @@ def _counted(group: str, records: Sequence[Record]) -> list[str]:
 
 def _tried(record: Record) -> int:
     return int(record["tested"] + record.get("tested_of_several", 0))
+
+
+def _frozen(record: Record) -> int:
+    return int(record.get("tested_frozen", 0) + record.get("tested_of_several_frozen", 0))
 
 
 def _exact(record: Record, mode: str) -> bool:
@@ -115,9 +126,12 @@ def _shortcomings(records: Sequence[Record]) -> Iterable[str]:
     failures = _grouped(records)
     if failures:
         listed = "\n".join(f"- {line}" for line in failures)
-        yield f"Cuts where the parts differ from the whole, or cannot be made, with the first of each kind:\n\n{listed}"
+        yield (
+            "Cuts where the parts differ from the whole, cannot be made, or are not frozen, with the first of each "
+            f"kind:\n\n{listed}"
+        )
     else:
-        yield "No cut that was tried broke the law."
+        yield "No cut that was tried broke the law, or was refused."
     for status, title in (
         ("not traced", "Models that `find_cuts` refuses:"),
         ("no end", "Models that did not end within the limits:"),
@@ -189,7 +203,10 @@ def _full(records: Sequence[Record]) -> Iterable[str]:
     for group in GROUPS:
         done = [r for r in records if r["group"] == group and r["status"] == "done"]
         if done:
-            header = ("model", "cuts", "recommended", "seconds to find", "tried", "exact in eval", "exact in train")
+            header = (
+                *("model", "cuts", "recommended", "seconds to find", "tried", "frozen"),
+                *("exact in eval", "exact in train"),
+            )
             rows = [
                 (
                     f"`{r['model']}`",
@@ -197,6 +214,7 @@ def _full(records: Sequence[Record]) -> Iterable[str]:
                     str(r["recommended"]),
                     f"{r['find_seconds']:.2f}",
                     str(_tried(r)),
+                    str(_frozen(r)),
                     *(_verdict(r, mode) for mode in ("eval", "train")),
                 )
                 for r in done

@@ -1,15 +1,17 @@
-"""The zoo's script runs through on a few models, and its own check of the law sees what is wrong."""
+"""The zoo's script runs through on a few models, and its own checks see what is wrong."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from hoarfrost import find_cuts
 from shared.scripts import BENCHMARKS, run
 
 sys.path.insert(0, str(BENCHMARKS))
@@ -17,6 +19,7 @@ sys.path.insert(0, str(BENCHMARKS))
 from zoo import law
 from zoo.entry import Entry, images
 from zoo.examine import Plan, examine
+from zoo.freeze import SAMPLES, refusal
 from zoo.page import summary
 
 
@@ -32,6 +35,9 @@ def test_a_few_models_through_the_whole_script(tmp_path: Path) -> None:
         ("unet", "in_and_out_by_name", "squeezenet1_1"), ("done", 3)
     )
     assert all(r["tested_exact_in_eval"] == r["tested_exact_in_train"] == 3 for r in records)
+    assert {r["model"]: r["tested_frozen"] + sum(f["check"] == "freezer" for f in r["failures"]) for r in records} == (
+        dict.fromkeys(("unet", "in_and_out_by_name", "squeezenet1_1"), 3)
+    )
     assert "user/unet: " in printed
     assert "| user | 2 | 2 | 2 |" in page.read_text()
     assert "`squeezenet1_1`" in page.read_text()
@@ -86,10 +92,33 @@ def test_the_law_sees_a_gradient_that_stops_early() -> None:
 def test_a_model_that_differs_from_itself_is_said_to() -> None:
     records = []
     examine(Entry("user", "noisy", lambda: (Noisy(), images(2))), Plan(cuts=1), records.append)
-    reasons = [failure["reason"] for failure in records[-1]["failures"]]
+    reasons = [failure["reason"] for failure in records[-1]["failures"] if failure["check"] != "freeze"]
     assert records[-1]["tested_exact_in_eval"] == 0
     assert reasons
     assert all(reason.startswith("the model differs from itself from run to run: ") for reason in reasons)
+
+
+def test_a_model_that_is_frozen_at_each_of_its_cuts_counts_so() -> None:
+    records = []
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 2))
+    examine(Entry("user", "layers", lambda: (layers, images(2))), Plan(), records.append)
+    assert records[-1]["failures"] == []
+    assert records[-1]["tested_frozen"] == records[-1]["tested"] == 2
+    assert "| **all** | 1 | 1 | 0 | 1 (0) | 2 | 2 | 2 | 0 | 1 of 1 | 1 of 1 | 0 |" in summary(records[-1:])
+
+
+def test_a_cut_that_is_offered_and_refused_at_the_freeze_is_told_from_one_that_is_refused_before() -> None:
+    samples = images(2)
+    cut = find_cuts(Noisy(), samples(4))[0]
+    later, before = (refusal(Noisy(), c, samples(SAMPLES), 1) for c in (cut, replace(cut, name="nowhere")))
+    assert later is not None
+    assert before is not None
+    assert (later[0], type(later[1]).__name__) == ("freeze", "InvalidCutError")
+    assert (before[0], type(before[1]).__name__) == ("freezer", "UnknownCutError")
+    records = []
+    examine(Entry("user", "noisy", lambda: (Noisy(), samples)), Plan(cuts=1), records.append)
+    assert records[-1]["tested_frozen"] == 0
+    assert "| **all** | 1 | 1 | 0 | 1 (0) | 2 | 1 | 0 | 1 |" in summary(records[-1:])
 
 
 def test_what_cannot_be_built_does_not_count() -> None:
