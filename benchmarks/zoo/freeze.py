@@ -52,7 +52,7 @@ def refusal(model: nn.Module, cut: Cut, example: Example, max_tensors: int) -> R
             stage = "freeze"
             for epoch in range(2):
                 for batch in freezer.batches(epoch):
-                    _step(freezer, batch)
+                    _step(freezer, batch, unpacked=samples.keys is not None)
                 freezer.end_epoch()
             if freezer.cut is None or freezer.cut.label != cut.label:
                 raise RuntimeError(f"frozen up to {freezer.cut and freezer.cut.label!r}, not to {cut.label!r}")
@@ -100,12 +100,16 @@ class Samples(Dataset[Any]):
         return entries if isinstance(self.example, dict) else tuple(entries.values())
 
 
-def _step(freezer: Freezer, batch: Any) -> None:
-    """Forward and backward, as a loop would."""
-    if isinstance(batch, dict):
-        output = freezer(**batch)
+def _step(freezer: Freezer, batch: Any, unpacked: bool) -> None:
+    """Forward and backward, as a loop would.
+
+    Args:
+        unpacked: the batch holds arguments; else it is the argument: features, a tuple where several tensors cross.
+    """
+    if not unpacked:
+        output = freezer(batch)
     else:
-        output = freezer(*batch) if isinstance(batch, tuple) else freezer(batch)
+        output = freezer(**batch) if isinstance(batch, dict) else freezer(*batch)
     losses = [tensor.float().square().mean() for tensor in tensors_in(output) if tensor.requires_grad]
     if losses:
         torch.stack(losses).sum().backward()

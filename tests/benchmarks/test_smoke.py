@@ -42,6 +42,14 @@ def test_batches_by_layout(tmp_path: Path) -> None:
     assert all(row["median"] > 0 and row["seconds"] > 0 for kind in found.values() for row in kind.values())
 
 
+def test_routing(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    run("routing.py", "--batch-size", "4", "--turns", "3", "--out", str(out))
+    found = json.loads(out.read_text())
+    assert set(found) == {"resnet18", "vit"}
+    assert all(0 < of["low"] <= of["high"] and of["ms"] > 0 for kinds in found.values() for of in kinds.values())
+
+
 def test_texts_of_differing_lengths() -> None:
     rows = run("lengths.py", "--samples", "70", "--width", "16", "--epochs", "2").splitlines()
     values = [[float(cell) for cell in row.split("|")[2:-1]] for row in rows[2:]]
