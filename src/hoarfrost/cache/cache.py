@@ -12,9 +12,10 @@ from torch import Tensor
 from ..errors import CacheDirectoryError, CorruptChunkError
 from .catalog import drop_cache
 from .chunk import Chunk, Damage
-from .files import FEATURES_FILE, TARGETS_FILE, directory_errors, directory_nbytes
+from .files import FEATURES_FILE, MANIFEST_FILE, TARGETS_FILE, directory_errors, directory_nbytes
 from .fingerprint import Fingerprint
 from .journal import Journal
+from .lease import Lease
 from .locking import CacheLock
 from .lookup import find_cache
 from .manifest import Manifest
@@ -45,6 +46,7 @@ class Cache(Replaceable):
         self._manifest = manifest
         self._journal = Journal(path, self.spec.records)
         self._reader = Reader(path, self.spec, manifest.targets)
+        self._lease: Lease | None = None
 
     @staticmethod
     def create(
@@ -76,6 +78,29 @@ class Cache(Replaceable):
             CorruptChunkError: the manifest is damaged.
         """
         return Cache(*find_cache(Path(directory), fingerprint))
+
+    def hold(self) -> Cache:
+        """Keep others from removing the cache, until `release`, `drop` or the end of the process; returns itself.
+
+        Raises:
+            CacheDirectoryError: it was removed since it was opened.
+        """
+        if self._lease is None:
+            self._lease = Lease(self.path.parent, self.path.name)
+            if not (self.path / MANIFEST_FILE).exists():
+                self.release()
+                raise CacheDirectoryError(f"the cache {self.path} has been removed meanwhile")
+        return self
+
+    def release(self) -> None:
+        """Let others remove it; the opposite of `hold`."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+
+    def __getstate__(self) -> dict[str, object]:
+        # A lease is this process's.
+        return {**self.__dict__, "_lease": None}
 
     @property
     def nbytes(self) -> int:
@@ -159,9 +184,10 @@ class Cache(Replaceable):
         """Removes the cache from disk. It disappears at once, under another name, before its files go.
 
         Raises:
-            CacheBusyError: another process is healing it.
+            CacheBusyError: another process reads it, or is healing it. It stays, and no longer counts as read by this one.
             CacheDirectoryError: it cannot be removed.
         """
+        self.release()
         drop_cache(self.path)
 
     def sample_ids(self, chunk: int) -> Tensor:

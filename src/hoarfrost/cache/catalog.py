@@ -21,6 +21,7 @@ from .files import (
     remove_tree,
 )
 from .fingerprint import Fingerprint
+from .lease import readers
 from .locking import CacheLock
 from .manifest import Manifest
 
@@ -63,20 +64,33 @@ def drop_cache(path: Path) -> None:
         return
     root, key = path.parent, path.name
     with CacheLock(root, key), directory_errors(path, "dropping"):
+        _check_unread(path)
         aside = discard_path(root, key)
         if aside.exists():
             remove_tree(aside)
         path.rename(aside)
+        try:
+            # Who has begun to read meanwhile took the lease first, and looks for the cache only now.
+            _check_unread(path)
+        except CacheBusyError:
+            aside.rename(path)
+            raise
         fsync_directory(root)
         remove_tree(aside)
+
+
+def _check_unread(path: Path) -> None:
+    reading = readers(path.parent, path.name)
+    if reading:
+        raise CacheBusyError(f"{' and '.join(reading)} still read the cache {path.name} in {path.parent}; it stays")
 
 
 def prune(
     directory: str | os.PathLike[str], keep: Iterable[Fingerprint | str] = (), *, abandoned_only: bool = False
 ) -> list[Path]:
     """Removes all caches and interrupted builds but those in `keep` (fingerprints, digests or keys) and
-    those that someone is writing to; the paths that were removed. With `abandoned_only`, finished caches stay, damaged
-    ones too.
+    those that someone is reading or writing; the paths that were removed. With `abandoned_only`, finished caches stay,
+    damaged ones too.
 
     Raises:
         CacheDirectoryError: there is no such directory, or something cannot be removed.
@@ -89,9 +103,12 @@ def prune(
             continue
         if foreign_file(info.path) is not None:
             continue
-        with suppress(CacheBusyError), CacheLock(root, info.key):
-            with directory_errors(info.path, "removing"):
-                remove_tree(info.path)
+        with suppress(CacheBusyError):
+            if info.finished:
+                drop_cache(info.path)
+            else:
+                with CacheLock(root, info.key), directory_errors(info.path, "removing"):
+                    remove_tree(info.path)
             removed.append(info.path)
     with directory_errors(root, "removing leftovers"):
         for path in root.glob("discard-*"):
