@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from cache_cases import OTHER, disk
 
-from hoarfrost.cache import Cache, prune
-from hoarfrost.cache import catalog
+from hoarfrost.cache import Cache, catalog, prune
 from hoarfrost.errors import CacheBusyError, CacheDirectoryError
 
 READER = """

@@ -184,7 +184,7 @@ class Cache(Replaceable):
         """Removes the cache from disk. It disappears at once, under another name, before its files go.
 
         Raises:
-            CacheBusyError: another process reads it, or is healing it. It stays, and no longer counts as read by this one.
+            CacheBusyError: another process reads it, or is healing it. It stays, and no longer counts as read here.
             CacheDirectoryError: it cannot be removed.
         """
         self.release()
