@@ -23,6 +23,7 @@ HoarfrostError
 │   ├── StaleCacheError      the cache was made from something else; names the field that differs
 │   ├── CorruptChunkError    a chunk is missing, cut short, or fails its checksum
 │   └── BudgetError          the features do not fit the disk budget
+├── RunBusyError             another process is training in the same folder
 └── CheckpointError          a checkpoint that does not fit this run
 ```
 """
@@ -48,6 +49,7 @@ __all__ = [
     "NoCutError",
     "NonFiniteError",
     "PolicyError",
+    "RunBusyError",
     "StaleCacheError",
     "UnknownCutError",
     "UnstableDataError",
@@ -142,6 +144,10 @@ class CorruptChunkError(CacheError):
 
 class BudgetError(CacheError):
     """The features do not fit the disk budget."""
+
+
+class RunBusyError(HoarfrostError):
+    """Another process is training in the same folder."""
 
 
 class CheckpointError(HoarfrostError):

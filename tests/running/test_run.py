@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from hoarfrost.data import embedded
-from hoarfrost.errors import ArgumentError, CheckpointError
+from hoarfrost.errors import ArgumentError, CheckpointError, RunBusyError
 from hoarfrost.running import Journal, RunConfig, RunFiles, make_optimizer, run, setup, train
 
 
@@ -182,3 +184,33 @@ def test_the_optimizer_is_the_one_asked_for(name: str, kind: type[torch.optim.Op
     made = make_optimizer(RunConfig.told(optimizer=name, lr=0.25, weight_decay=0.125), torch.nn.Linear(2, 2))
     assert type(made) is kind
     assert (made.defaults["lr"], made.defaults["weight_decay"]) == (0.25, 0.125)
+
+
+BESIDE = """
+import sys
+from hoarfrost.errors import RunBusyError
+from hoarfrost.running import RunConfig, train
+resume = sys.argv[3] == "True"
+told = {"data": sys.argv[1], "epochs": 2, "out": sys.argv[2]}
+try:
+    train(RunConfig.told(resume=resume, **told), resume=resume)
+except RunBusyError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("resume", [False, True], ids=["the same out twice", "two resumes"])
+def test_one_process_at_a_time_trains_in_a_folder(config: RunConfig, tmp_path: Path, resume: bool) -> None:
+    said: list[str] = []
+
+    def start_another(done: int, of: int) -> None:
+        if not said:
+            told = [str(config.data), str(config.out), str(resume)]
+            ran = subprocess.run([sys.executable, "-c", BESIDE, *told], capture_output=True, text=True, check=True)
+            said.append(ran.stdout)
+
+    assert train(config, on_step=start_another).finished
+    assert said == [f"another process is training in {config.out}: wait for it, or name another --out\n"]
+    assert train(config.but(epochs=2), resume=True).before
+    with RunFiles(tmp_path / "other").held(), pytest.raises(RunBusyError), RunFiles(tmp_path / "other").held():
+        pass

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..errors import RunBusyError
 
 __all__ = ["Journal", "RunFiles"]
 
@@ -21,6 +26,27 @@ class RunFiles:
         self.report = folder / "report.html"
         self.checkpoint = folder / "checkpoint.safetensors"
         self.cache = folder / "cache"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No other process trains in the folder meanwhile; the lock is the system's, so that a killed run leaves none.
+
+        Raises:
+            RunBusyError: another one does.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / ".run.lock"
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RunBusyError(
+                f"another process is training in {self.folder}: wait for it, or name another --out"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 class Journal:

@@ -50,10 +50,25 @@ def train(
 
     Returns:
         How it ended; a run that is not finished was interrupted and left a checkpoint to resume from.
+
+    Raises:
+        RunBusyError: another process is training in the folder.
     """
     files = RunFiles(config.folder(resume))
-    if resume and files.model.exists():
-        return Outcome(files, finished=True, before=True)
+    with files.held():
+        if resume and files.model.exists():
+            return Outcome(files, finished=True, before=True)
+        return _trained(config, files, resume, listener, on_step, on_stop)
+
+
+def _trained(
+    config: RunConfig,
+    files: RunFiles,
+    resume: bool,
+    listener: Callable[[dict[str, Any]], None] | None,
+    on_step: Callable[[int, int], None] | None,
+    on_stop: Callable[[], None] | None,
+) -> Outcome:
     setup = Setup.of(config)
     optimizer = make_optimizer(config, setup.model)
     plain, augmented = (setup.examination(how) for how in (setup.test_transform, setup.train_transform))
