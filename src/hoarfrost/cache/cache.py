@@ -159,13 +159,14 @@ class Cache(Replaceable):
 
     def _replace(self, new: Replacement) -> Chunk:
         self.spec.check_record(new.chunk, new.view)
-        if not self.path.is_dir():
-            raise CacheDirectoryError(f"the cache directory {self.path} has vanished")
-        with CacheLock(self.path.parent, self.path.name, wait_seconds=HEAL_WAIT_SECONDS):
-            self._journal.refresh()
-            record = rewrite_record(self.path, self._manifest, self._journal.records, new)
-            self._journal.note(record)
-            return self._reader.read(new.chunk, new.view, record)
+        with directory_errors(self.path, f"writing chunk {new.chunk}, view {new.view} anew"):
+            if not self.path.is_dir():
+                raise CacheDirectoryError(f"the cache directory {self.path} has vanished")
+            with CacheLock(self.path.parent, self.path.name, wait_seconds=HEAL_WAIT_SECONDS):
+                self._journal.refresh()
+                record = rewrite_record(self.path, self._manifest, self._journal.records, new)
+                self._journal.note(record)
+                return self._reader.read(new.chunk, new.view, record)
 
     def verify(self) -> list[Damage]:
         """Reads every record; those that cannot be read, in order. Empty: the cache is whole.

@@ -60,23 +60,24 @@ def list_caches(directory: str | os.PathLike[str]) -> list[CacheInfo]:
 
 def drop_cache(path: Path) -> None:
     """See `Cache.drop`."""
-    if not path.exists():
-        return
     root, key = path.parent, path.name
-    with CacheLock(root, key), directory_errors(path, "dropping"):
-        _check_unread(path)
-        aside = discard_path(root, key)
-        if aside.exists():
-            remove_tree(aside)
-        path.rename(aside)
-        try:
-            # Who has begun to read meanwhile took the lease first, and looks for the cache only now.
+    with directory_errors(path, "dropping"):
+        if not path.exists():
+            return
+        with CacheLock(root, key):
             _check_unread(path)
-        except CacheBusyError:
-            aside.rename(path)
-            raise
-        fsync_directory(root)
-        remove_tree(aside)
+            aside = discard_path(root, key)
+            if aside.exists():
+                remove_tree(aside)
+            path.rename(aside)
+            try:
+                # Who has begun to read meanwhile took the lease first, and looks for the cache only now.
+                _check_unread(path)
+            except CacheBusyError:
+                aside.rename(path)
+                raise
+            fsync_directory(root)
+            remove_tree(aside)
 
 
 def _check_unread(path: Path) -> None:

@@ -32,9 +32,13 @@ class CacheLock:
         self._lock = FileLock(root / f".{key}.lock", thread_local=False)
         try:
             with directory_errors(root, "taking the writer's lock"):
+                # A lock would make the directory anew.
+                os.stat(root)
                 self._acquire(root, key, wait_seconds)
-                # Beside the lock, not in it: some versions of filelock empty the lock file when they try it.
-                self._pid_file.write_text(str(os.getpid()))
+                # Beside the lock, not in it: some versions of filelock empty the lock file when they try it. It is for
+                # people to read: a disk that has no room for it is no reason to keep a cache that is to be dropped.
+                with suppress(OSError):
+                    self._pid_file.write_text(str(os.getpid()))
         except BaseException:
             self._lock.release()
             raise
@@ -56,8 +60,10 @@ class CacheLock:
     def release(self) -> None:
         """Lets others in; a second call does nothing."""
         if self._lock.is_locked:
-            self._pid_file.unlink(missing_ok=True)
-            self._lock.release()
+            with suppress(OSError):
+                self._pid_file.unlink()
+            with suppress(OSError):
+                self._lock.release()
 
     def __enter__(self) -> CacheLock:
         return self

@@ -14,10 +14,14 @@ __all__ = ["find_cache"]
 
 def find_cache(root: Path, fingerprint: Fingerprint | None) -> tuple[Path, Manifest]:
     """Where the cache lies that `Cache.open` opens, and its manifest; see there, errors too."""
+    with directory_errors(root, "opening"):
+        return _find(root, fingerprint)
+
+
+def _find(root: Path, fingerprint: Fingerprint | None) -> tuple[Path, Manifest]:
     if (root / MANIFEST_FILE).exists():
         return _checked(root, fingerprint)
-    with directory_errors(root, "opening"):
-        held = sorted(p for p in root.iterdir() if is_key(p.name) and (p / MANIFEST_FILE).exists())
+    held = sorted(p for p in root.iterdir() if is_key(p.name) and (p / MANIFEST_FILE).exists())
     if fingerprint is not None and root / fingerprint.key in held:
         return _checked(root / fingerprint.key, fingerprint)
     if not held:
@@ -31,8 +35,7 @@ def find_cache(root: Path, fingerprint: Fingerprint | None) -> tuple[Path, Manif
 
 
 def _checked(path: Path, fingerprint: Fingerprint | None) -> tuple[Path, Manifest]:
-    with directory_errors(path, "opening"):
-        manifest = Manifest.read(path / MANIFEST_FILE)
+    manifest = Manifest.read(path / MANIFEST_FILE)
     difference = "" if fingerprint is None else fingerprint.explain(manifest.fingerprint)
     if difference:
         raise StaleCacheError(f"{difference}: {path} was made from something else")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import zlib
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from ..errors import CacheBusyError, CacheError
+from ..errors import CacheError
 from .encoding import TargetForm
 from .files import (
     BUILDING_FILE,
@@ -32,13 +32,16 @@ Records = dict[tuple[int, int], Record]
 
 
 def discard_stale(root: Path, key: str) -> None:
-    """Removes builds of other fingerprints that nobody is writing to; what is not ours stays untouched."""
-    for path in root.glob("building-*"):
-        other = path.name.removeprefix("building-")
-        if other == key or not is_key(other) or not path.is_dir():
+    """Removes builds of other fingerprints that nobody is writing to, and what an interrupted drop left; what is not
+    ours, or cannot be removed, stays. The caller holds the lock of `key`.
+    """
+    for path in (*root.glob("building-*"), *root.glob("discard-*")):
+        begun, _, other = path.name.partition("-")
+        if not is_key(other) or (other == key and begun == "building"):
             continue
-        # Another run may be building it at this moment: only who gets its lock may remove it.
-        with suppress(CacheBusyError, FileNotFoundError), CacheLock(root, other):
+        # Another run may be writing it at this moment: only who gets its lock may remove it. That it is in the way of
+        # nothing but room is no reason not to build.
+        with suppress(CacheError, OSError), nullcontext() if other == key else CacheLock(root, other):
             if foreign_file(path) is None:
                 remove_tree(path)
 

@@ -113,9 +113,11 @@ def _targets(
 
 
 def _stored_targets(path: Path, spec: CacheSpec, form: TargetForm, chunk: int) -> bytes:
-    if not (path / TARGETS_FILE).exists():
+    """What lies there; nothing where it cannot be read: what is given is written then."""
+    try:
+        return read_file_at(path / TARGETS_FILE, *form.span(spec, chunk))
+    except OSError:
         return b""
-    return read_file_at(path / TARGETS_FILE, *form.span(spec, chunk))
 
 
 def _write(path: Path, data: bytes, offset: int, durably: bool) -> None:

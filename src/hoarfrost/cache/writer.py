@@ -78,7 +78,7 @@ class CacheWriter(Generic[Opened]):
                 discard_stale(root, fingerprint.key)
                 self._form, self._records = recover(self.path, fingerprint, spec)
                 if not (self.path / BUILDING_FILE).exists():
-                    self._write_building_file()
+                    self._write_building_file(self._form)
                 for name in (FEATURES_FILE, TARGETS_FILE, JOURNAL_FILE):
                     self._files[name] = os.open(self.path / name, os.O_RDWR | os.O_CREAT, 0o666)
             self._end = max((r.offset + r.nbytes for r in self._records.values()), default=0)
@@ -95,6 +95,10 @@ class CacheWriter(Generic[Opened]):
     @property
     def nbytes(self) -> int:
         """Bytes that the cache takes so far, its targets and manifest included."""
+        with directory_errors(self.path, "measuring"):
+            return self._nbytes()
+
+    def _nbytes(self) -> int:
         return self._end + self._journal_end + self._fixed_nbytes(self._form)
 
     def append(
@@ -127,7 +131,7 @@ class CacheWriter(Generic[Opened]):
         form, target_bytes = prepare_targets(self.spec, chunk, targets, self._form)
         sizes = prepare_lengths(self.spec, chunk, lengths)
         payload = encode_features(self.spec, chunk, view, ids, features, sizes)
-        with self._mutex:
+        with self._mutex, directory_errors(self.path, f"writing chunk {chunk}, view {view}"):
             self._check_open()
             if (chunk, view) in self._records:
                 raise ArgumentError(f"chunk {chunk}, view {view} was written by another thread meanwhile")
@@ -135,9 +139,8 @@ class CacheWriter(Generic[Opened]):
             record = Record(chunk, view, self._end, len(payload), *crcs, ids, lengths=sizes)
             self._check_twins(record)
             if self._form is None:
+                self._write_building_file(form)
                 self._form = form
-                with directory_errors(self.path, "writing the form of the targets"):
-                    self._write_building_file()
             elif self._form != form:
                 prepare_targets(self.spec, chunk, targets, self._form)
             self._write(record, form, payload, target_bytes)
@@ -147,10 +150,11 @@ class CacheWriter(Generic[Opened]):
         """The features of a record that is written: what further views are derived from while the cache is built.
 
         Raises:
-            CorruptChunkError: what was written cannot be read back.
+            CorruptChunkError, CacheDirectoryError: what was written cannot be read back.
         """
         record = self._records[chunk, view]
-        payload = read_at(self._files[FEATURES_FILE], record.nbytes, record.offset)
+        with directory_errors(self.path, f"reading chunk {chunk}, view {view} again"):
+            payload = read_at(self._files[FEATURES_FILE], record.nbytes, record.offset)
         if zlib.crc32(payload) != record.crc32:
             raise CorruptChunkError(f"chunk {chunk}, view {view} in {self.path}: what was just written is damaged")
         return unpack_features(self.spec, chunk, view, payload, record.lengths)
@@ -194,18 +198,25 @@ class CacheWriter(Generic[Opened]):
         return self._open_cache(self._final)
 
     def abort(self) -> None:
-        """Removes what was built and lets others in; after `commit` or a first `abort` it does nothing."""
+        """Removes what was built and lets others in; after `commit` or a first `abort` it does nothing.
+
+        Raises:
+            CacheDirectoryError: it cannot be removed; others are let in all the same.
+        """
         if not self._files:
             return
-        with directory_errors(self.path, "removing the build"):
-            if self.path.exists():
-                remove_tree(self.path)
-        self.close()
+        try:
+            with directory_errors(self.path, "removing the build"):
+                if self.path.exists():
+                    remove_tree(self.path)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Lets others in, and leaves what was built for a later `Cache.create` to resume."""
         for fd in self._files.values():
-            os.close(fd)
+            with suppress(OSError):
+                os.close(fd)
         self._files = {}
         self._lock.release()
 
@@ -260,7 +271,7 @@ class CacheWriter(Generic[Opened]):
     def _check_budget(self, needed: int) -> None:
         if self.budget_bytes is None:
             return
-        used = self.nbytes
+        used = self._nbytes()
         if used + needed <= self.budget_bytes:
             return
         written = len(self._records)
@@ -275,8 +286,8 @@ class CacheWriter(Generic[Opened]):
             "stronger codec"
         )
 
-    def _write_building_file(self) -> None:
-        Manifest(self.fingerprint, self.spec, self._form, {}).write(self.path / BUILDING_FILE)
+    def _write_building_file(self, form: TargetForm | None) -> None:
+        Manifest(self.fingerprint, self.spec, form, {}).write(self.path / BUILDING_FILE)
 
     def _make_visible(self) -> None:
         root = self.path.parent
