@@ -142,7 +142,7 @@ def test_another_runs_rendition_is_not_taken_for_ones_own(tmp_path: Path) -> Non
 
 def test_a_record_without_room_is_computed_in_every_epoch_with_the_same_bits(tmp_path: Path) -> None:
     stand, twin = (Stand(tmp_path / name, Linear(4), Views(1, refresh_every=2)) for name in ("small", "large"))
-    stand.source.budget_bytes = 1
+    stand.source.stored.budget_bytes = 1
     for epoch in range(3, 9):
         for chunk in range(3):
             assert torch.equal(stand.shown(chunk, epoch), twin.shown(chunk, epoch))

@@ -15,6 +15,7 @@ from hoarfrost.codecs import Codec
 from hoarfrost.feeding.cache_source import CacheSource
 from hoarfrost.feeding.loading import Batch, feature_batches
 from hoarfrost.samples import Deriver, OnDevice, Order, PrefixSource, Renditions, Samples
+from hoarfrost.storing import Faults, StoredFeatures
 from shared.images import RANDOM, images
 
 N, CHUNK, KEPT = 40, 16, (0, 2)
@@ -54,11 +55,12 @@ class Stand:
                 writer.append(chunk, view, self.order.members(chunk), targets, stored)
         self.cache = writer.commit()
         self.healed: list[tuple[int, int, str]] = []
+        self.faults: list[dict[str, Any]] = []
         example, _ = self.samples.images(torch.arange(2), self.draws[0])
         frame = self.samples.frame(example)
         assert frame is not None
         self.source = CacheSource(
-            cache=self.cache,
+            stored=StoredFeatures(self.cache, Faults(self.faults.append)),
             order=self.order,
             views=self.views,
             event=3,

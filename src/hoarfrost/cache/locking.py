@@ -33,7 +33,7 @@ class CacheLock:
         try:
             with directory_errors(root, "taking the writer's lock"):
                 # A lock would make the directory anew.
-                os.stat(root)
+                root.stat()
                 self._acquire(root, key, wait_seconds)
                 # Beside the lock, not in it: some versions of filelock empty the lock file when they try it. It is for
                 # people to read: a disk that has no room for it is no reason to keep a cache that is to be dropped.

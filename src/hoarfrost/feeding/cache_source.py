@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -11,9 +10,10 @@ from torch import Tensor
 from ..augment import Draw
 from ..cache import Cache, assembled, to_store
 from ..codecs import Packed
-from ..errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError
+from ..errors import CacheError
 from ..samples import Block, Deriver, Order, PrefixSource, Renditions, dense_block
 from ..settings import Views
+from ..storing import StoredFeatures
 from .chunks_in_memory import ChunksInMemory
 
 __all__ = ["CacheSource"]
@@ -24,15 +24,15 @@ class CacheSource:
     """Reads stored views; what is not stored of a view is derived, what is missing, outdated or damaged is computed.
 
     Attributes:
+        stored: where the features lie.
         event: the epoch before which the views were first drawn.
         healer: the prefix, for what has to be computed.
         on_heal: called with (chunk, view, reason) for each damaged record.
         deriver: makes what is not stored of a view from view 0; None where nothing can be derived.
-        budget_bytes: that the cache may take; a record that has no room is computed in every epoch.
         resident: keeps chunks in memory that are shown as they are stored.
     """
 
-    cache: Cache
+    stored: StoredFeatures
     order: Order
     views: Views
     event: int
@@ -40,12 +40,15 @@ class CacheSource:
     deriver: Deriver | None
     healer: PrefixSource
     on_heal: Callable[[int, int, str], None]
-    budget_bytes: int | None = None
     resident: ChunksInMemory = field(default_factory=lambda: ChunksInMemory(0))
 
     def begin(self) -> None:
         """An epoch begins: what was kept in memory counts only if the files are still the same."""
-        self.resident.current(self.cache.written())
+        self.resident.current(self.stored.begin())
+
+    @property
+    def cache(self) -> Cache:
+        return self.stored.cache
 
     def ahead(self, chunk: int, epoch: int) -> bool:
         edition = self.views.edition(chunk, epoch, self.event)
@@ -83,7 +86,7 @@ class CacheSource:
         def read(view: int, edition: int, derived: Tensor | None = None) -> Block:
             try:
                 return self._stored(chunk, view, edition)
-            except (CorruptChunkError, CacheDirectoryError) as error:
+            except CacheError as error:
                 healed[view] = str(error)
                 return self._computed(chunk, view, edition, derived)
 
@@ -127,12 +130,7 @@ class CacheSource:
         return self.renditions.view(self.event, view, edition, self.views.base)
 
     def _stored(self, chunk: int, view: int, edition: int) -> Block:
-        record = self.cache.read(chunk, view)
-        if record.edition != edition:
-            raise CorruptChunkError(
-                f"chunk {chunk}, view {view} in {self.cache.path} shows rendition {record.edition} "
-                f"in place of {edition}: another run has drawn it anew"
-            )
+        record = self.stored.read(chunk, view, edition)
         return Block(record.packed, record.targets, record.lengths)
 
     def _computed(self, chunk: int, view: int, edition: int, derived: Tensor | None) -> Block:
@@ -145,25 +143,8 @@ class CacheSource:
         spec, ids = self.cache.spec, self.order.members(chunk)
         lengths = self.healer.lengths(ids)
         features = to_store(spec.stored[view], spec.channel_axis, features, derived)
-        # The training goes on without the record: the next epoch finds it missing and computes it again.
-        with suppress(CacheDirectoryError, CacheBusyError, BudgetError):
-            if self.cache.edition(chunk, view) == edition:
-                record = self.cache.heal(chunk, view, features, targets=targets, sample_ids=ids, lengths=lengths)
-            else:
-                record = self.cache.renew(
-                    chunk,
-                    view,
-                    edition,
-                    features,
-                    targets=targets,
-                    sample_ids=ids,
-                    lengths=lengths,
-                    budget_bytes=self.budget_bytes,
-                )
-            return Block(record.packed, targets, lengths)
-        codec, physical = spec.codec_of(view), spec.physical(features)
-        payload = codec.encode(physical, spec.codec_axis)
-        return Block(codec.unpack(payload, physical.shape, spec.dtype, spec.codec_axis), targets, lengths)
+        packed = self.stored.put(chunk, view, edition, features, targets=targets, sample_ids=ids, lengths=lengths)
+        return Block(packed, targets, lengths)
 
     def _derived(self, chunk: int, shown: Packed, source: Draw, target: Draw) -> Tensor:
         if self.deriver is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,15 @@ from ..cuts import apart
 from ..errors import (
     ArgumentError,
     BudgetError,
-    CacheBusyError,
     CacheDirectoryError,
+    CacheError,
     CodecError,
-    CorruptChunkError,
     DatasetError,
     NonFiniteError,
 )
 from ..freezing import Division
 from ..samples import Collate, Input, OnDevice, Order, PrefixSource, Rows, Samples, Workers
-from ..storing import feature_spec
+from ..storing import Faults, StoredFeatures, feature_spec
 from .front_guard import FrontGuard
 
 __all__ = ["Evaluation"]
@@ -50,6 +48,7 @@ class Evaluation:
         directory: where to store; None: never.
         division: asks what is frozen now; None for nothing.
         room: bytes that may be taken now; None: no limit.
+        faults: of what is stored.
 
     Raises:
         ArgumentError: the transform draws at random, or the batch size is no whole number of at least 1.
@@ -70,6 +69,7 @@ class Evaluation:
         directory: Path | None,
         division: Callable[[], Division | None],
         room: Callable[[], int | None],
+        faults: Faults,
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ArgumentError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
@@ -97,7 +97,10 @@ class Evaluation:
         self._directory, self._division, self._room = directory, division, room
         self._of: Division | None = None
         self._guard: FrontGuard | None = None
-        self._caches: tuple[Cache, ...] = ()
+        self._faults = faults
+        self._stored: tuple[StoredFeatures, ...] = ()
+        self._writers: list[CacheWriter[Cache]] = []
+        """Of the pass that was begun last: another one takes their place."""
         self._stores = True
 
     def __len__(self) -> int:
@@ -112,7 +115,7 @@ class Evaluation:
     @property
     def nbytes(self) -> int:
         """Bytes on disk."""
-        return sum(cache.nbytes for cache in self._caches if cache.path.is_dir())
+        return sum(stored.nbytes for stored in self._stored)
 
     def __iter__(self) -> Iterator[Any]:
         """Batches on the device, laid out as in training: inputs, or in their place features of all that crosses."""
@@ -129,10 +132,12 @@ class Evaluation:
         if division is None:
             yield from map(self._on_device, self._samples.batches(self._groups, self._draw))
             return
-        if self._caches and all(cache.path.is_dir() for cache in self._caches):
+        if self._stored and all(stored.stands for stored in self._stored):
             batches = self._read(division)
         else:
-            self._caches = ()
+            for stored in self._stored:
+                stored.missed()
+            self._stored = ()
             batches = self._computed(division)
         for features, targets in batches:
             crossing = len(division.cut.rows)
@@ -143,10 +148,10 @@ class Evaluation:
 
     def drop(self) -> None:
         """Remove what is stored."""
-        for cache in self._caches:
-            if cache.path.is_dir():
-                cache.drop()
-        self._caches = ()
+        self._abandon()
+        for stored in self._stored:
+            stored.drop()
+        self._stored = ()
 
     def close(self) -> None:
         """Remove what is stored, and give the data set its transform back."""
@@ -165,42 +170,49 @@ class Evaluation:
 
     def _computed(self, division: Division) -> Iterator[tuple[list[Tensor | Rows], Tensor]]:
         """Features by the prefix, stored as they are given where there is room."""
-        source, writers, whole = self._source(division), [], False
+        source = self._source(division)
+        self._abandon()  # what a pass began that was broken off, or stands still
+        writers: list[CacheWriter[Cache]] = []
         try:
             for number, (calls, targets) in enumerate(self._samples.stream_calls(self._groups, self._draw)):
                 ids = self._groups[number]
                 tensors: Sequence[Tensor] = source.run_calls(calls, ids)
                 try:
                     if number == 0 and self._stores and self._directory is not None:
-                        writers = self._writers(self._directory, division, source, tensors)
-                    for place, writer in enumerate(writers):
-                        if (number, 0) not in writer.done:
-                            writer.append(number, 0, ids, targets, tensors[place], source.lengths(ids, place))
-                    if writers:
+                        writers = self._writers = []
+                        self._begin(self._directory, division, source, tensors)
+                    if writers and writers is self._writers:
+                        for place, writer in enumerate(writers):
+                            if (number, 0) not in writer.done:
+                                writer.append(number, 0, ids, targets, tensors[place], source.lengths(ids, place))
                         # What later passes will read.
                         tensors = [writer.spec.dense(writer.packed(number, 0)) for writer in writers]
-                except (BudgetError, CacheDirectoryError, CacheBusyError, CodecError, NonFiniteError) as error:
-                    self._give_up(writers, error)
-                    writers = []
+                except (CacheError, CodecError, NonFiniteError) as error:
+                    self._give_up(error)
                 yield self._placed(tensors, source, ids), targets
-            self._caches = tuple(writer.commit() for writer in writers)
-            whole = True
+            if writers and writers is self._writers:
+                try:
+                    for writer in writers:
+                        self._stored += (StoredFeatures(writer.commit(), self._faults),)
+                except CacheError as error:
+                    self._give_up(error)
+                    self.drop()
         finally:
-            if not whole:
-                for writer in writers:
-                    writer.abort()
+            if writers is self._writers:
+                self._abandon()
 
     def _read(self, division: Division) -> Iterator[tuple[list[Tensor | Rows], Tensor]]:
         source = self._source(division)
         for number, ids in enumerate(self._groups):
             try:
-                records = [cache.read(number, 0) for cache in self._caches]
-            except (CorruptChunkError, CacheDirectoryError):
+                records = [stored.read(number, 0, 0) for stored in self._stored]
+                if not records:
+                    raise CacheDirectoryError("it was dropped meanwhile")
+            except CacheError:
                 calls, targets = self._samples.calls(ids, self._draw)
                 yield self._placed(source.run_calls(calls, ids), source, ids), targets
                 continue
-            pairs = zip(records, self._caches, strict=True)
-            tensors = [cache.spec.dense(record.packed) for record, cache in pairs]
+            tensors = [record.spec.dense(record.packed) for record in records]
             yield self._placed(tensors, source, ids), records[0].targets
 
     def _placed(self, tensors: Sequence[Tensor], source: PrefixSource, ids: Tensor) -> list[Tensor | Rows]:
@@ -210,21 +222,17 @@ class Evaluation:
             placed.append(tensor if lengths is None else Rows.of(tensor, lengths, source.crossings[number]))
         return placed
 
-    def _writers(
-        self, directory: Path, division: Division, source: PrefixSource, tensors: Sequence[Tensor]
-    ) -> list[CacheWriter[Cache]]:
+    def _begin(self, directory: Path, division: Division, source: PrefixSource, tensors: Sequence[Tensor]) -> None:
         crossings, room = division.cut.rows * len(self._samples.form.mains), self._room()
         if room is not None and room < len(crossings):
             raise BudgetError("the disk budget is used up by the features that are trained on")
         share = None if room is None else room // len(crossings)
-        writers = []
         for number, (crossing, tensor) in enumerate(zip(crossings, tensors, strict=True)):
             codec = self._codec if tensor.is_floating_point() else Exact()
             lengths = source.lengths(torch.arange(len(self._samples)), number)
             spec = feature_spec(crossing, tensor, self._order, codec, lengths=lengths)
             fingerprint = self._fingerprint(division, spec, number)
-            writers.append(Cache.create(directory, fingerprint, spec, budget_bytes=share))
-        return writers
+            self._writers.append(Cache.create(directory, fingerprint, spec, budget_bytes=share))
 
     def _fingerprint(self, division: Division, spec: CacheSpec, tensor: int) -> Fingerprint:
         return Fingerprint(
@@ -242,8 +250,14 @@ class Evaluation:
             }
         )
 
-    def _give_up(self, writers: Sequence[CacheWriter[Cache]], error: Exception) -> None:
+    def _give_up(self, error: Exception) -> None:
         self._stores = False
-        for writer in writers:
-            writer.abort()
-        warnings.warn(f"hoarfrost evaluates without stored features until the next freeze: {error}", stacklevel=4)
+        self._abandon()
+        self._faults.tell("evaluates without stored features until the next freeze", error)
+
+    def _abandon(self) -> None:
+        """Remove what is not whole."""
+        for writer in self._writers:
+            with self._faults.borne("leaves an evaluation that could not be stored"):
+                writer.abort()
+        self._writers = []

@@ -20,7 +20,7 @@ from ..errors import ArgumentError
 from ..freezing import Division, Front
 from ..samples import PrefixSource, Rows, Together, TrainingData, Way, grid_of
 from ..settings import Freezing, Settings, Views
-from ..storing import Held, Storer, event_of, origin_of, way_of
+from ..storing import Held, StoredFeatures, Storer, event_of, origin_of, way_of
 from .cache_source import CacheSource
 from .chunks_in_memory import ChunksInMemory
 from .evaluation import Evaluation
@@ -146,6 +146,7 @@ class Feeder:
             directory=None if self._mode == "recompute" else self._directory / "evaluation",
             division=lambda: self._front.division,
             room=self._evaluation_room,
+            faults=self._storer.faults,
         )
         self._evaluations.append(made)
         return made
@@ -251,21 +252,23 @@ class Feeder:
             for number, spec in enumerate(held.specs)
         ]
         read = [
-            self._cache_source(held.division, cache, prefix, held.views, budget)
-            for cache, prefix, budget in zip(self.caches, prefixes, self._storer.storage.shares_left(), strict=False)
+            self._cache_source(held.division, stored, prefix, held.views)
+            for stored, prefix in zip(self._storer.storage.features, prefixes, strict=False)
         ]
         self._sources = tuple(zip(read or prefixes, held.specs, strict=True))
 
     def _cache_source(
-        self, division: Division, cache: Cache, prefix: PrefixSource, views: Views, budget_bytes: int | None
+        self, division: Division, stored: StoredFeatures, prefix: PrefixSource, views: Views
     ) -> CacheSource:
+        cache = stored.cache
+
         def healed(chunk: int, view: int, reason: str) -> None:
             same_bits = origin_of(cache) is None
             self._say({"event": "heal", "chunk": chunk, "view": view, "reason": reason, "same_bits": same_bits})
 
         deriver = self._storer.storage.deriver(division.cut, way_of(cache), prefix)
         return CacheSource(
-            cache=cache,
+            stored=stored,
             order=self._data.order,
             views=views,
             event=event_of(division, cache),
@@ -273,7 +276,6 @@ class Feeder:
             deriver=deriver and replace(deriver, call=prefix.tensor // len(division.cut.rows)),
             healer=prefix,
             on_heal=healed,
-            budget_bytes=budget_bytes,
             resident=self._kept(cache),
         )
 

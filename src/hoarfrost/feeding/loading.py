@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..cache import CacheSpec
-from ..errors import ArgumentError, CacheDirectoryError, CorruptChunkError
+from ..errors import ArgumentError, CacheError
 from ..samples import Block, Order, batch_bounds
 from .streams import sent_ahead
 from .window import Batch, Window, batch_of
@@ -40,7 +40,7 @@ class ChunkSource(Protocol):
     def load(self, chunk: int, epoch: int) -> Block: ...
 
     def recover(self, chunk: int, epoch: int, reason: Exception) -> Block:
-        """Called in the training thread when `load` raised CorruptChunkError or CacheDirectoryError."""
+        """Called in the training thread when `load` raised a CacheError."""
         ...
 
 
@@ -188,7 +188,7 @@ class _Loader:
         """In a thread. What is damaged is left to the training thread, which may run the prefix."""
         try:
             blocks = [item.result() if isinstance(item, Future) else item for item in coming.items]
-        except (CorruptChunkError, CacheDirectoryError):
+        except CacheError:
             return None
         coming.items.clear()
         found = [block for block in blocks if isinstance(block, Block)]
@@ -200,5 +200,5 @@ class _Loader:
             return item
         try:
             return self._source.load(chunk, self._epoch) if isinstance(item, int) else item.result()
-        except (CorruptChunkError, CacheDirectoryError) as error:
+        except CacheError as error:
             return self._source.recover(chunk, self._epoch, error)

@@ -13,11 +13,14 @@ from .further_view import derivable
 from .requirements import offered
 from .rungs import pick
 from .sensitivity import sensitivity
+from .stored_features import Faults, StoredFeatures
 from .storer import Held, Storer
 
 __all__ = [
     "Calibration",
+    "Faults",
     "Held",
+    "StoredFeatures",
     "Storer",
     "cache_directory",
     "calibrate",

@@ -18,6 +18,7 @@ def freeze_record(
     calibration: Calibration,
     caches: Sequence[Cache],
     *,
+    cache_bytes: int,
     policy: str,
     choice: str,
     decision: str,
@@ -75,7 +76,7 @@ def freeze_record(
             }
             for crossing, other in zip(division.cut.rows[1:], calibration.beside, strict=True)
         ],
-        "cache_bytes": sum(cache.nbytes for cache in caches),
+        "cache_bytes": cache_bytes,
         "dense_bytes": sum(cache.dense_nbytes for cache in caches),
         "over_budget": list(over_budget),
         "built_from": None if built_from is None else built_from.to_record(),

@@ -18,6 +18,7 @@ from .build import fill
 from .calibration import Calibration
 from .fingerprint import fingerprint_of, origin_of, way_of
 from .from_features import FromFeatures
+from .stored_features import Faults, StoredFeatures
 
 __all__ = ["Storage", "Stored"]
 
@@ -44,31 +45,37 @@ class Stored:
 class Storage:
     """The caches of one run in its directory: those being read, and the shallower cut's while deeper ones are built."""
 
-    def __init__(self, directory: Path, data: TrainingData, storing: Storing) -> None:
+    def __init__(self, directory: Path, data: TrainingData, storing: Storing, faults: Faults) -> None:
         self._directory, self._data, self._views = directory, data, storing.views
         self.budget = Budget(storing.disk_budget, storing.over_budget)
-        self.caches: tuple[Cache, ...] = ()
-        """One for each tensor that crosses the cut; none when recomputing."""
-        self._previous: tuple[Cache, ...] = ()
+        self.faults = faults
+        self.features: tuple[StoredFeatures, ...] = ()
+        """Of each tensor that crosses the cut; none when recomputing."""
+        self._previous: tuple[StoredFeatures, ...] = ()
+
+    @property
+    def caches(self) -> tuple[Cache, ...]:
+        """They are stored in."""
+        return tuple(stored.cache for stored in self.features)
 
     @property
     def nbytes(self) -> int:
         """Bytes on disk of what is being read."""
-        return sum(cache.nbytes for cache in self.caches)
+        return sum(stored.nbytes for stored in self.features)
 
     @property
     def left(self) -> int | None:
         """Bytes of the disk budget that are not used; None: there is no budget."""
-        return self.budget.left(self._used(self.caches))
+        return self.budget.left(self._used(self.features))
 
     @property
     def vanished(self) -> bool:
         """Whether a cache that is being read is no longer on disk."""
-        return not all(cache.path.is_dir() for cache in self.caches)
+        return not all(stored.stands for stored in self.features)
 
     def room_beside(self, plan: Calibration) -> float:
         """Bytes of the disk budget that would be left beside the features that stand already and this plan."""
-        return self.budget.beside(self._used((*self._previous, *self.caches)), plan)
+        return self.budget.beside(self._used((*self._previous, *self.features)), plan)
 
     def deriver(self, cut: Cut, way: Way, source: PrefixSource) -> Deriver | None:
         """What makes features of one rendition from another's; None where features or images allow none."""
@@ -76,7 +83,10 @@ class Storage:
 
     def set_aside(self) -> None:
         """The caches belong to a shallower cut from now on; `drop_previous` removes them."""
-        self._previous, self.caches = (*self._previous, *self.caches), ()
+        for stored in self.features:
+            if not stored.stands:
+                stored.missed()
+        self._previous, self.features = (*self._previous, *self.features), ()
 
     def store(
         self,
@@ -115,7 +125,7 @@ class Storage:
                 from_features = None
             while True:
                 try:
-                    self.caches = self._stored(division, plan, source, from_features)
+                    self._take(self._stored(division, plan, source, from_features))
                 except BudgetError as error:
                     if self._previous:
                         make_room()
@@ -123,7 +133,7 @@ class Storage:
                         continue
                     refused, last = plan, error
                     break
-                except CorruptChunkError as error:
+                except (CorruptChunkError, CacheDirectoryError) as error:
                     if from_features is None:
                         raise
                     from_features = None
@@ -136,9 +146,10 @@ class Storage:
 
     def drop_previous(self) -> None:
         """Remove the features of the shallower cut."""
-        for cache in self._previous:
-            if cache.path not in [kept.path for kept in self.caches]:
-                cache.drop()
+        kept = [cache.path for cache in self.caches]
+        for stored in self._previous:
+            if stored.cache.path not in kept:
+                stored.drop()
         self._previous = ()
 
     def reopen(self, division: Division, digests: Sequence[str]) -> bool:
@@ -160,19 +171,22 @@ class Storage:
             return False
         except CacheDirectoryError:
             return False
-        self.caches = tuple(found)
+        self._take(found)
         return True
 
-    def shares_left(self) -> tuple[int | None, ...]:
-        """What each of the caches may take at most of the disk budget, while views are drawn anew."""
+    def _take(self, caches: Sequence[Cache]) -> None:
+        """Read these from now on; each may take its share of what is left of the disk budget, while views are drawn
+        anew."""
+        self.faults.begin()
+        self.features = tuple(StoredFeatures(cache, self.faults) for cache in caches)
         room = self.left
-        if room is None:
-            return (None,) * len(self.caches)
-        return tuple(cache.nbytes + room // len(self.caches) for cache in self.caches)
+        if room is not None:
+            for stored in self.features:
+                stored.budget_bytes = stored.nbytes + room // len(caches)
 
-    def _used(self, caches: Sequence[Cache]) -> int:
-        """Bytes on disk, where somebody counts them: a cache that has vanished has none to tell."""
-        return 0 if self.budget.nbytes is None else sum(cache.nbytes for cache in caches)
+    def _used(self, features: Sequence[StoredFeatures]) -> int:
+        """Bytes on disk, where somebody counts them."""
+        return 0 if self.budget.nbytes is None else sum(stored.nbytes for stored in features)
 
     def _stored(
         self, division: Division, plan: Calibration, source: PrefixSource, from_features: FromFeatures | None
@@ -194,7 +208,7 @@ class Storage:
                     continue
                 except CacheDirectoryError:
                     pass  # there is none yet
-                except CorruptChunkError as error:
+                except (CorruptChunkError, StaleCacheError) as error:
                     warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
                 writers[tensor] = Cache.create(self._directory, fingerprint, spec, budget_bytes=shares[tensor])
             if writers:
@@ -205,5 +219,10 @@ class Storage:
             return tuple(standing[n] if n in standing else writers[n].commit(whole=whole) for n in range(len(specs)))
         except Exception:
             for writer in writers.values():
-                writer.abort()
+                with self.faults.borne("leaves a cache that could not be built"):
+                    writer.abort()
             raise
+        finally:
+            # What an interrupt broke off is built on by the next call, which the lock must not keep out.
+            for writer in writers.values():
+                writer.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..cache import CacheSpec
 from ..cuts import Cut
-from ..errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError
+from ..errors import BudgetError, CacheError
 from ..freezing import Division
 from ..samples import TrainingData, Way
 from ..settings import Storing, Views
@@ -21,6 +21,7 @@ from .freeze_record import freeze_record
 from .from_features import EarlierFeatures, FromFeatures, from_features
 from .further_view import derivable
 from .storage import Storage
+from .stored_features import Faults
 
 __all__ = ["Held", "Storer"]
 
@@ -61,7 +62,8 @@ class Storer:
         self, directory: Path, data: TrainingData, storing: Storing, say: Callable[[dict[str, Any]], None]
     ) -> None:
         self._data, self._storing, self._say = data, storing, say
-        self.storage = Storage(directory, data, storing)
+        self.faults = Faults(say)
+        self.storage = Storage(directory, data, storing, self.faults)
         self.rung = 0
         """Position of the current rung in the ladder; the next cache does not start below it."""
         self.ways: dict[int, Way] = {}
@@ -116,7 +118,7 @@ class Storer:
                 rung = calibration.rung
             try:
                 stored = self.storage.store(division, calibration, source, found)
-            except (BudgetError, CacheDirectoryError, CacheBusyError) as error:
+            except CacheError as error:
                 choice, decision = "recompute", f"recomputed, because the features could not be stored: {error}"
                 ways += ["recompute"] * isinstance(error, BudgetError)
                 built = found
@@ -140,6 +142,7 @@ class Storer:
                 calibration,
                 caches,
                 policy=policy,
+                cache_bytes=self.storage.nbytes,
                 choice=choice,
                 decision="; ".join(filter(None, (measured.instead, decision, _judged(calibration)))),
                 recorded=self._storing.views.record,
@@ -201,7 +204,7 @@ class Storer:
         try:
             tolerance, chunks = self._storing.tolerance, calibration.chunks
             return from_features(earlier, source, suffix, spec, rungs, tolerance, chunks, calibration.task)
-        except (CorruptChunkError, CacheDirectoryError) as error:
+        except CacheError as error:
             return str(error)
 
     def _earlier(self, division: Division) -> EarlierFeatures | None:
