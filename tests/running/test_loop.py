@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from hoarfrost import Freezer
 from hoarfrost.errors import ArgumentError, CheckpointError
+from hoarfrost.freezing import held_back
 from hoarfrost.running import cosine, fit, resuming
 from hoarfrost.running.checkpoints import load_tree, save_tree
-from hoarfrost.running.interruption import held_back, interruptible
+from hoarfrost.running.interruption import interruptible
 from shared.images import RANDOM, images
 from shared.nets import in_place, resnet
 from shared.runs import adamw, assert_same_tensors, sgd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Hashable
 from dataclasses import replace
@@ -29,7 +30,14 @@ class ChunksInMemory:
         """Bytes that are taken now."""
         self._blocks: dict[Hashable, Block] = {}
         self._written: tuple[int, ...] = ()
-        self._lock = threading.Lock()
+        self._mutex, self._process = threading.Lock(), os.getpid()
+
+    @property
+    def _lock(self) -> threading.Lock:
+        """In a forked process a new one: a thread that is not there may have held the old one."""
+        if os.getpid() != self._process:
+            self._mutex, self._process = threading.Lock(), os.getpid()
+        return self._mutex
 
     def __len__(self) -> int:
         return len(self._blocks)

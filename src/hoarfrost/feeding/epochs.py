@@ -45,6 +45,8 @@ class Epochs:
         self._on_changed_front = on_changed_front
         self._guard: FrontGuard | None = None
         self._reading: Batches | None = None
+        self._begun = 0
+        """Iterators over epochs so far: only the last one is followed."""
         self._closed = False
         self._epoch = 0
         self.given = 0
@@ -97,6 +99,7 @@ class Epochs:
     def begin(self, epoch: int) -> None:
         """This is the epoch that comes now, from its beginning."""
         self._leave()
+        self._begun += 1
         self.given, self.resumed = 0, False
         if epoch != self._epoch:
             self._epoch, self._feeder.midway = epoch, False
@@ -191,16 +194,23 @@ class Epochs:
 
     def _asked_between(self, epoch: int, start: int) -> Batches:
         """The epoch's batches. Where what is frozen changes on the way, the others come as it is then."""
-        for step in range(start, len(self._data.bounds(epoch))):
-            if self._asking.due(epoch, step):
-                self._ask(epoch, step)
-            if step > start:
-                self._follow(epoch, step)
-            if self._reading is None:
-                self._reading = self._feeder.batches(epoch, step)
-            self.given = step + 1
-            yield next(self._reading)
-        self._leave()
+        mine = self._begun
+        try:
+            for step in range(start, len(self._data.bounds(epoch))):
+                if self._begun != mine:
+                    raise ArgumentError(f"epoch {self._epoch} was begun while this one was on: take the batches of one")
+                if self._asking.due(epoch, step):
+                    self._ask(epoch, step)
+                if step > start:
+                    self._follow(epoch, step)
+                if self._reading is None:
+                    self._reading = self._feeder.batches(epoch, step)
+                self.given = step + 1
+                yield next(self._reading)
+        finally:
+            # Broken off, too: the threads that read end here.
+            if self._begun == mine:
+                self._leave()
 
     def thaw(self) -> None:
         """Everything trains again, from the next batch on."""
@@ -224,9 +234,10 @@ class Epochs:
         Raises:
             FrontChangedError: it was written into, and that is to be an error.
         """
-        guard = self._guard
-        if guard is None:
+        division = self._front.division
+        if division is None:
             return
+        guard = self._guard = self._guard or FrontGuard(division.prefix)
         unfrozen = guard.unfrozen()
         if unfrozen:
             wanted = {name: parameter.requires_grad for name, parameter in self._front.parameters.items()}
@@ -268,6 +279,7 @@ class Epochs:
         if answer.depth > self._front.depth:
             with self._clock.building():
                 self._freeze(answer.depth, epoch + (step > 0))
+        self._asking.done()
         if step and self._front.depth != before:
             self._leave()
             self._feeder.midway = True
@@ -287,9 +299,10 @@ class Epochs:
             settled: the front was settled when it froze, and is divided anew.
         """
         inputs = None if settled else (inputs for inputs, _ in self._data.live_inputs(event))
+        self._feeder.reset()  # first: an interrupt must not leave a deeper front with the features of this one
+        self._guard = None
         division = self._front.freeze(depth, event, inputs)
         self._guard = FrontGuard(division.prefix)
-        self._feeder.reset()
         return division
 
     def _thaw(self) -> None:

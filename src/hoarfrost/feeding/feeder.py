@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -228,12 +229,15 @@ class Feeder:
             feature_batches(source, order, spec, epoch, size, start=start, device=device, bounds=bounds)
             for source, spec in self._sources
         ]
-        for batches in zip(*columns, strict=True):
-            features = tuple(map(_filled, batches, division.cut.rows * (len(batches) // crossing)))
-            by_call = [features[n : n + crossing] for n in range(0, len(features), crossing)]
-            given = [tensors if crossing > 1 else tensors[0] for tensors in by_call]
-            first = batches[0]
-            yield self._data.with_features(given, first.targets, first.sample_ids, division.cut.rows)
+        with ExitStack() as reading:
+            for column in columns:
+                reading.callback(column.close)
+            for batches in zip(*columns, strict=True):
+                features = tuple(map(_filled, batches, division.cut.rows * (len(batches) // crossing)))
+                by_call = [features[n : n + crossing] for n in range(0, len(features), crossing)]
+                given = [tensors if crossing > 1 else tensors[0] for tensors in by_call]
+                first = batches[0]
+                yield self._data.with_features(given, first.targets, first.sample_ids, division.cut.rows)
 
     def _mixed(self, mixing: Mixing, batches: Iterator[tuple[Any, Tensor]], epoch: int, start: int) -> Batches:
         """The same batches mixed: images as images, features on their grid."""

@@ -8,7 +8,7 @@ size), so that two runs see the same batches, and a run can resume in the middle
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,7 +55,7 @@ def feature_batches(
     device: torch.device | None = None,
     threads: int | None = None,
     bounds: Sequence[tuple[int, int]] | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """One epoch of features from a chunk source.
 
     While one window is being trained on, the next is loaded in threads, if the source allows. Memory: two windows
@@ -142,6 +142,8 @@ class _Loader:
 
     For another device than the CPU a thread puts the window together too: what that takes would keep the training
     thread from giving the device its work. On the CPU it would take the training's cores.
+
+    A process that is forked in the middle of an epoch has none of the threads: there it loads what they would have.
     """
 
     def __init__(
@@ -150,11 +152,18 @@ class _Loader:
         self._source, self._epoch, self._order, self._device = source, epoch, order, device
         self._pool = ThreadPoolExecutor(threads, "hoarfrost-read") if threads > 0 else None
         self._gathering = ThreadPoolExecutor(1, "hoarfrost-window") if device is not None and threads > 0 else None
+        self._process = os.getpid()
+
+    @property
+    def _forked(self) -> bool:
+        return os.getpid() != self._process
 
     def __enter__(self) -> _Loader:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._forked:
+            return
         for pool in (self._pool, self._gathering):
             if pool is not None:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -162,12 +171,14 @@ class _Loader:
     def submit(self, chunks: list[int], rows: Tensor) -> _Coming:
         """Begin to load a window's chunks."""
         coming = _Coming(chunks, rows, [self._begun(chunk) for chunk in chunks])
-        if self._gathering is not None and not any(isinstance(item, int) for item in coming.items):
+        if self._gathering is not None and not self._forked and not any(isinstance(item, int) for item in coming.items):
             coming.gathered = self._gathering.submit(self._gathered, coming)
         return coming
 
     def collect(self, coming: _Coming) -> Window:
         """The window, its tables on the device."""
+        if self._forked:
+            coming = _Coming(coming.chunks, coming.rows, [*coming.chunks])
         window = None if coming.gathered is None else coming.gathered.result()
         if window is None:
             # Emptied on the way: a future would hold its block while the next ones are loaded.
@@ -180,7 +191,7 @@ class _Loader:
         if kept is not None:
             # Finding it takes less than handing it over to a thread.
             return kept
-        if self._pool is not None and self._source.ahead(chunk, self._epoch):
+        if self._pool is not None and not self._forked and self._source.ahead(chunk, self._epoch):
             return self._pool.submit(self._source.load, chunk, self._epoch)
         return chunk
 

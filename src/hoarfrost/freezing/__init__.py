@@ -5,11 +5,13 @@ In come a model, its cuts and its optimizer; out goes the model divided, its fro
 
 from .division import Division
 from .front import Front
+from .held_back import SIGNALS, held_back
 from .precision import TrainingPrecision
 from .statistics import estimate_statistics
 from .surgery import Frozen, HasParamGroups, freeze, thaw
 
 __all__ = [
+    "SIGNALS",
     "Division",
     "Front",
     "Frozen",
@@ -17,5 +19,6 @@ __all__ = [
     "TrainingPrecision",
     "estimate_statistics",
     "freeze",
+    "held_back",
     "thaw",
 ]

@@ -14,6 +14,7 @@ from ..cuts import Cut, Example, call_of, candidate_cuts, count_of, divide, firs
 from ..errors import ArgumentError, CheckpointError, InvalidCutError
 from .averages import Averages
 from .division import Division
+from .held_back import held_back
 from .precision import TrainingPrecision
 from .route import Route
 from .statistics import estimate_statistics, standing_norms
@@ -154,9 +155,10 @@ class Front:
             standing = standing_norms(self._model) if self._model.training else self._standing
             known = standing.union(self._frozen[-1].prefix.module_names if self._frozen else ())
             estimate_statistics(prefix, _as_many(inputs, ESTIMATED), known)
-        self._frozen.append(freeze(self._model, prefix, self._optimizer))
-        self._release()
-        self.depth, self.division = depth, Division(cut, prefix, suffix, event)
+        with held_back():
+            self._frozen.append(freeze(self._model, prefix, self._optimizer))
+            self._release()
+            self.depth, self.division = depth, Division(cut, prefix, suffix, event)
         return self.division
 
     @property
@@ -166,10 +168,11 @@ class Front:
 
     def thaw(self) -> None:
         """Everything trains again."""
-        while self._frozen:
-            thaw(self._frozen.pop())
-        self._release()
-        self.depth, self.division = 0, None
+        with held_back():
+            while self._frozen:
+                thaw(self._frozen.pop())
+            self._release()
+            self.depth, self.division = 0, None
 
     def _release(self) -> None:
         """The division of so far answers no calls of the model's modules any more."""

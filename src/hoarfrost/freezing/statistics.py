@@ -38,6 +38,7 @@ def estimate_statistics(prefix: Prefix, batches: Iterable[Example], known: Colle
         return 0
     modes = [(module, module.training) for module in prefix.modules()]
     momenta = [norm.momentum for norm in norms]
+    before = {norm: [buffer.clone() for buffer in norm.buffers()] for norm in norms}
     prefix.eval()
     count = 0
     try:
@@ -47,6 +48,12 @@ def estimate_statistics(prefix: Prefix, batches: Iterable[Example], known: Colle
         for inputs in batches:
             called(prefix, inputs)
             count += 1
+    except BaseException:
+        # Of an estimate that was broken off nothing stays: a training may go on with what was there.
+        for norm, buffers in before.items():
+            for buffer, value in zip(norm.buffers(), buffers, strict=True):
+                buffer.copy_(value)
+        raise
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -67,6 +67,7 @@ class Asking:
         self._asked = -1, 0
         self._depth = 0
         self._overruled: int | None = None
+        self._answer: Answer | None = None
 
     @property
     def name(self) -> str:
@@ -86,20 +87,30 @@ class Asking:
     def ask(self, epoch: int, step: int, depth: int) -> Answer | None:
         """Ask before `epoch`, or behind so many steps of it; None where it has been asked by then, or was overruled.
 
+        What it answered last is told again until it is `done`: an interrupt may have come in between.
+
         Args:
             depth: that is frozen now.
         """
+        if self._answer is not None:
+            return self._answer
         if (epoch, step) <= self._asked:
             return None
-        self._asked, before = (epoch, step), self._depth
+        before = self._depth
         self._measurements.epoch = epoch
         self._depth = checked_depth(self.policy, self._state(epoch, step, depth), before)
+        self._asked = epoch, step
         self.observer.asked(epoch, step)
         if self._depth == self._overruled:
             return None
         if self._overruled is not None:
             self._overruled, before = None, 0
-        return Answer(self._depth, before, getattr(self.policy, "why", ""))
+        self._answer = Answer(self._depth, before, getattr(self.policy, "why", ""))
+        return self._answer
+
+    def done(self) -> None:
+        """What the policy asked for holds."""
+        self._answer = None
 
     def epochs_left(self, epoch: int, depth: int) -> int | None:
         """Epochs from `epoch` on for which a depth will last, as far as that is known."""
@@ -109,7 +120,7 @@ class Asking:
 
     def overrule(self) -> None:
         """Everything trains again, whatever the policy asked for last: it is heard once it asks for another depth."""
-        self._overruled = self._depth
+        self._overruled, self._answer = self._depth, None
 
     def close(self) -> None:
         """Stop watching the model."""
@@ -145,7 +156,7 @@ class Asking:
         epoch, step = state.get("asked", (state["epoch"], 0))
         self._asked = int(epoch), int(step)
         self._depth = int(state.get("policy_depth", state["depth"]))
-        self._overruled = state.get("overruled")
+        self._overruled, self._answer = state.get("overruled"), None
         self.metrics = list(state["metrics"])
         self._measurements.epoch = self._asked[0]
         self._measurements.before = float(state.get("wall", 0.0))

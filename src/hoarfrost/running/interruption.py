@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: heard between two steps, and held back while a file is written."""
+"""Ctrl-C and SIGTERM, heard between two steps."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["held_back", "interruptible"]
+from ..freezing import SIGNALS
 
-SIGNALS = signal.SIGINT, signal.SIGTERM
+__all__ = ["interruptible"]
 
 
 @contextmanager
@@ -41,32 +41,3 @@ def interruptible(heard: Callable[[], None] | None = None) -> Iterator[Callable[
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Holds back one Ctrl-C (or SIGTERM) until the block ends, so that what it writes is written; a second one passes.
-
-    Outside the main thread nothing is caught.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        held.append(number)
-        if len(held) > 1:
-            let_through()
-
-    def let_through() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        while held:
-            signal.raise_signal(held.pop(0))
-
-    previous = {number: signal.signal(number, hold) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        let_through()

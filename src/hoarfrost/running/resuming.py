@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..freezer import Freezer
+from ..freezing import held_back
 from .checkpoints import load_tree, random_state, restore_random_state, save_tree
-from .interruption import held_back
 
 __all__ = ["Progress", "Tally", "resume_training", "save_training"]
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from ..errors import CacheDirectoryError
 
 __all__ = ["cache_directory", "prepare_directory"]
+
+PREFIX, OWNER = "hoarfrost-", ".owner.lock"
+"""Of a temporary directory's name, and the lock in it that its process holds while it lives."""
 
 
 def cache_directory(named: Path | None) -> tuple[Path, Callable[[], object]]:
@@ -21,8 +28,30 @@ def cache_directory(named: Path | None) -> tuple[Path, Callable[[], object]]:
     """
     if named is not None:
         return prepare_directory(named), lambda: None
-    temporary = Path(tempfile.mkdtemp(prefix="hoarfrost-"))
-    return temporary, partial(shutil.rmtree, temporary, ignore_errors=True)
+    _remove_abandoned()
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=PREFIX))
+        owner = FileLock(temporary / OWNER, thread_local=False)
+        owner.acquire()
+    except OSError as error:
+        raise CacheDirectoryError(f"no temporary directory can be made: {error}; name a cache_dir") from error
+    return temporary, partial(_remove, temporary, owner, os.getpid())
+
+
+def _remove(temporary: Path, owner: FileLock, process: int) -> None:
+    # A forked process has the same object, and must not take the directory from the one that made it.
+    if os.getpid() == process:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            owner.release()
+
+
+def _remove_abandoned() -> None:
+    """Remove temporary directories of processes that were killed: their owners hold them no longer."""
+    with suppress(OSError):
+        for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{OWNER}"):
+            with suppress(OSError, Timeout), FileLock(path, timeout=0, thread_local=False):
+                shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def prepare_directory(directory: Path) -> Path:
