@@ -46,7 +46,7 @@ class Freezer:
       on_changed_front, keep_frozen, route;
     - what is stored, `Storing`: views, ladder, tolerance, harm, mode, cache_dir, disk_budget, over_budget, build_from;
     - how samples become batches, `Reading`: batch_size, window, memory_budget;
-    - how images are made, `Rendering`: seed, device, workers, channels_last, precision.
+    - how images are made, `Rendering`: seed, device, workers, channels_last, precision, on_bad_sample.
 
     Args:
         model: any module whose forward takes a batch: one tensor, several, or keywords.
@@ -98,6 +98,7 @@ class Freezer:
         workers: int = 0,
         channels_last: bool = False,
         precision: str | None = None,
+        on_bad_sample: str = "error",
         max_tensors: int = 1,
         cuts: str | Sequence[str] | None = None,
         on_changed_front: str = "rebuild",
@@ -123,9 +124,8 @@ class Freezer:
         """One record an event, as written to metrics.jsonl (docs/design/records.md)."""
         self.listener: Callable[[dict[str, Any]], None] | None = None
         """Called with each record as it is made."""
-        self._clock = Clock()
         self._data = TrainingData.of(loader, transform, told, self.device, model, input)
-        self._undo = ExitStack()
+        self._clock, self._undo = Clock(), ExitStack()
         self._undo.callback(self._data.samples.close)
         try:
             self.batch_size = self._data.batch_size

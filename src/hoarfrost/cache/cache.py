@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -120,6 +121,11 @@ class Cache(Replaceable):
     def whole(self) -> bool:
         """Whether all records were there when it was committed, so that a missing one is damage."""
         return self._manifest.whole
+
+    @property
+    def unreadable(self) -> Mapping[int, str]:
+        """Samples that could not be read when it was built, and why: another's row stands for each."""
+        return self._manifest.unreadable
 
     def read(self, chunk: int, view: int) -> Chunk:
         """One record. Safe from many threads; the interpreter lock is released while it reads and

@@ -5,7 +5,7 @@ committed.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Manifest:
     spec: CacheSpec
     targets: TargetForm | None
     totals: dict[str, int]
+    unreadable: dict[int, str] = field(default_factory=dict)
+    """Samples whose rows are another's, since they could not be read: why, by number."""
 
     @property
     def whole(self) -> bool:
@@ -46,6 +48,8 @@ class Manifest:
             "targets": None if self.targets is None else self.targets.to_config(),
             "totals": self.totals,
         }
+        if self.unreadable:
+            body["unreadable"] = {str(number): why for number, why in self.unreadable.items()}
         write_json(path, {**body, "sha256": hashlib.sha256(canonical_json(body)).hexdigest()})
 
     @classmethod
@@ -70,8 +74,9 @@ class Manifest:
                 CacheSpec.from_config(body["spec"]),
                 None if body["targets"] is None else TargetForm.from_config(body["targets"]),
                 body["totals"],
+                {int(number): str(why) for number, why in body.get("unreadable", {}).items()},
             )
         except CacheError:
             raise
-        except (HoarfrostError, KeyError, TypeError) as error:
+        except (HoarfrostError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise CorruptChunkError(f"{path} is no manifest that this version can read: {error}") from error

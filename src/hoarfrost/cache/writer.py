@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -159,11 +159,12 @@ class CacheWriter(Generic[Opened]):
             raise CorruptChunkError(f"chunk {chunk}, view {view} in {self.path}: what was just written is damaged")
         return unpack_features(self.spec, chunk, view, payload, record.lengths)
 
-    def commit(self, *, whole: bool = True) -> Opened:
+    def commit(self, *, whole: bool = True, unreadable: Mapping[int, str] | None = None) -> Opened:
         """Makes the cache visible, durably, in place of an older one with the same fingerprint; opens it.
 
         Args:
             whole: False for a cache of which one record or more is there; `Cache.renew` adds the others.
+            unreadable: samples whose rows are another's, and why.
 
         Raises:
             ArgumentError: records are missing; says how many and which first. Or lengths are not those of the spec.
@@ -191,7 +192,7 @@ class CacheWriter(Generic[Opened]):
                     "feature_bytes": sum(r.nbytes for r in self._records.values()),
                     "dense_bytes": self.spec.dense_nbytes,
                 }
-                manifest = Manifest(self.fingerprint, self.spec, self._form, totals)
+                manifest = Manifest(self.fingerprint, self.spec, self._form, totals, dict(unreadable or {}))
                 manifest.write(self.path / MANIFEST_FILE)
                 self._make_visible()
             self.close()

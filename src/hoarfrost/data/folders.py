@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import random
+import struct
+import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
-from PIL import UnidentifiedImageError
+from PIL import Image, ImageColor
 from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import IMG_EXTENSIONS, default_loader
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..errors import ArgumentError, DatasetError
 
 __all__ = ["image_folder"]
 
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow raises for files that are damaged, cut short, vanished, too large, or no images: no family of its own."""
+
 TEST_NAMES = ("val", "valid", "validation", "test")
 
 
-def image_folder(directory: str | Path, *, seed: int = 0, test_share: float = 0.2) -> tuple[ImageFolder, ImageFolder]:
-    """Training and test images of a folder, as two torchvision data sets; items are `(PIL image, target)`.
+def image_folder(
+    directory: str | Path, *, seed: int = 0, test_share: float = 0.2, background: str = "white"
+) -> tuple[ImageFolder, ImageFolder]:
+    """Training and test images of a folder, as two torchvision data sets; items are `(PIL image, target)`, in RGB.
 
     Two layouts are known:
 
@@ -31,12 +39,14 @@ def image_folder(directory: str | Path, *, seed: int = 0, test_share: float = 0.
         directory: the folder.
         seed: of the division, where there is no test folder; the same seed gives the same division.
         test_share: share of each class that is held out, at least one image of each.
+        background: the colour that transparent images are laid on, a name or `#rrggbb`.
 
     Raises:
         DatasetError: the folder is missing or empty, has a single class, an empty class, or a test class
             that is not trained.
-        ArgumentError: `test_share` is not between 0 and 1.
+        ArgumentError: `test_share` is not between 0 and 1, or there is no such colour.
     """
+    load = _Loader(background)
     if not 0 < test_share < 1:
         raise ArgumentError(f"test_share must lie between 0 and 1, got {test_share}")
     root = Path(directory).expanduser()
@@ -53,12 +63,12 @@ def image_folder(directory: str | Path, *, seed: int = 0, test_share: float = 0.
         unknown = sorted(set(_subfolders(tests[0])) - set(classes))
         if unknown:
             raise DatasetError(f"{tests[0]} has classes that {root / 'train'} lacks: {', '.join(unknown)}")
-        train, test = _Images(root / "train", classes), _Images(tests[0], classes)
+        train, test = _Images(root / "train", classes, load), _Images(tests[0], classes, load)
         if len(test) == 0:
             raise DatasetError(f"{tests[0]} holds no images; known kinds are {', '.join(IMG_EXTENSIONS)}")
         return train, test
     classes = _classes(root)
-    train, test = _Images(root, classes), _Images(root, classes)
+    train, test = _Images(root, classes, load), _Images(root, classes, load)
     kept, held = _divide(train.targets, classes, seed, test_share)
     train.keep(kept)
     test.keep(held)
@@ -68,9 +78,9 @@ def image_folder(directory: str | Path, *, seed: int = 0, test_share: float = 0.
 class _Images(ImageFolder):  # type: ignore[misc]  # torchvision carries no types
     """An ImageFolder with the classes handed to it, so that a test folder lacking one keeps the numbers."""
 
-    def __init__(self, root: Path, classes: list[str]) -> None:
+    def __init__(self, root: Path, classes: list[str], load: _Loader) -> None:
         self._names = classes
-        super().__init__(str(root), loader=_load, allow_empty=True)
+        super().__init__(str(root), loader=load, allow_empty=True)
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         return self._names, {name: number for number, name in enumerate(self._names)}
@@ -81,11 +91,37 @@ class _Images(ImageFolder):  # type: ignore[misc]  # torchvision carries no type
         self.targets = [target for _, target in samples]
 
 
-def _load(path: str) -> Any:
-    try:
-        return default_loader(path)
-    except (OSError, UnidentifiedImageError) as error:
-        raise DatasetError(f"the image {path} cannot be read: {error}") from error
+class _Loader:
+    """Reads an image file as RGB; what is transparent is laid on a colour, which a conversion alone would not do."""
+
+    def __init__(self, background: str) -> None:
+        try:
+            self._colour = ImageColor.getrgb(background)[:3]
+        except ValueError as error:
+            raise ArgumentError(f"background {background!r} is no colour: give a name, or #rrggbb") from error
+        self._background, self._said = background, False
+
+    def __call__(self, path: str) -> Any:
+        try:
+            with Image.open(path) as image:
+                return self._laid(image, path) if image.has_transparency_data else image.convert("RGB")
+        except DAMAGED as error:
+            raise DatasetError(f"the image {path} cannot be read: {error}") from error
+
+    def _laid(self, image: Any, path: str) -> Any:
+        image = image.convert("RGBA")
+        if image.getextrema()[3][0] == 255:
+            return image.convert("RGB")
+        if not self._said:
+            self._said = True
+            warnings.warn(
+                f"hoarfrost: some images are transparent, such as {path}; they are laid on {self._background}, and "
+                "background names another colour",
+                stacklevel=2,
+            )
+        laid = Image.new("RGBA", image.size, (*self._colour, 255))
+        laid.alpha_composite(image)
+        return laid.convert("RGB")
 
 
 def _subfolders(root: Path) -> list[str]:

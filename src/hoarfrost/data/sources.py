@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from torch.utils.data import Dataset, Subset
 from torchvision.transforms import v2
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DatasetError
 from .fashion import embedded, fashion_mnist
 from .folders import image_folder
 
@@ -43,7 +45,7 @@ class Data:
     """Height and width, in pixels, that `default_transforms` gives to the model."""
 
 
-def open_data(spec: str, seed: int = 0, *, image_size: int | None = None) -> Data:
+def open_data(spec: str, seed: int = 0, *, image_size: int | None = None, background: str = "white") -> Data:
     """Open data by name: `"embedded"`, `"fashion-mnist"`, or a folder of images.
 
     Args:
@@ -51,9 +53,10 @@ def open_data(spec: str, seed: int = 0, *, image_size: int | None = None) -> Dat
         seed: of the division into training and test images, for a folder without a test folder.
         image_size: what the default transforms bring the images to. By default the images' own size if
             they are square, equal (16 are looked at) and no larger than 96 pixels, else 224.
+        background: as for `image_folder`.
 
     Raises:
-        ArgumentError: no such name, or `image_size` below 1.
+        ArgumentError: no such name or colour, or `image_size` below 1.
         DatasetError: what is there cannot be used.
     """
     if image_size is not None and image_size < 1:
@@ -67,7 +70,7 @@ def open_data(spec: str, seed: int = 0, *, image_size: int | None = None) -> Dat
         near = difflib.get_close_matches(spec, DATA_NAMES, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ArgumentError(f"unknown data {spec!r}: give one of {', '.join(DATA_NAMES)}, or a folder of images{hint}")
-    train, test = image_folder(directory, seed=seed)
+    train, test = image_folder(directory, seed=seed, background=background)
     size = image_size or _common_small_size(train) or PHOTO_SIZE
     return Data(train, test, tuple(train.classes), directory.resolve().name, 3, size)
 
@@ -92,8 +95,7 @@ def default_transforms(data: Data) -> tuple[v2.Compose, v2.Compose]:
         train = [v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()]
         test = [v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)]
         return v2.Compose([*train, *to_tensor]), v2.Compose([*test, *to_tensor])
-    image, _ = data.test[0]
-    resize = [] if image.size == (size, size) else [v2.Resize((size, size), antialias=True)]
+    resize = [] if _sizes(data.test, range(1)) == {(size, size)} else [v2.Resize((size, size), antialias=True)]
     train = [*resize, v2.RandomHorizontalFlip(), v2.RandomCrop(size, padding=-(-size // 8))]
     return v2.Compose([*train, *to_tensor]), v2.Compose([*resize, *to_tensor])
 
@@ -120,6 +122,15 @@ def few(data: Data, samples: int, seed: int = 0) -> Dataset[tuple[Any, int]]:
 def _common_small_size(images: Any) -> int | None:
     """The size of small square images that are all alike, judged from 16 spread over the set; else None."""
     step = max(1, len(images) // 16)
-    sizes = {images[index][0].size for index in islice(range(0, len(images), step), 16)}
-    width, height = next(iter(sizes))
+    sizes = _sizes(images, islice(range(0, len(images), step), 16))
+    width, height = next(iter(sizes), (0, 1))
     return int(width) if len(sizes) == 1 and width == height and width <= LARGEST_SMALL_SIZE else None
+
+
+def _sizes(images: Any, numbers: Iterable[int]) -> set[tuple[int, int]]:
+    """Of some images; what is done about those that cannot be read is said where they are trained on."""
+    found = set()
+    for number in numbers:
+        with suppress(DatasetError):
+            found.add(images[number][0].size)
+    return found

@@ -206,7 +206,9 @@ class Epochs:
                 if self._reading is None:
                     self._reading = self._feeder.batches(epoch, step)
                 self.given = step + 1
-                yield next(self._reading)
+                batch = next(self._reading)
+                if batch is not None:
+                    yield batch
         finally:
             # Broken off, too: the threads that read end here.
             if self._begun == mine:

@@ -44,7 +44,7 @@ class Evaluation:
 
     Args:
         codec: of the stored features.
-        model, told, collate: as for `Samples`.
+        model, told, collate, on_bad_sample: as for `Samples`.
         directory: where to store; None: never.
         division: asks what is frozen now; None for nothing.
         room: bytes that may be taken now; None: no limit.
@@ -65,6 +65,7 @@ class Evaluation:
         model: nn.Module | None,
         told: Input | None,
         collate: Collate | None,
+        on_bad_sample: str,
         on_device: OnDevice,
         directory: Path | None,
         division: Callable[[], Division | None],
@@ -75,7 +76,9 @@ class Evaluation:
             raise ArgumentError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
 
         def taken(keys: Input | None) -> Samples:
-            return Samples(dataset, transform, workers, model=model, told=keys, collate=collate)
+            return Samples(
+                dataset, transform, workers, model=model, told=keys, collate=collate, on_bad_sample=on_bad_sample
+            )
 
         try:
             self._samples = taken(told)
@@ -139,7 +142,12 @@ class Evaluation:
                 stored.missed()
             self._stored = ()
             batches = self._computed(division)
-        for features, targets in batches:
+        for (features, targets), ids in zip(batches, self._groups, strict=True):
+            stays = self._samples.unreadable.left(ids)
+            if stays is not None:
+                if not stays.any():
+                    continue
+                features, targets = [_only(tensor, stays) for tensor in features], targets[stays]
             crossing = len(division.cut.rows)
             by_call = [tuple(features[n : n + crossing]) for n in range(0, len(features), crossing)]
             given = [tensors if crossing > 1 else tensors[0] for tensors in by_call]
@@ -261,3 +269,10 @@ class Evaluation:
             with self._faults.borne("leaves an evaluation that could not be stored"):
                 writer.abort()
         self._writers = []
+
+
+def _only(features: Tensor | Rows, stays: Tensor) -> Tensor | Rows:
+    """Those of some samples, bool [B]."""
+    if isinstance(features, Tensor):
+        return features[stays.to(features.device)]
+    return features.only(stays)

@@ -58,6 +58,7 @@ class Feeder:
         self._views, self._memory_budget = settings.storing.views, settings.reading.memory_budget
         self._storer = Storer(directory, data, settings.storing, say)
         self._directory, self._mode = directory, settings.storing.mode
+        data.samples.unreadable.tell(say)
         self._evaluations: list[Evaluation] = []
         self._sources: tuple[tuple[PrefixSource | CacheSource, CacheSpec], ...] = ()
         self.midway = False
@@ -115,7 +116,8 @@ class Feeder:
     def batches(self, epoch: int, start: int = 0) -> Batches:
         """An epoch's batches from one on, on the device, laid out as the user's own; the order is always the same.
 
-        In the place of the input stand features [B, ...] behind a freeze, or tuples of all that crosses the cut.
+        In the place of the input stand features [B, ...] behind a freeze, or tuples of all that crosses the cut. None
+        stands for a batch of which no sample is left.
         """
         batches = self._unmixed(epoch, start)
         return batches if self._mixing is None else self._mixed(self._mixing, batches, epoch, start)
@@ -143,6 +145,7 @@ class Feeder:
             model=model,
             told=self._data.samples.told,
             collate=self._data.samples.own_collate,
+            on_bad_sample=self._data.samples.unreadable.then,
             on_device=self._data.on_device,
             directory=None if self._mode == "recompute" else self._directory / "evaluation",
             division=lambda: self._front.division,
@@ -208,6 +211,9 @@ class Feeder:
         elif self.midway:
             form = self._data.samples.form
             for batch in self._data.live(epoch, start):
+                if batch is None:
+                    yield None
+                    continue
                 with torch.no_grad():
                     rows = [division.cut.rows_of(called(division.prefix, inputs)) for inputs in form.calls(batch)]
                 features = [tensors if len(tensors) > 1 else tensors[0] for tensors in rows]
@@ -233,17 +239,27 @@ class Feeder:
             for column in columns:
                 reading.callback(column.close)
             for batches in zip(*columns, strict=True):
+                stays = self._data.samples.unreadable.left(batches[0].sample_ids)
+                if stays is not None:
+                    if not stays.any():
+                        yield None
+                        continue
+                    batches = tuple(batch.without(~stays) for batch in batches)
                 features = tuple(map(_filled, batches, division.cut.rows * (len(batches) // crossing)))
                 by_call = [features[n : n + crossing] for n in range(0, len(features), crossing)]
                 given = [tensors if crossing > 1 else tensors[0] for tensors in by_call]
                 first = batches[0]
                 yield self._data.with_features(given, first.targets, first.sample_ids, division.cut.rows)
 
-    def _mixed(self, mixing: Mixing, batches: Iterator[tuple[Any, Tensor]], epoch: int, start: int) -> Batches:
+    def _mixed(self, mixing: Mixing, batches: Iterator[tuple[Any, Tensor] | None], epoch: int, start: int) -> Batches:
         """The same batches mixed: images as images, features on their grid."""
         cut, example = self._front.cut, first_tensor(self._data.example)
         grid = None if cut is None else grid_of(cut, (example.shape[-2], example.shape[-1]))
-        for step, (inputs, targets) in enumerate(batches, start):
+        for step, batch in enumerate(batches, start):
+            if batch is None:
+                yield None
+                continue
+            inputs, targets = batch
             mix = mixing.draw(self._data.order.seed, epoch, step)
             mixed, share = mixing.on_images(inputs, mix) if cut is None else mixing.on_features(inputs, mix, grid)
             yield mixed, mixing.on_targets(targets, share)

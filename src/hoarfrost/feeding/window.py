@@ -176,6 +176,18 @@ class Batch:
     sample_ids: Tensor
     lengths: Tensor | None = None
 
+    def without(self, gone: Tensor) -> Batch:
+        """The same without some samples, bool [B]."""
+        stays, lengths = ~gone, self.lengths
+        rows = stays if lengths is None else torch.repeat_interleave(stays, lengths)
+        place = self.features.device
+        return Batch(
+            self.features[rows.to(place)],
+            self.targets[stays.to(self.targets.device)],
+            self.sample_ids[stays],
+            None if lengths is None else lengths[stays],
+        )
+
 
 def batch_of(parts: list[tuple[Window, int, int]], spec: CacheSpec, device: torch.device | None) -> Batch:
     def joined(pieces: list[Tensor]) -> Tensor:

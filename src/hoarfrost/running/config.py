@@ -32,6 +32,7 @@ class RunConfig:
         data: "embedded", "fashion-mnist", or an image folder.
         samples: train on so many of the images only, drawn by the seed; None: on all.
         image_size: pixels that images are brought to; None: what fits the data.
+        background: the colour that transparent images of a folder are laid on, a name or `#rrggbb`.
         pretrained: start from ImageNet weights.
         freezing, storing, reading, rendering: what the `Freezer` is told; its cache lies in `cache` in `out` where
             `storing` names no other place.
@@ -50,6 +51,7 @@ class RunConfig:
     data: str = option("embedded", "NAME|DIR", "embedded, fashion-mnist, or an image folder", panel=DATA)
     samples: int | None = option(None, "N", "Train on so many of the images, for a quick try", panel=DATA, typed=int)
     image_size: int | None = option(None, "N", "Pixels that images are brought to", panel=DATA, typed=int, min=1)
+    background: str = option("white", "COLOUR", "What transparent images are laid on", panel=DATA)
     pretrained: bool = option(False, None, "ImageNet weights, or none", panel=DATA, flag="--pretrained/--from-scratch")
     freezing: Freezing = group(Freezing, epochs=20)
     freeze: Mapping[int, str | int] | None = option(

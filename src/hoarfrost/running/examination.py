@@ -34,8 +34,9 @@ class Examination:
         batch_size: int = 256,
         channels_last: bool = False,
         workers: int = 0,
+        on_bad_sample: str = "error",
     ) -> None:
-        self._samples = Samples(dataset, transform, workers)
+        self._samples = Samples(dataset, transform, workers, on_bad_sample=on_bad_sample)
         self._draw = self._samples.pipeline.draw(len(self._samples), seed)
         self._groups = list(torch.split(torch.arange(len(self._samples)), batch_size))
         self._channels_last = channels_last

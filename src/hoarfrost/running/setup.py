@@ -47,7 +47,7 @@ class Setup:
         seed = config.rendering.seed
         torch.manual_seed(seed)
         if data is None:
-            data = open_data(config.data, seed, image_size=config.image_size)
+            data = open_data(config.data, seed, image_size=config.image_size, background=config.background)
         train_transform, test_transform = default_transforms(data)
         model = resolve_model(
             config.model,
@@ -69,7 +69,12 @@ class Setup:
         """Of the test set, as this transform renders it."""
         how = self.config.rendering
         return Examination(
-            self.data.test, transform, channels_last=how.channels_last, workers=how.workers, seed=how.seed + 99
+            self.data.test,
+            transform,
+            channels_last=how.channels_last,
+            workers=how.workers,
+            seed=how.seed + 99,
+            on_bad_sample=how.on_bad_sample,
         )
 
 

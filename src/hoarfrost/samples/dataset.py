@@ -16,15 +16,16 @@ from ..cache import hash_samples
 from ..cuts import Crossing, Example, leaves
 from ..errors import DatasetError, UnstableDataError
 from .carried import Carried
-from .collating import Collate, collated
+from .collating import Collate, collated, collated_targets
 from .compact import compacted, nbytes_of
 from .form import Form, Input
 from .lengths import Lengths, find_lengths
 from .own_transform import PassThrough, hold, take_over
 from .parcel import Parcel
 from .places import is_image, nearest, shape_of
-from .rendered import Rendered, RenderedGroups
+from .rendered import Rendered, rendered_ahead
 from .rendering import Rendering, size_of
+from .unreadable import Unreadable
 from .workers import Workers
 
 __all__ = ["Frame", "Samples"]
@@ -60,6 +61,7 @@ class Samples:
         model: whose forward says which parts of a mapping are the input.
         told: which parts are, where that is not to be guessed.
         collate: makes a batch of items; None: torch's.
+        on_bad_sample: what is done about a sample that cannot be read, as in `hoarfrost.settings.Rendering`.
 
     Raises:
         DatasetError: no length, fewer than two samples, no telling what the input is, or a data set that works on after
@@ -77,6 +79,7 @@ class Samples:
         model: nn.Module | None = None,
         told: Input | None = None,
         collate: Collate | None = None,
+        on_bad_sample: str = "error",
     ) -> None:
         if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
             raise DatasetError(
@@ -90,6 +93,7 @@ class Samples:
         self.dataset = dataset
         self.workers = Workers(workers) if isinstance(workers, int) else workers
         self._rest_bytes = 0
+        self.unreadable = Unreadable(on_bad_sample)
         self.lengths: Lengths | None = None
         """How long each sample's input is; None where all have one shape."""
         self.own_collate, self.told = collate, told
@@ -145,7 +149,7 @@ class Samples:
 
     def calls(self, ids: Tensor, draw: Draw) -> tuple[list[Example], Tensor]:
         """What the model is called with for samples under a draw, once or several times; and targets [B, ...]."""
-        return self._kept(ids, self._rendered(ids, draw, self._keeps), draw)
+        return self._kept(self._rendered(ids, draw, self._keeps), draw)
 
     def batch(self, ids: Tensor, draw: Draw) -> Any:
         """The batch of samples under a draw as the user's loader would give it."""
@@ -217,14 +221,19 @@ class Samples:
 
     def stream_calls(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[tuple[list[Example], Tensor]]:
         """`calls` of several groups, likewise."""
-        for ids, rendered in self._ahead(groups, draw, self._keeps):
-            yield self._kept(ids, rendered, draw)
+        for rendered in self._ahead(groups, draw, self._keeps):
+            yield self._kept(rendered, draw)
 
     def batches(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[Any]:
-        """`batch` of several groups, likewise."""
+        """`batch` of several groups, likewise; those of which no sample is left are left out."""
+        return (batch for batch in self.batch_by_batch(groups, draw) if batch is not None)
+
+    def batch_by_batch(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[Any]:
+        """The same for each group, None where no sample of it is left."""
         # What moves with its image is of use with these images alone.
-        for ids, rendered in self._ahead(groups, draw, self._keeps and not self.moving):
-            self._kept(ids, rendered, draw)
+        for rendered in self._ahead(groups, draw, self._keeps and not self.moving, drop=True):
+            if rendered.batch is not None:
+                self._kept(rendered, draw)
             yield rendered.batch
 
     @property
@@ -232,31 +241,33 @@ class Samples:
         """Whether there are rests to be remembered: those that differ between renditions, or are not all known yet."""
         return self._whole and (self.moving or len(self.carried) < len(self))
 
-    def _ahead(self, groups: Sequence[Tensor], draw: Draw, keep: bool) -> Iterator[tuple[Tensor, Rendered]]:
-        if self.workers.count:
-            ahead = RenderedGroups(partial(self._rendered, draw=draw, keep=keep), groups)
-            yield from zip(groups, self.workers.read(ahead), strict=True)
-            return
-        for ids in groups:
-            rendered = self._rendered(ids, draw, keep)
-            yield ids, rendered.pin_memory() if self.workers.pinned else rendered
+    def _ahead(self, groups: Sequence[Tensor], draw: Draw, keep: bool, drop: bool = False) -> Iterator[Rendered]:
+        render = partial(self._rendered, draw=draw, keep=keep, drop=drop)
+        for rendered in rendered_ahead(render, groups, self.workers):
+            self.unreadable.note(rendered.unreadable)
+            yield rendered
 
-    def _kept(self, ids: Tensor, rendered: Rendered, draw: Draw) -> tuple[list[Example], Tensor]:
+    def _kept(self, rendered: Rendered, draw: Draw) -> tuple[list[Example], Tensor]:
         """What the model is called with, and targets; the rest is remembered by sample."""
         if rendered.rests is not None:
             rests = rendered.rests.opened() if isinstance(rendered.rests, Parcel) else rendered.rests
-            self.carried.remember(ids.tolist(), rests, draw.seed if self.moving else None)
+            self.carried.remember(rendered.ids, rests, draw.seed if self.moving else None)
         return self.form.calls(rendered.batch), rendered.targets
 
-    def _rendered(self, ids: Tensor, draw: Draw, keep: bool) -> Rendered:
+    def _rendered(self, ids: Tensor, draw: Draw, keep: bool, drop: bool = False) -> Rendered:
         items = self._items(ids.tolist())
+        if drop:
+            ids, items = self.unreadable.left_of(ids, items)
+        whose, unread = ids.tolist(), dict(self.unreadable.found)
+        if not items:
+            return Rendered(whose, None, ids, None, unread)
         if not self._whole:
-            targets = self._targets(ids.tolist(), items)
+            targets = self._targets(whose, items)
             inputs = [self.form.main_of(item) for item in items]
-            return Rendered((self.pipeline.render(inputs, ids, draw), targets), targets)
+            return Rendered(whose, (self.pipeline.render(inputs, ids, draw), targets), targets, None, unread)
         items = self._made(items, ids, draw)
         rests = [compacted(self.form.without_images(item)) for item in items] if keep else None
-        return Rendered(collated(self._collate, items), ids, rests)
+        return Rendered(whose, collated(self._collate, items), ids, rests, unread)
 
     def _made(self, items: Sequence[Any], ids: Tensor, draw: Draw) -> list[Any]:
         if self.form.shaped:
@@ -307,7 +318,7 @@ class Samples:
 
     def _first(self, stand_in: PassThrough | None) -> Any:
         try:
-            return self.dataset[0]
+            return self.unreadable.item(self.dataset, 0)
         except Exception as error:
             if stand_in is None or not stand_in.calls():
                 raise
@@ -316,7 +327,7 @@ class Samples:
     def _items(self, ids: Iterable[int]) -> list[Any]:
         items = []
         for number in ids:
-            item = self.dataset[number]
+            item = self.unreadable.item(self.dataset, number)
             if self.form.pair and (not isinstance(item, Sequence) or len(item) != 2):
                 raise DatasetError(
                     f"sample {number} is a {type(item).__name__}, not a pair (image, target): "
@@ -328,16 +339,7 @@ class Samples:
     def _targets(self, ids: Iterable[int], items: Sequence[Any]) -> Tensor:
         if self._whole:
             return torch.tensor(list(ids))
-        try:
-            targets = default_collate([item[1] for item in items])
-        except (TypeError, RuntimeError) as error:
-            raise DatasetError(f"targets must be numbers or tensors of one shape: {error}") from error
-        if not isinstance(targets, Tensor):
-            raise DatasetError(
-                f"targets must be numbers or tensors of one shape, not {type(items[0][1]).__name__}: "
-                "features and targets are stored together"
-            )
-        return targets
+        return collated_targets([item[1] for item in items])
 
     def _lengths(self) -> Lengths | None:
         if self.own_collate is None or isinstance(self.form.main, tuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -86,6 +86,11 @@ class Rows:
             raise RuntimeError("rows are of what is as long as the input")
         argument = crossing.source if crossing.is_argument else None
         return cls(values, lengths, crossing.ragged, len(crossing.shape) == 1, argument)
+
+    def only(self, stays: Tensor) -> Rows:
+        """Those of some samples, bool [n]."""
+        entries = torch.repeat_interleave(stays, self.lengths)
+        return replace(self, values=self.values[entries.to(self.values.device)], lengths=self.lengths[stays])
 
     def padded(self, length: int, at_end: bool) -> Tensor:
         """[n, ...], padded with zeros to a length."""

@@ -62,7 +62,13 @@ class TrainingData:
         workers = loader.workers
         if device.type == "cuda" and workers.count:
             workers = replace(workers, pinned=True)  # the device then takes them while it computes
-        samples = Samples(loader.dataset, transform, workers, model=model, told=keys, collate=loader.collate)
+        samples = Samples(
+            *(loader.dataset, transform, workers),
+            model=model,
+            told=keys,
+            collate=loader.collate,
+            on_bad_sample=told.rendering.on_bad_sample,
+        )
         seed, sampler = told.rendering.seed, loader.sampler
         order = loader.order_seed(seed)
         sampling = None if sampler is None else Sampling(sampler, len(samples), order, batched=loader.batched)
@@ -130,13 +136,14 @@ class TrainingData:
         return batch_bounds(rows, self.batch_size, self.drop_last)
 
     def live(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        """An epoch's batches as the user's loader would give them, in fresh renditions, on the device.
+        """An epoch's batches as the user's loader would give them, in fresh renditions, on the device; None where no
+        sample is left of one.
 
         Args:
             start: batches to skip.
         """
-        for batch in self.samples.batches(self._groups(epoch)[start:], self.renditions.live(epoch)):
-            yield self.on_device(batch)
+        for batch in self.samples.batch_by_batch(self._groups(epoch)[start:], self.renditions.live(epoch)):
+            yield None if batch is None else self.on_device(batch)
 
     def live_inputs(self, epoch: int) -> Iterator[tuple[Example, Tensor | None]]:
         """What the model is called with in such an epoch, and what its outputs are compared with, on the device; None

@@ -25,6 +25,7 @@ MODES = ("auto", "cache", "recompute")
 BUILDS = ("images", "features")
 HARMS = ("auto", "classes", "labels", "values")
 PRECISIONS = ("bf16", "fp16")
+ON_BAD_SAMPLE = ("error", "skip", "replace")
 SETTLE = ("last", "statistics", "average")
 """As it is; with statistics of its last weights; the mean of its last epoch's weights, with statistics of these."""
 
@@ -195,6 +196,9 @@ class Rendering:
         channels_last: hand images to the model in that memory format (faster convolutions on most devices).
         precision: "bf16" or "fp16": the front and `freezer(...)` run under that autocast; `freezer.autocast()` is the
             same for the loss. None: under the autocast that the loop has around its own calls, or without one.
+        on_bad_sample: what is done about a sample that cannot be read (a picture that is cut short, vanished, a
+            decompression bomb): "error" names it, "skip" leaves it out of its batches, "replace" puts the next one
+            that can be read in its place. The last two say so, and count.
 
     Raises:
         ArgumentError: of the wrong kind.
@@ -207,12 +211,14 @@ class Rendering:
         False, None, "Memory format of images", flag="--channels-last/--channels-first", panel="Run"
     )
     precision: str | None = option(None, "NAME", "Autocast to bf16 or fp16; default: none", panel="Run", typed=str)
+    on_bad_sample: str = option("error", "NAME", "Image that cannot be read: error, skip or replace", panel="Run")
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise ArgumentError(f"seed must be a whole number, not {self.seed!r}")
         if self.precision is not None:
             check_word("precision", self.precision, PRECISIONS)
+        check_word("on_bad_sample", self.on_bad_sample, ON_BAD_SAMPLE)
         object.__setattr__(self, "device", None if self.device is None else str(self.device))
 
 

@@ -166,6 +166,8 @@ class Storage:
                     division, self._data, cache.spec, way_of(cache), self._views.base, which, origin_of(cache), call
                 )
                 found.append(Cache.open(cache.path, mine))
+                if not self._takes(cache):
+                    return False
         except (StaleCacheError, CorruptChunkError) as error:
             warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
             return False
@@ -183,6 +185,16 @@ class Storage:
         if room is not None:
             for stored in self.features:
                 stored.budget_bytes = stored.nbytes + room // len(caches)
+
+    def _takes(self, cache: Cache) -> bool:
+        """Whether what stands may be read: in place of samples that could not be read it shows others."""
+        unreadable = self._data.samples.unreadable
+        if cache.unreadable and unreadable.then == "error":
+            few = "; ".join(list(cache.unreadable.values())[:3])
+            warnings.warn(f"hoarfrost builds the cache again, which lacks samples: {few}", stacklevel=2)
+            return False
+        unreadable.note(cache.unreadable)
+        return True
 
     def _used(self, features: Sequence[StoredFeatures]) -> int:
         """Bytes on disk, where somebody counts them."""
@@ -204,8 +216,10 @@ class Storage:
                     division, self._data, spec, plan.way, self._views.base, which, origin, call
                 )
                 try:
-                    standing[tensor] = Cache.open(self._directory / fingerprint.key, fingerprint)
-                    continue
+                    found = Cache.open(self._directory / fingerprint.key, fingerprint)
+                    if self._takes(found):
+                        standing[tensor] = found
+                        continue
                 except CacheDirectoryError:
                     pass  # there is none yet
                 except (CorruptChunkError, StaleCacheError) as error:
@@ -216,7 +230,11 @@ class Storage:
                 fill(writers, division, self._data, self._views, specs, source, deriver, from_features)
             # One after the other: a crash in between leaves whole caches, and the build of the others goes on.
             whole = self._views.record == "ahead"
-            return tuple(standing[n] if n in standing else writers[n].commit(whole=whole) for n in range(len(specs)))
+            unread = self._data.samples.unreadable.found
+            return tuple(
+                standing[n] if n in standing else writers[n].commit(whole=whole, unreadable=unread)
+                for n in range(len(specs))
+            )
         except Exception:
             for writer in writers.values():
                 with self.faults.borne("leaves a cache that could not be built"):
