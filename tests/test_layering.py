@@ -15,7 +15,7 @@ import hoarfrost
 
 ROOT = Path(hoarfrost.__file__).parent
 
-FLAT = {"errors", "seeds"}
+FLAT = {"errors", "seeds", "untrusted"}
 """What every wing may import."""
 
 PLAN: dict[str, set[str]] = {

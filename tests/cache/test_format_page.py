@@ -60,8 +60,11 @@ def test_the_printed_reader_sees_damage(tmp_path: Path) -> None:
     for name in ("features.bin", "targets.bin"):
         path = cache.path / name
         whole = path.read_bytes()
-        path.write_bytes(bytes(b ^ 1 for b in whole))
+        path.write_bytes(whole[:8] + bytes(b ^ 1 for b in whole[8:]))
         with pytest.raises(AssertionError, match="damaged"):
+            read(cache.path, 0, 0)
+        path.write_bytes(bytes(8) + whole[8:])
+        with pytest.raises(AssertionError, match="a file of another cache"):
             read(cache.path, 0, 0)
         path.write_bytes(whole)
 
@@ -69,7 +72,7 @@ def test_the_printed_reader_sees_damage(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", [make_spec(), make_ragged()], ids=["of one shape", "of differing lengths"])
 def test_the_page_names_every_field_on_disk(spec: CacheSpec, tmp_path: Path) -> None:
     page, cache = PAGE.read_text(), disk(tmp_path, spec)
-    for name in ("format", "version", "fingerprint", "digest", "targets", "totals", "sha256"):
+    for name in ("format", "version", "id", "fingerprint", "digest", "targets", "totals", "sha256"):
         assert f"`{name}`" in page
     assert all(f"`spec.{name}`" in page for name in cache.spec.to_config())
     line = (cache.path / "journal.jsonl").read_text().split("\n")[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import CacheDirectoryError, CorruptChunkError
+from ..errors import CacheDirectoryError, CacheError, CorruptChunkError
 from .catalog import drop_cache
 from .chunk import Chunk, Damage
 from .files import FEATURES_FILE, MANIFEST_FILE, TARGETS_FILE, directory_errors, directory_nbytes
@@ -44,10 +44,13 @@ class Cache(Replaceable):
         self.path = path
         self.spec = manifest.spec
         self.fingerprint = manifest.fingerprint
-        self._manifest = manifest
-        self._journal = Journal(path, self.spec.records)
-        self._reader = Reader(path, self.spec, manifest.targets)
         self._lease: Lease | None = None
+        self._take(manifest)
+
+    def _take(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._journal = Journal(self.path, manifest.id, manifest.spec)
+        self._reader = Reader(self.path, manifest)
 
     @staticmethod
     def create(
@@ -142,11 +145,22 @@ class Cache(Replaceable):
             return self._reader.read(chunk, view, record)
         except CorruptChunkError:
             # Another process, or another thread, may have healed the record since the journal was read.
-            self._journal.refresh()
+            self._refresh()
             healed = self._journal.records.get((chunk, view))
+            if healed is None:
+                raise self._reader.unlisted(chunk, view, self._journal) from None
             if healed == record:
                 raise
         return self._reader.read(chunk, view, healed)
+
+    def _refresh(self) -> None:
+        """Sees what others have written since, a whole cache of the same in this one's place included."""
+        with suppress(CacheError, OSError):
+            manifest = Manifest.read(self.path / MANIFEST_FILE)
+            same = manifest.fingerprint == self.fingerprint and manifest.spec == self.spec
+            if manifest.id != self._manifest.id and same:
+                self._take(manifest)
+        self._journal.refresh()
 
     def edition(self, chunk: int, view: int) -> int | None:
         """Which rendition the record shows, or None where there is no record. Reads nothing from disk."""
@@ -169,7 +183,7 @@ class Cache(Replaceable):
             if not self.path.is_dir():
                 raise CacheDirectoryError(f"the cache directory {self.path} has vanished")
             with CacheLock(self.path.parent, self.path.name, wait_seconds=HEAL_WAIT_SECONDS):
-                self._journal.refresh()
+                self._refresh()
                 record = rewrite_record(self.path, self._manifest, self._journal.records, new)
                 self._journal.note(record)
                 return self._reader.read(new.chunk, new.view, record)

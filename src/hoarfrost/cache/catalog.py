@@ -8,30 +8,29 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CacheBusyError, CacheError
+from ..errors import CacheBusyError, CacheError, StaleCacheError
 from .files import (
     BUILDING_FILE,
     MANIFEST_FILE,
     directory_errors,
     directory_nbytes,
     discard_path,
-    foreign_file,
     fsync_directory,
     is_key,
-    remove_tree,
 )
 from .fingerprint import Fingerprint
 from .lease import readers
 from .locking import CacheLock
 from .manifest import Manifest
+from .removal import remove_tree, unlike_cache
 
 __all__ = ["CacheInfo", "drop_cache", "list_caches", "prune"]
 
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """One cache in a directory. `state`: `ready`, `building` (interrupted or under way) or `damaged` (its manifest
-    cannot be read, and `manifest` is None)."""
+    """One cache in a directory. `state`: `ready`, `building` (interrupted or under way), `outdated` (of another version
+    of the format) or `damaged` (its manifest cannot be read); of these two `manifest` is None."""
 
     path: Path
     key: str
@@ -54,7 +53,7 @@ def list_caches(directory: str | os.PathLike[str]) -> list[CacheInfo]:
     """
     root = Path(directory)
     with directory_errors(root, "listing"):
-        found = [_info(path) for path in sorted(root.iterdir()) if path.is_dir()]
+        found = [_info(path) for path in sorted(root.iterdir()) if path.is_dir() and not path.is_symlink()]
     return [info for info in found if info is not None]
 
 
@@ -102,7 +101,7 @@ def prune(
     for info in list_caches(root):
         if info.key in kept or (abandoned_only and info.finished):
             continue
-        if foreign_file(info.path) is not None:
+        if unlike_cache(info.path) is not None:
             continue
         with suppress(CacheBusyError):
             if info.finished:
@@ -113,7 +112,7 @@ def prune(
             removed.append(info.path)
     with directory_errors(root, "removing leftovers"):
         for path in root.glob("discard-*"):
-            if is_key(path.name.removeprefix("discard-")) and foreign_file(path) is None:
+            if is_key(path.name.removeprefix("discard-")) and unlike_cache(path) is None:
                 remove_tree(path)
                 removed.append(path)
     return removed
@@ -122,12 +121,14 @@ def prune(
 def _info(path: Path) -> CacheInfo | None:
     key = path.name.removeprefix("building-")
     name = MANIFEST_FILE if key == path.name else BUILDING_FILE
-    if not is_key(key) or not (path / name).exists():
+    if not is_key(key) or not os.path.lexists(path / name):
         return None
     state = "ready" if name == MANIFEST_FILE else "building"
     manifest = None
     try:
         manifest = Manifest.read(path / name)
-    except CacheError:
+    except StaleCacheError:
+        state = "outdated"
+    except (CacheError, OSError):
         state = "damaged"
-    return CacheInfo(path, key, state, directory_nbytes(path), (path / name).stat().st_mtime, manifest)
+    return CacheInfo(path, key, state, directory_nbytes(path), (path / name).lstat().st_mtime, manifest)

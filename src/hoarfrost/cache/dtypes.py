@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from ..errors import ArgumentError
 
 __all__ = ["dtype_named", "name_of"]
+
+
+_PLAIN = re.compile("bool|u?int(8|16|32|64)|b?float(16|32|64)|float8_[a-z0-9]+|complex(64|128)")
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -15,8 +20,8 @@ def name_of(dtype: torch.dtype) -> str:
 
 
 def dtype_named(name: str) -> torch.dtype:
-    """The inverse of `name_of`; raises `ArgumentError` for what is no dtype."""
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
-        raise ArgumentError(f"{name!r} is no dtype of torch")
+    """The inverse of `name_of`; raises `ArgumentError` for what is no dtype of plain numbers."""
+    dtype = getattr(torch, name, None) if isinstance(name, str) else None
+    if not isinstance(dtype, torch.dtype) or not _PLAIN.fullmatch(name):
+        raise ArgumentError(f"{name!r} is no dtype of torch that tensors are stored in")
     return dtype

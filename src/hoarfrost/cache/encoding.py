@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ..codecs import Packed
 from ..codecs.features import array_bytes, find_non_finite, way_out
 from ..errors import ArgumentError, CodecError, NonFiniteError
 from .dtypes import dtype_named, name_of
+from .files import ID_NBYTES
 from .spec import CacheSpec
 
 __all__ = ["TargetForm", "encode_features", "prepare_ids", "prepare_lengths", "prepare_targets", "unpack_features"]
@@ -32,11 +34,11 @@ class TargetForm:
     @property
     def nbytes(self) -> int:
         """Bytes of one sample's target."""
-        return self.dtype.itemsize * int(torch.Size(self.shape).numel())
+        return self.dtype.itemsize * prod(self.shape)
 
     def span(self, spec: CacheSpec, chunk: int) -> tuple[int, int]:
         """How many bytes a chunk's targets take, and where in their file they begin."""
-        return spec.rows(chunk) * self.nbytes, chunk * spec.chunk_size * self.nbytes
+        return spec.rows(chunk) * self.nbytes, ID_NBYTES + chunk * spec.chunk_size * self.nbytes
 
     def parse(self, data: bytes) -> Tensor:
         """`[n, ...]` from raw bytes."""
@@ -49,7 +51,15 @@ class TargetForm:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TargetForm:
-        return cls(dtype_named(config["dtype"]), tuple(config["shape"]))
+        """The inverse of `to_config`.
+
+        Raises:
+            ArgumentError: no dtype, or no shape of a target that takes any bytes.
+        """
+        shape = config["shape"]
+        if not isinstance(shape, list) or not all(type(size) is int and 1 <= size < 1 << 32 for size in shape):
+            raise ArgumentError(f"{shape!r} is no shape of a target")
+        return cls(dtype_named(config["dtype"]), tuple(shape))
 
 
 def prepare_ids(spec: CacheSpec, chunk: int, sample_ids: Sequence[int] | Tensor) -> tuple[int, ...]:

@@ -9,16 +9,19 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import BudgetError, CacheDirectoryError
+from ..untrusted import open_regular, parse_json, read_regular, write_whole
 
 __all__ = [
     "BUILDING_FILE",
     "FEATURES_FILE",
+    "ID_NBYTES",
     "JOURNAL_FILE",
     "MANIFEST_FILE",
     "TARGETS_FILE",
@@ -27,13 +30,12 @@ __all__ = [
     "directory_nbytes",
     "discard_path",
     "file_size",
-    "foreign_file",
     "fsync_directory",
+    "is_id",
     "is_key",
+    "open_data",
     "read_at",
-    "read_file_at",
     "read_json",
-    "remove_tree",
     "write_at",
     "write_json",
 ]
@@ -44,12 +46,21 @@ JOURNAL_FILE = "journal.jsonl"
 FEATURES_FILE = "features.bin"
 TARGETS_FILE = "targets.bin"
 
+ID_NBYTES = 8
+"""Bytes at the begin of the two data files: the id of the cache that they belong to."""
+LARGEST_MANIFEST = 16 << 20
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_key(name: str) -> bool:
     """Whether a directory is named as a cache's is: 16 hexadecimal digits."""
     return re.fullmatch("[0-9a-f]{16}", name) is not None
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is a cache's id: as many digits as `ID_NBYTES` have."""
+    return re.fullmatch(f"[0-9a-f]{{{2 * ID_NBYTES}}}", text) is not None
 
 
 def building_path(root: Path, key: str) -> Path:
@@ -90,6 +101,10 @@ def _free(path: Path) -> str:
 
 def read_at(fd: int, nbytes: int, offset: int) -> bytes:
     """Up to `nbytes` from `offset`; fewer only at the end of the file. Threads may share the descriptor."""
+    # A declared size is not believed: a buffer of it would be made before the first byte is read.
+    nbytes = min(nbytes, os.fstat(fd).st_size - offset)
+    if nbytes <= 0:
+        return b""
     data = os.pread(fd, nbytes, offset)
     while 0 < len(data) < nbytes:
         more = os.pread(fd, nbytes - len(data), offset + len(data))
@@ -99,13 +114,17 @@ def read_at(fd: int, nbytes: int, offset: int) -> bytes:
     return data
 
 
-def read_file_at(path: str | Path, nbytes: int, offset: int) -> bytes:
-    """As `read_at`, of a file that is opened for this alone."""
-    fd = os.open(path, os.O_RDONLY)
+def open_data(path: Path, cache: str) -> int:
+    """One of the data files of the cache with this id, to read and to write; it is made where there is none, and begins
+    with the id, whatever stood there."""
+    fd = open_regular(path, os.O_RDWR | os.O_CREAT)
     try:
-        return read_at(fd, nbytes, offset)
-    finally:
+        if read_at(fd, ID_NBYTES, 0) != bytes.fromhex(cache):
+            write_at(fd, bytes.fromhex(cache), 0)
+    except BaseException:
         os.close(fd)
+        raise
+    return fd
 
 
 def write_at(fd: int, data: bytes, offset: int) -> None:
@@ -127,19 +146,14 @@ def fsync_directory(path: Path) -> None:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Readable JSON at `path`, whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(json.dumps(value, indent=2, allow_nan=False).encode("ascii") + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, json.dumps(value, indent=2, allow_nan=False).encode("ascii") + b"\n", durably=True)
     fsync_directory(path.parent)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object at `path`; None where there is none, or what is there is no JSON object."""
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(read_regular(path, LARGEST_MANIFEST))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return value if isinstance(value, dict) else None
@@ -147,28 +161,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def directory_nbytes(path: Path) -> int:
     """Bytes of the files in a directory."""
-    return sum(entry.stat().st_size for entry in path.iterdir() if entry.is_file())
+    return sum(found.st_size for entry in path.iterdir() if stat.S_ISREG((found := entry.lstat()).st_mode))
 
 
 def file_size(path: Path) -> int:
     """Bytes of a file; 0 where there is none."""
     return path.stat().st_size if path.exists() else 0
-
-
-def foreign_file(path: Path) -> str | None:
-    """The name of something in a directory that no cache ever wrote, or None."""
-    names = {MANIFEST_FILE, BUILDING_FILE, JOURNAL_FILE, FEATURES_FILE, TARGETS_FILE}
-    foreign = (e.name for e in path.iterdir() if e.name.removesuffix(".tmp") not in names or not e.is_file())
-    return next(foreign, None)
-
-
-def remove_tree(path: Path) -> None:
-    """Removes a directory of ours.
-
-    Raises:
-        CacheDirectoryError: it holds something that no cache ever wrote; nothing is removed then.
-    """
-    foreign = foreign_file(path)
-    if foreign is not None:
-        raise CacheDirectoryError(f"{path} holds {foreign!r}, which is none of a cache's files; remove it yourself")
-    shutil.rmtree(path)

@@ -1,24 +1,30 @@
 """The journal: one line of JSON for each record that was written, each line with a checksum of its own.
 
-A line vouches for its record. A line that was torn, flipped or cut short is no line: its record counts as
-not written. Where two lines name the same (chunk, view), the later one is right: that is how a record is
-healed.
+A line vouches for its record. A line that was torn, flipped or cut short is no line, nor is one of another cache, or
+one that does not fit the cache's shape: its record counts as not written. Where two lines name the same (chunk, view),
+the later one is right: that is how a record is healed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from .files import JOURNAL_FILE, file_size
+from ..untrusted import open_regular, write_whole
+from .files import JOURNAL_FILE
 from .fingerprint import canonical_json
+from .spec import CacheSpec
 
-__all__ = ["Journal", "Record", "read_journal", "write_line"]
+__all__ = ["Journal", "Record", "compact", "read_journal", "read_line", "write_line"]
 
 _MARK = b',"line_crc32":"'
+_LONGEST_LINE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Record:
     """Where the bytes of one (chunk, view) lie in the data file, what they are, and whose they are.
 
     `edition` says which of the view's renditions they show: 0 at first, and more with each time that it was drawn anew.
-    `lengths` says how long each sample is; None where all have one shape.
+    `lengths` says how long each sample is; None where all have one shape. `cache` is the id of the cache.
     """
 
     chunk: int
@@ -38,6 +44,22 @@ class Record:
     sample_ids: tuple[int, ...]
     edition: int = 0
     lengths: tuple[int, ...] | None = None
+    cache: str = ""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.chunk, self.view
+
+    def fits(self, spec: CacheSpec) -> bool:
+        """Whether a cache of this shape has a place for it."""
+        return (
+            self.chunk < spec.chunks
+            and self.view < spec.views
+            and len(self.sample_ids) == spec.rows(self.chunk)
+            and (self.lengths is not None) == spec.ragged
+            and (self.lengths is None or len(self.lengths) == len(self.sample_ids))
+            and sum(self.lengths or ()) <= (spec.total_length or 0)
+        )
 
 
 def write_line(record: Record) -> bytes:
@@ -58,44 +80,89 @@ def read_line(line: bytes) -> Record | None:
         return None
     try:
         fields = json.loads(body + b"}")
+        if not _plausible(fields):
+            return None
         tuples = {name: tuple(fields[name]) for name in ("sample_ids", "lengths") if name in fields}
         return Record(**{**fields, **tuples})
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
-def read_journal(data: bytes) -> dict[tuple[int, int], Record]:
-    """The last good line for each (chunk, view)."""
-    return {(r.chunk, r.view): r for r in _good(data.split(b"\n"))}
+def _plausible(fields: dict[str, Any]) -> bool:
+    """Whether the values are such as `write_line` writes: a line that fits its checksum may be anybody's."""
+    sizes = ("chunk", "view", "offset", "nbytes", "crc32", "targets_crc32", "edition")
+    if not all(type(n := fields.get(name, 0)) is int and 0 <= n < 1 << 62 for name in sizes):
+        return False
+    lists = [(fields["sample_ids"], -1 << 63), (fields.get("lengths", []), 0)]
+    return type(fields.get("cache", "")) is str and all(
+        type(found) is list
+        and set(map(type, found)) <= {int}
+        and (not found or least <= min(found) <= max(found) < 1 << 63)
+        for found, least in lists
+    )
 
 
-def _good(lines: Iterable[bytes]) -> Iterable[Record]:
-    return (record for record in map(read_line, lines) if record is not None)
+def read_journal(path: Path, cache: str, spec: CacheSpec) -> tuple[dict[tuple[int, int], Record], str | None]:
+    """Of a journal the last good line for each (chunk, view), and the id that its lines name where that is another.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    records: dict[tuple[int, int], Record] = {}
+    other = None
+    with os.fdopen(open_regular(path), "rb") as file:
+        for record in filter(None, map(read_line, _lines(file))):
+            if record.cache != cache:
+                other = record.cache
+            elif record.fits(spec):
+                records[record.place] = record
+    return records, other
+
+
+def _lines(file: Any) -> Iterator[bytes]:
+    """Line by line, so that no more is held than what lies between two newlines, and of that no more than of a line."""
+    while line := file.readline(_LONGEST_LINE):
+        yield line.removesuffix(b"\n")
+
+
+def compact(path: Path, records: Iterable[Record]) -> None:
+    """Writes the journal anew with these records' lines alone, whole or not at all."""
+    write_whole(path, b"".join(map(write_line, records)), durably=True)
 
 
 class Journal:
-    """The journal of a finished cache, read again where it has grown. `records`: its good lines at known `places`."""
+    """The journal of a finished cache, read again where somebody has written to it. `records`: its good lines.
 
-    def __init__(self, path: Path, places: set[tuple[int, int]]) -> None:
+    Attributes:
+        other: the id of another cache, where lines of it were found.
+    """
+
+    def __init__(self, path: Path, cache: str, spec: CacheSpec) -> None:
         self.records: dict[tuple[int, int], Record] = {}
+        self.other: str | None = None
         self._file = path / JOURNAL_FILE
-        self._places = places
-        self._size = -1
+        self._cache, self._spec = cache, spec
+        self._read: tuple[int, ...] = ()
         self.refresh()
 
     def refresh(self) -> None:
         """Reads what others have written since."""
-        try:
-            data = self._file.read_bytes()
-        except OSError:
-            # What was known stays known: reading on is safe, since every record carries its checksum.
-            return
-        if len(data) == self._size:
-            return
-        self.records = {place: record for place, record in read_journal(data).items() if place in self._places}
-        self._size = len(data)
+        written = self._written()
+        # What was known stays known where it cannot be read: reading on is safe, since every record has its checksum.
+        if written and written != self._read:
+            with suppress(OSError):
+                self.records, self.other = read_journal(self._file, self._cache, self._spec)
+                self._read = written
 
     def note(self, record: Record) -> None:
         """What this process wrote it need not read: a journal of many renewals is long."""
-        self.records[record.chunk, record.view] = record
-        self._size = file_size(self._file)
+        self.records[record.place] = record
+        self._read = self._written()
+
+    def _written(self) -> tuple[int, ...]:
+        """What changes when anybody writes to it, or puts another in its place; nothing where there is none."""
+        try:
+            found = self._file.stat(follow_symlinks=False)
+        except OSError:
+            return ()
+        return found.st_ino, found.st_size, found.st_mtime_ns

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import CacheBusyError
+from ..untrusted import open_regular, read_regular, write_whole
 from .files import directory_errors
 
 __all__ = ["CacheLock"]
@@ -38,12 +39,16 @@ class CacheLock:
                 # Beside the lock, not in it: some versions of filelock empty the lock file when they try it. It is for
                 # people to read: a disk that has no room for it is no reason to keep a cache that is to be dropped.
                 with suppress(OSError):
-                    self._pid_file.write_text(str(os.getpid()))
+                    write_whole(self._pid_file, str(os.getpid()).encode())
         except BaseException:
             self._lock.release()
             raise
 
     def _acquire(self, root: Path, key: str, wait_seconds: float) -> None:
+        place = Path(self._lock.lock_file)
+        if os.path.lexists(place):
+            # A lock file is opened to write, and by some versions emptied: not through a link.
+            os.close(open_regular(place))
         try:
             self._lock.acquire(timeout=wait_seconds)
         except Timeout as error:
@@ -54,7 +59,8 @@ class CacheLock:
 
     def _holder(self) -> str:
         with suppress(OSError):
-            return self._pid_file.read_text() or "(unknown)"
+            told = read_regular(self._pid_file, 20)
+            return told.decode() if told.isdigit() else "(unknown)"
         return "(unknown)"
 
     def release(self) -> None:

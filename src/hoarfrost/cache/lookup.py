@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import CacheDirectoryError, CacheError, StaleCacheError
-from .files import MANIFEST_FILE, directory_errors, is_key
+from ..errors import CacheDirectoryError, CacheError, CorruptChunkError, StaleCacheError
+from .files import MANIFEST_FILE, directory_errors, directory_nbytes, is_key
 from .fingerprint import Fingerprint
 from .manifest import Manifest
 
 __all__ = ["find_cache"]
+
+LEAST_RECORD = 10
+"""Bytes that a record takes at the least; a manifest that speaks of more is not believed."""
 
 
 def find_cache(root: Path, fingerprint: Fingerprint | None) -> tuple[Path, Manifest]:
@@ -36,6 +39,12 @@ def _find(root: Path, fingerprint: Fingerprint | None) -> tuple[Path, Manifest]:
 
 def _checked(path: Path, fingerprint: Fingerprint | None) -> tuple[Path, Manifest]:
     manifest = Manifest.read(path / MANIFEST_FILE)
+    held = directory_nbytes(path)
+    if manifest.whole and manifest.spec.chunks * manifest.spec.views * LEAST_RECORD > held:
+        raise CorruptChunkError(
+            f"{path / MANIFEST_FILE} speaks of {manifest.spec.chunks * manifest.spec.views:,} records, but the files "
+            f"beside it hold {held:,} bytes; drop the cache and build it again"
+        )
     difference = "" if fingerprint is None else fingerprint.explain(manifest.fingerprint)
     if difference:
         raise StaleCacheError(f"{difference}: {path} was made from something else")

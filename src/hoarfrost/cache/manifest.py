@@ -5,26 +5,32 @@ committed.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
+from reprlib import repr as shorten
 from typing import Any
 
-from ..errors import CacheError, CorruptChunkError, HoarfrostError, StaleCacheError
+from ..errors import ArgumentError, CacheError, CorruptChunkError, HoarfrostError, StaleCacheError
 from .encoding import TargetForm
-from .files import read_json, write_json
+from .files import ID_NBYTES, is_id, read_json, write_json
 from .fingerprint import Fingerprint, canonical_json
+from .removal import FORMAT
 from .spec import CacheSpec
 
-__all__ = ["FORMAT", "VERSION", "Manifest"]
+__all__ = ["VERSION", "Manifest", "new_id"]
 
-FORMAT = "hoarfrost cache"
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is said of a cache as a whole; `targets` is None until the first record was written."""
+    """What is said of a cache as a whole; `targets` is None until the first record was written.
 
+    `id` is drawn when the cache is begun; what its other files begin with, so that those of another are told.
+    """
+
+    id: str
     fingerprint: Fingerprint
     spec: CacheSpec
     targets: TargetForm | None
@@ -35,13 +41,14 @@ class Manifest:
     @property
     def whole(self) -> bool:
         """Whether every record was there when the cache was committed; if not, they are added as epochs show them."""
-        return self.totals.get("records") == len(self.spec.records)
+        return self.totals.get("records") == self.spec.chunks * self.spec.views
 
     def write(self, path: Path) -> None:
         """Writes it whole or not at all, with the sha256 of its own canonical JSON."""
         body: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
+            "id": self.id,
             "fingerprint": dict(self.fingerprint.fields),
             "digest": self.fingerprint.digest,
             "spec": self.spec.to_config(),
@@ -63,20 +70,48 @@ class Manifest:
         body = read_json(path)
         if body is None or body.get("format") != FORMAT:
             raise CorruptChunkError(f"{path} is damaged or no manifest of a cache; drop the cache and build it again")
-        claimed = body.pop("sha256", None)
-        if claimed != hashlib.sha256(canonical_json(body)).hexdigest():
-            raise CorruptChunkError(f"{path} does not match its own sha256; drop the cache and build it again")
-        if body.get("version") != VERSION:
-            raise StaleCacheError(f"'version' of the format is {VERSION} here, but {body.get('version')!r} in {path}")
+        version = body.get("version")
         try:
+            claimed = body.pop("sha256", None)
+            if claimed != hashlib.sha256(canonical_json(body)).hexdigest():
+                raise CorruptChunkError(f"{path} does not match its own sha256; drop the cache and build it again")
+            if version != VERSION:
+                raise StaleCacheError(f"'version' of the format is {VERSION} here, but {shorten(version)} in {path}")
             return cls(
-                Fingerprint(body["fingerprint"]),
+                _id(body["id"]),
+                _fingerprint(body["fingerprint"], body["digest"]),
                 CacheSpec.from_config(body["spec"]),
                 None if body["targets"] is None else TargetForm.from_config(body["targets"]),
-                body["totals"],
+                _totals(body["totals"]),
                 {int(number): str(why) for number, why in body.get("unreadable", {}).items()},
             )
         except CacheError:
             raise
         except (HoarfrostError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CorruptChunkError(f"{path} is no manifest that this version can read: {error}") from error
+            raise CorruptChunkError(f"{path} is no manifest that this version can read: {str(error)[:400]}") from error
+
+
+def new_id() -> str:
+    """Of a cache that is begun."""
+    return secrets.token_hex(ID_NBYTES)
+
+
+def _id(told: Any) -> str:
+    if not isinstance(told, str) or not is_id(told):
+        raise ArgumentError(f"{told!r} is no cache's id")
+    return told
+
+
+def _fingerprint(told: Any, digest: Any) -> Fingerprint:
+    if not isinstance(told, dict):
+        raise ArgumentError(f"a fingerprint has named fields, not {type(told).__name__}")
+    found = Fingerprint(told)
+    if found.digest != digest:
+        raise ArgumentError("the digest is not that of the fingerprint")
+    return found
+
+
+def _totals(told: Any) -> dict[str, int]:
+    if not isinstance(told, dict) or not all(type(count) is int and count >= 0 for count in told.values()):
+        raise ArgumentError("totals are counts")
+    return told

@@ -12,18 +12,19 @@ from .encoding import TargetForm
 from .files import (
     BUILDING_FILE,
     FEATURES_FILE,
+    ID_NBYTES,
     JOURNAL_FILE,
     TARGETS_FILE,
-    foreign_file,
     fsync_directory,
     is_key,
+    open_data,
     read_at,
-    remove_tree,
 )
 from .fingerprint import Fingerprint
-from .journal import Record, read_journal, write_line
+from .journal import Record, compact, read_journal
 from .locking import CacheLock
-from .manifest import Manifest
+from .manifest import Manifest, new_id
+from .removal import remove_tree
 from .spec import CacheSpec
 
 __all__ = ["discard_stale", "recover"]
@@ -42,39 +43,41 @@ def discard_stale(root: Path, key: str) -> None:
         # Another run may be writing it at this moment: only who gets its lock may remove it. That it is in the way of
         # nothing but room is no reason not to build.
         with suppress(CacheError, OSError), nullcontext() if other == key else CacheLock(root, other):
-            if foreign_file(path) is None:
-                remove_tree(path)
+            remove_tree(path)
 
 
-def recover(path: Path, fingerprint: Fingerprint, spec: CacheSpec) -> tuple[TargetForm | None, Records]:
-    """Makes the building directory, or takes up the one that is there; the targets' form and the verified
+def recover(path: Path, fingerprint: Fingerprint, spec: CacheSpec) -> tuple[str, TargetForm | None, Records]:
+    """Makes the building directory, or takes up the one that is there; its id, the targets' form and the verified
     records.
 
     Raises:
         CacheDirectoryError: the directory holds files that are not a cache's.
     """
-    if path.exists():
+    if os.path.lexists(path):
         try:
-            found = Manifest.read(path / BUILDING_FILE)
-        except CacheError:
+            found = None if path.is_symlink() else Manifest.read(path / BUILDING_FILE)
+        except (CacheError, OSError):
             found = None
         if found is not None and found.fingerprint == fingerprint and found.spec == spec:
-            return found.targets, _verified(path, spec, found.targets)
+            return found.id, found.targets, _verified(path, found)
         remove_tree(path)
     path.mkdir()
     fsync_directory(path.parent)
-    return None, {}
+    return new_id(), None, {}
 
 
-def _verified(path: Path, spec: CacheSpec, form: TargetForm | None) -> Records:
+def _verified(path: Path, manifest: Manifest) -> Records:
     """The records whose features and targets are on disk as the journal says; files are cut to these."""
-    files = [os.open(path / n, os.O_RDWR | os.O_CREAT, 0o666) for n in (FEATURES_FILE, TARGETS_FILE)]
+    spec, form = manifest.spec, manifest.targets
+    claimed: Records = {}
+    with suppress(FileNotFoundError):
+        claimed, _ = read_journal(path / JOURNAL_FILE, manifest.id, spec)
+    files: list[int] = []
     try:
+        files += (open_data(path / name, manifest.id) for name in (FEATURES_FILE, TARGETS_FILE))
         records: Records = {}
-        journal = path / JOURNAL_FILE
-        claimed = read_journal(journal.read_bytes()) if journal.exists() else {}
         for place, record in claimed.items():
-            if form is None or place not in spec.records:
+            if form is None or record.offset < ID_NBYTES:
                 continue
             targets = read_at(files[1], *form.span(spec, record.chunk))
             payload = read_at(files[0], record.nbytes, record.offset)
@@ -82,11 +85,9 @@ def _verified(path: Path, spec: CacheSpec, form: TargetForm | None) -> Records:
                 targets
             ) == record.targets_crc32:
                 records[place] = record
-        os.ftruncate(files[0], max((r.offset + r.nbytes for r in records.values()), default=0))
+        os.ftruncate(files[0], max((r.offset + r.nbytes for r in records.values()), default=ID_NBYTES))
     finally:
         for fd in files:
             os.close(fd)
-    temporary = journal.with_name(f"{journal.name}.tmp")
-    temporary.write_bytes(b"".join(map(write_line, records.values())))
-    temporary.replace(journal)
+    compact(path / JOURNAL_FILE, records.values())
     return records

@@ -8,23 +8,29 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..errors import ArgumentError, BudgetError, CorruptChunkError
+from ..untrusted import open_regular
 from .encoding import TargetForm, encode_features, prepare_ids, prepare_lengths, prepare_targets
 from .files import (
     FEATURES_FILE,
+    ID_NBYTES,
     JOURNAL_FILE,
     TARGETS_FILE,
     directory_errors,
     directory_nbytes,
     file_size,
-    read_file_at,
+    open_data,
+    read_at,
     write_at,
 )
-from .journal import Record, write_line
+from .journal import Record, compact, write_line
 from .manifest import Manifest
 from .replacement import Replacement
 from .spec import CacheSpec
 
 __all__ = ["rewrite_record"]
+
+SHORT, LINES_FOR_ONE = 1 << 16, 4
+"""Bytes of a journal that are not worth a thought, and lines for each that counts from which on it is written anew."""
 
 
 def rewrite_record(
@@ -40,29 +46,35 @@ def rewrite_record(
     payload = encode_features(spec, chunk, view, ids, new.features, lengths)
     if form is None:
         raise CorruptChunkError(f"{path} says nothing of its targets; drop the cache and build it again")
-    stored = _stored_targets(path, spec, form, chunk)
+    stored = _stored_targets(path, manifest, form, chunk)
     target_bytes = _targets(path, spec, form, twins, new, stored)
     before = records.get((chunk, view))
     kept = 0 if before is None else before.edition
     edition = kept if new.edition is None else new.edition
-    offset = _free_place(records.values(), len(payload))
+    size = file_size(path / FEATURES_FILE)
+    offset = _free_place((known for known in records.values() if known.offset + known.nbytes <= size), len(payload))
     crcs = zlib.crc32(payload), zlib.crc32(target_bytes)
-    record = Record(chunk, view, offset, len(payload), *crcs, ids, edition, lengths)
+    record = Record(chunk, view, offset, len(payload), *crcs, ids, edition, lengths, manifest.id)
     line = write_line(record)
-    growth = max(0, offset + len(payload) - file_size(path / FEATURES_FILE)) + len(line) + 1
+    growth = max(0, offset + len(payload) - size) + len(line) + 1
     if new.budget_bytes is not None and directory_nbytes(path) + growth > new.budget_bytes:
         raise BudgetError(f"chunk {chunk}, view {view} needs {growth:,} bytes more than the budget has left")
     with directory_errors(path, f"writing chunk {chunk}, view {view} anew", len(payload)):
         # What replaces a damaged record must last. A new rendition may be lost with the power: its checksum tells.
         if target_bytes != stored:
-            _write(path / TARGETS_FILE, target_bytes, form.span(spec, chunk)[1], new.heals)
-        _write(path / FEATURES_FILE, payload, offset, new.heals)
+            place = form.span(spec, chunk)[1]
+            _write(open_data(path / TARGETS_FILE, manifest.id), target_bytes, place, new.heals)
+        _write(open_data(path / FEATURES_FILE, manifest.id), payload, offset, new.heals)
         journal = path / JOURNAL_FILE
         written = file_size(journal)
         # A newline first: a line that an earlier crash tore must not swallow this one. A journal that was
         # deleted under an open cache is written again with all that the cache still knows.
         known_lines = b"" if written else b"".join(map(write_line, records.values()))
-        _write(journal, b"\n" + known_lines + line, written, new.heals)
+        fd = open_regular(journal, os.O_RDWR | os.O_CREAT)
+        _write(fd, b"\n" + known_lines + line, written, new.heals)
+        # Each renewal leaves a line that no longer counts.
+        if written > SHORT and written > LINES_FOR_ONE * len(line) * len(records):
+            compact(journal, {**records, record.place: record}.values())
     return record
 
 
@@ -71,7 +83,7 @@ def _free_place(records: Iterable[Record], nbytes: int) -> int:
 
     Records that are all drawn anew, many times over, need a tenth more room than at first.
     """
-    gaps, end = [], 0
+    gaps, end = [], ID_NBYTES
     for begin, until in sorted((record.offset, record.offset + record.nbytes) for record in records):
         if begin - end >= nbytes:
             gaps.append((begin - end, end))
@@ -112,16 +124,23 @@ def _targets(
     return stored if given is None else given
 
 
-def _stored_targets(path: Path, spec: CacheSpec, form: TargetForm, chunk: int) -> bytes:
-    """What lies there; nothing where it cannot be read: what is given is written then."""
+def _stored_targets(path: Path, manifest: Manifest, form: TargetForm, chunk: int) -> bytes:
+    """What lies there; nothing where it cannot be read, or is another cache's: what is given is written then."""
     try:
-        return read_file_at(path / TARGETS_FILE, *form.span(spec, chunk))
+        fd = open_regular(path / TARGETS_FILE)
     except OSError:
         return b""
+    try:
+        own = read_at(fd, ID_NBYTES, 0) == bytes.fromhex(manifest.id)
+        return read_at(fd, *form.span(manifest.spec, chunk)) if own else b""
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
-def _write(path: Path, data: bytes, offset: int, durably: bool) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+def _write(fd: int, data: bytes, offset: int, durably: bool) -> None:
+    """Writes, and closes the descriptor."""
     try:
         write_at(fd, data, offset)
         if durably:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
+from operator import index
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from .dtypes import dtype_named, name_of
 from .stored_view import StoredView
 
 __all__ = ["CacheSpec"]
+
+MOST_VALUES = 1 << 32
+"""Of one record: one level alone stands for any number of equal values, so that no file's size tells of too many."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,19 @@ class CacheSpec:
     total_length: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        for name in ("samples", "chunk_size", "channel_axis"):
+            object.__setattr__(self, name, index(getattr(self, name)))
+        object.__setattr__(self, "shape", tuple(map(index, self.shape)))
         object.__setattr__(self, "stored", tuple(StoredView.of(view) for view in self.stored))
         views = self.view_channels
         if self.samples < 1 or self.chunk_size < 1 or not self.shape or min(self.shape) < 1:
             raise ArgumentError(
                 f"samples, chunk_size and shape must be positive: {self.samples}, {self.chunk_size}, {self.shape}"
+            )
+        if (most := self.rows(0) * prod(self.shape)) > MOST_VALUES:
+            raise ArgumentError(
+                f"a chunk of {self.rows(0):,} samples of shape {self.shape} has {most:,} values; "
+                f"a record holds at most {MOST_VALUES:,}"
             )
         if self.total_length is not None and (type(self.total_length) is not int or self.total_length < 1):
             raise ArgumentError(f"total_length is the sum of all samples' lengths, not {self.total_length!r}")
@@ -121,8 +132,17 @@ class CacheSpec:
         return self.total_length is not None
 
     def entries(self, chunk: int, lengths: Sequence[int] | None = None) -> int:
-        """Rows of a record: one a sample, or as many as its samples are long."""
-        return self.rows(chunk) if lengths is None else sum(lengths)
+        """Rows of a record: one a sample, or as many as its samples are long.
+
+        Raises:
+            ArgumentError: that are more than a record can hold, or than all samples have.
+        """
+        if lengths is None:
+            return self.rows(chunk)
+        rows = sum(lengths)
+        if rows > min(self.total_length or 0, MOST_VALUES // prod(self.shape)):
+            raise ArgumentError(f"the samples of chunk {chunk} are {rows:,} long together, which is too much")
+        return rows
 
     @property
     def codec_axis(self) -> int:
@@ -191,11 +211,13 @@ class CacheSpec:
             ArgumentError: a field is missing, unknown or out of range.
             CodecError: the codec is unknown.
         """
-        fields = dict(config)
         try:
+            fields = dict(config)
             fields["dtype"] = dtype_named(fields["dtype"])
             fields["codec"] = codec_from_config(fields["codec"])
             fields["stored"] = tuple(StoredView.from_config(view) for view in fields["stored"])
+            if not isinstance(fields["channels_last"], bool):
+                raise TypeError(f"channels_last is {fields['channels_last']!r}")
             return cls(**fields)
-        except (KeyError, TypeError) as error:
-            raise ArgumentError(f"not a cache's spec ({error}): {config!r}") from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ArgumentError(f"not a cache's spec: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import torch
@@ -50,9 +51,9 @@ class StoredView:
         """The inverse of `to_config`; raises `CodecError` for an unknown codec."""
         channels, codec, gains = config["channels"], config["codec"], config["gains"]
         return cls(
-            None if channels is None else tuple(int(c) for c in channels),
+            None if channels is None else tuple(map(index, channels)),
             None if codec is None else codec_from_config(codec),
-            None if gains is None else tuple(float(g) for g in gains),
+            None if gains is None else tuple(gain + 0.0 for gain in gains),
         )
 
     @classmethod

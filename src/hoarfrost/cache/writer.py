@@ -14,10 +14,12 @@ from torch import Tensor
 
 from ..codecs import Packed
 from ..errors import ArgumentError, BudgetError, CacheDirectoryError, CorruptChunkError
+from ..untrusted import open_regular
 from .encoding import TargetForm, encode_features, prepare_ids, prepare_lengths, prepare_targets, unpack_features
 from .files import (
     BUILDING_FILE,
     FEATURES_FILE,
+    ID_NBYTES,
     JOURNAL_FILE,
     MANIFEST_FILE,
     TARGETS_FILE,
@@ -25,14 +27,15 @@ from .files import (
     directory_errors,
     discard_path,
     fsync_directory,
+    open_data,
     read_at,
-    remove_tree,
     write_at,
 )
 from .fingerprint import Fingerprint
 from .journal import Record, write_line
 from .locking import CacheLock
 from .manifest import Manifest
+from .removal import remove_tree
 from .resume import discard_stale, recover
 from .spec import CacheSpec
 
@@ -76,12 +79,13 @@ class CacheWriter(Generic[Opened]):
         try:
             with directory_errors(self.path, "beginning the build"):
                 discard_stale(root, fingerprint.key)
-                self._form, self._records = recover(self.path, fingerprint, spec)
+                self.id, self._form, self._records = recover(self.path, fingerprint, spec)
                 if not (self.path / BUILDING_FILE).exists():
                     self._write_building_file(self._form)
-                for name in (FEATURES_FILE, TARGETS_FILE, JOURNAL_FILE):
-                    self._files[name] = os.open(self.path / name, os.O_RDWR | os.O_CREAT, 0o666)
-            self._end = max((r.offset + r.nbytes for r in self._records.values()), default=0)
+                for name in (FEATURES_FILE, TARGETS_FILE):
+                    self._files[name] = open_data(self.path / name, self.id)
+                self._files[JOURNAL_FILE] = open_regular(self.path / JOURNAL_FILE, os.O_RDWR | os.O_CREAT)
+            self._end = max((r.offset + r.nbytes for r in self._records.values()), default=ID_NBYTES)
             self._journal_end = os.fstat(self._files[JOURNAL_FILE]).st_size
         except BaseException:
             self.close()
@@ -136,7 +140,7 @@ class CacheWriter(Generic[Opened]):
             if (chunk, view) in self._records:
                 raise ArgumentError(f"chunk {chunk}, view {view} was written by another thread meanwhile")
             crcs = zlib.crc32(payload), zlib.crc32(target_bytes)
-            record = Record(chunk, view, self._end, len(payload), *crcs, ids, lengths=sizes)
+            record = Record(chunk, view, self._end, len(payload), *crcs, ids, lengths=sizes, cache=self.id)
             self._check_twins(record)
             if self._form is None:
                 self._write_building_file(form)
@@ -192,7 +196,7 @@ class CacheWriter(Generic[Opened]):
                     "feature_bytes": sum(r.nbytes for r in self._records.values()),
                     "dense_bytes": self.spec.dense_nbytes,
                 }
-                manifest = Manifest(self.fingerprint, self.spec, self._form, totals, dict(unreadable or {}))
+                manifest = Manifest(self.id, self.fingerprint, self.spec, self._form, totals, dict(unreadable or {}))
                 manifest.write(self.path / MANIFEST_FILE)
                 self._make_visible()
             self.close()
@@ -247,7 +251,7 @@ class CacheWriter(Generic[Opened]):
     def _fixed_nbytes(self, form: TargetForm | None) -> int:
         """Bytes that do not depend on what is still to be written: all targets, and the manifest."""
         manifest = (self.path / BUILDING_FILE).stat().st_size + _MANIFEST_MARGIN
-        return manifest + (0 if form is None else form.nbytes * self.spec.samples)
+        return manifest + (0 if form is None else ID_NBYTES + form.nbytes * self.spec.samples)
 
     def _write(self, record: Record, form: TargetForm, payload: bytes, target_bytes: bytes) -> None:
         line = write_line(record)
@@ -288,7 +292,7 @@ class CacheWriter(Generic[Opened]):
         )
 
     def _write_building_file(self, form: TargetForm | None) -> None:
-        Manifest(self.fingerprint, self.spec, form, {}).write(self.path / BUILDING_FILE)
+        Manifest(self.id, self.fingerprint, self.spec, form, {}).write(self.path / BUILDING_FILE)
 
     def _make_visible(self) -> None:
         root = self.path.parent

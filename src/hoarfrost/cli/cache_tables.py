@@ -46,7 +46,7 @@ def damage_table(directory: Path) -> Table:
         CacheDirectoryError: there is no such directory.
     """
     rows: list[list[str]] = []
-    ready = [info for info in list_caches(directory) if info.state != "building"]
+    ready = [info for info in list_caches(directory) if info.state not in ("building", "outdated")]
     for info in ready:
         try:
             found = Cache.open(info.path).verify()

@@ -168,7 +168,7 @@ def codec_from_config(config: Mapping[str, Any]) -> Codec:
     Raises:
         CodecError: the name is unknown (the known ones are listed) or the parameters do not fit.
     """
-    name = config.get("name")
+    name = config.get("name") if isinstance(config, Mapping) else config
     if not isinstance(name, str) or name not in _REGISTRY:
         raise CodecError(f"unknown codec {name!r}; known codecs: {', '.join(known_codecs())}")
     return _REGISTRY[name].from_config(config)

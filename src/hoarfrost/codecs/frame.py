@@ -12,6 +12,9 @@ from ..errors import CodecError
 
 __all__ = ["BLOCK", "LEVEL", "squeeze", "squeeze_parts", "unsqueeze", "unsqueeze_parts"]
 
+# A block of at most 128 KiB takes at least four bytes, of which one may stand for all that it gives.
+EXPANSION = (128 << 10) // 4
+
 # Level 2 was slower and no smaller on quantised features; negative levels lost a third of the ratio.
 LEVEL = 1
 
@@ -79,6 +82,8 @@ def unsqueeze_parts(payload: bytes, least: int, most: int) -> bytes:
         found = zstandard.get_frame_parameters(payload).content_size
         if not least <= found <= most:
             raise CodecError(f"the zstd frame holds {found} bytes, but these features take {most}")
+        if found > EXPANSION * len(payload):
+            raise CodecError(f"the zstd frame of {len(payload)} bytes declares {found:,}, more than it can hold")
         body: bytes = _THREAD.decompressor.decompress(payload, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise CodecError(f"the zstd frame of {len(payload)} bytes is damaged or cut short: {error}") from error

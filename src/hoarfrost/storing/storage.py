@@ -223,6 +223,7 @@ class Storage:
                 except CacheDirectoryError:
                     pass  # there is none yet
                 except (CorruptChunkError, StaleCacheError) as error:
+                    # What is found by its fingerprint and stale all the same is of another version of the format.
                     warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
                 writers[tensor] = Cache.create(self._directory, fingerprint, spec, budget_bytes=shares[tensor])
             if writers:
