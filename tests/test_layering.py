@@ -15,7 +15,7 @@ import hoarfrost
 
 ROOT = Path(hoarfrost.__file__).parent
 
-FLAT = {"errors", "seeds", "untrusted"}
+FLAT = {"errors", "plain_fields", "seeds", "untrusted"}
 """What every wing may import."""
 
 PLAN: dict[str, set[str]] = {

@@ -8,6 +8,7 @@ from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 from ..errors import PolicyError
+from ..plain_fields import check_plain_fields
 from .annealed import Annealed
 from .autofreeze import AutoFreeze
 from .boosted import Boosted
@@ -57,13 +58,15 @@ def resolve_policy(policy: str | Policy | Mapping[int, str | int]) -> Policy:
         PolicyError: the name is unknown or the object cannot be called.
     """
     if isinstance(policy, str):
-        return named(policy)
+        policy = named(policy)
     if isinstance(policy, Mapping):
         return Schedule(policy)
     if not callable(policy):
         raise PolicyError(
             f"a policy is a name, a mapping from epochs to cuts, or a function TrainState -> depth, not {policy!r}"
         )
+    if is_dataclass(policy) and not isinstance(policy, type):
+        check_plain_fields(policy, f"{type(policy).__name__}: ", PolicyError)
     return policy
 
 
@@ -99,5 +102,5 @@ def _value(text: str) -> Any:
     """A number, True, False, None, or text as it is."""
     try:
         return ast.literal_eval({"none": "None", "true": "True", "false": "False"}.get(text.lower(), text))
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text

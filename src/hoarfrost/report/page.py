@@ -153,12 +153,12 @@ def _freeze_row(record: Record) -> dict[str, str]:
 
 def _turn_row(record: Record) -> tuple[str, str, str]:
     """Where, what, and who wanted it."""
-    step, epoch = record["step"], record["epoch"] + 1
+    step, epoch, cut = record["step"], record["epoch"] + 1, record.get("cut")
     what = {
         "decision": str(record.get("why", "")),
-        "midway": f"frozen up to {record['cut']}, recomputed until the epoch ends",
-        "thaw": f"thawed, which was frozen up to {record['cut']}",
-        "changed": f"somebody wrote into what is frozen up to {record['cut']}: its features are built anew",
+        "midway": f"frozen up to {cut}, recomputed until the epoch ends",
+        "thaw": f"thawed, which was frozen up to {cut}",
+        "changed": f"somebody wrote into what is frozen up to {cut}: its features are built anew",
     }[record["event"]]
     return f"{epoch}, behind step {step}" if step else str(epoch), what, str(record.get("policy", ""))
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
+from ..untrusted import parse_json, read_regular
+from .record_form import check_record
 
 __all__ = ["Record", "Run", "read_records"]
+
+LARGEST = 256 << 20
+"""Bytes of the records of a run."""
 
 Record = dict[str, Any]
 
@@ -25,21 +29,26 @@ def read_records(path: str | Path) -> list[Record]:
     """
     source = Path(path)
     try:
-        lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
+        # Lines end at newlines alone: JSON may hold what else ends one elsewhere.
+        lines = read_regular(source, LARGEST, follow=True).decode("utf-8", errors="replace").split("\n")
     except OSError as error:
         raise ArgumentError(f"the records {source} cannot be read: {error.strerror}") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
     records: list[Record] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
+            record = parse_json(line)
+        except ValueError as error:
             if number == len(lines):
                 break
             raise ArgumentError(f"{source}, line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict) or "event" not in record:
-            raise ArgumentError(f"{source}, line {number} is not a record with an 'event'")
+        try:
+            check_record(record)
+        except ValueError as error:
+            raise ArgumentError(f"{source}, line {number} {error}") from error
         records.append(record)
     return records
 

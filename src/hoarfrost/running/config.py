@@ -11,10 +11,15 @@ from typing import Any
 import yaml
 
 from ..errors import ArgumentError
+from ..plain_fields import check_plain_fields
 from ..settings import Freezing, Reading, Rendering, Storing, fields_of, from_flat, group, option, to_flat
+from ..untrusted import DEEPEST, read_regular
 from .files import RunFiles
 
 __all__ = ["RunConfig"]
+
+LARGEST = 1 << 20
+"""Bytes of a configuration."""
 
 OPTIMIZERS = ("sgd", "adamw")
 MAY_CHANGE = frozenset({"workers", "device", "out"})
@@ -83,11 +88,12 @@ class RunConfig:
             raise ArgumentError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}")
         if self.freezing.epochs is None:
             raise ArgumentError("epochs must be a whole number of at least 1, not None")
+        object.__setattr__(self, "out", None if self.out is None else str(self.out))
+        check_plain_fields(self)
         if self.lr <= 0:
             raise ArgumentError(f"lr must be above 0, not {self.lr!r}")
         if self.cut is not None and self.freeze is not None:
             raise ArgumentError("give cut or freeze, not both: freeze says everything that cut can say")
-        object.__setattr__(self, "out", None if self.out is None else str(self.out))
 
     @classmethod
     def told(cls, path: str | Path | None = None, *, resume: bool = False, **told: Any) -> RunConfig:
@@ -172,17 +178,32 @@ class RunConfig:
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
     try:
-        read = yaml.safe_load(Path(path).read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+        text = read_regular(path, LARGEST, follow=True).decode("utf-8")
+        _check_events(text)
+        read = yaml.safe_load(text) or {}
+    # A date that there is not, or a number of thousands of digits, is a ValueError.
+    except (OSError, yaml.YAMLError, ValueError) as error:
         raise ArgumentError(f"the configuration {path} cannot be read: {error}") from error
     if not isinstance(read, dict):
         raise ArgumentError(f"the configuration {path} holds a {type(read).__name__}, not names with values")
     return read
 
 
+def _check_events(text: str) -> None:
+    """Raises `ValueError` for what grows beyond its file: aliases, of which few stand for any number of values, and
+    what is nested without end."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"it refers to a value by an alias, *{event.anchor}: write the value")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+
+
 def _check_names(path: str | Path | None, given: Mapping[str, Any]) -> None:
     known = fields_of(RunConfig)
-    unknown = sorted(set(given) - set(known))
+    unknown = sorted(str(name) for name in given if name not in known)
     if unknown:
         where = f"the configuration {path} has" if path is not None else "there are"
         raise ArgumentError(f"{where} unknown names {', '.join(unknown)}; known are {', '.join(sorted(known))}")

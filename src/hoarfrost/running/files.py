@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import RunBusyError
+from ..untrusted import open_regular
 
 __all__ = ["Journal", "RunFiles"]
 
@@ -67,10 +69,12 @@ class Journal:
         self.records: list[dict[str, Any]] = []
         self._listener = listener
         path.parent.mkdir(parents=True, exist_ok=True)
-        written = path.read_bytes() if goes_on and path.exists() else b""
-        whole = written.rfind(b"\n") + 1
-        self._file = path.open("a" if goes_on else "w")
+        # Not through a link: another's folder may be gone on with.
+        fd = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        self._file = os.fdopen(fd, "r+", encoding="utf-8")
+        whole = path.read_bytes().rfind(b"\n") + 1 if goes_on else 0
         self._file.truncate(whole)
+        self._file.seek(whole)
 
     def write(self, record: dict[str, Any]) -> None:
         self._file.write(json.dumps(record, default=float) + "\n")

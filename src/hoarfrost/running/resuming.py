@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, HoarfrostError
 from ..freezer import Freezer
 from ..freezing import held_back
 from .checkpoints import load_tree, random_state, restore_random_state, save_tree
@@ -102,6 +105,39 @@ def resume_training(
     if checkpoint is None:
         raise CheckpointError("resume needs to know the checkpoint's path")
     saved = load_tree(checkpoint)
+    with _described(checkpoint):
+        return _put_back(checkpoint, saved, freezer, optimizer, schedule, scaler, epochs)
+
+
+@contextmanager
+def _described(checkpoint: Path) -> Iterator[None]:
+    """What a stranger put into a checkpoint fails somewhere below: it is told as what it is.
+
+    Raises:
+        CheckpointError: in place of what Python raises for values of a wrong kind.
+    """
+    try:
+        yield
+    except HoarfrostError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        told = f"{type(error).__name__}: {error}"[:400]
+        raise CheckpointError(
+            f"the checkpoint {checkpoint} holds what no run of this version wrote ({told})"
+        ) from error
+
+
+def _put_back(
+    checkpoint: Path,
+    saved: Any,
+    freezer: Freezer,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    scaler: torch.amp.GradScaler,
+    epochs: int,
+) -> Progress:
+    if not isinstance(saved, dict):
+        raise TypeError(f"a {type(saved).__name__} in place of names with values")
     if lacking := [name for name in SAVED if name not in saved]:
         raise CheckpointError(
             f"the checkpoint {checkpoint} was made by another version of Hoarfrost: it lacks {', '.join(lacking)}; "
@@ -123,11 +159,37 @@ def resume_training(
         optimizer.load_state_dict(saved["optimizer"])
     except ValueError as error:
         raise CheckpointError(f"the checkpoint {checkpoint} has other parameter groups: {error}") from error
+    _check_alike("the schedule", saved["schedule"], schedule.state_dict())
     schedule.load_state_dict(saved["schedule"])
     if saved.get("scaler"):
         scaler.load_state_dict(saved["scaler"])
+    _check_alike("the random state", saved["random"]["cpu"], random_state()["cpu"])
     restore_random_state(saved["random"])
-    return Progress(saved["epoch"], saved["step"], Tally(*saved["tally"]))
+    loss, right, seen = saved["tally"]
+    counts = saved["epoch"], saved["step"], seen
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError(f"epoch, step and samples must be counts, not {counts}")
+    return Progress(saved["epoch"], saved["step"], Tally(float(loss), float(right), seen))
+
+
+def _check_alike(what: str, saved: Any, mine: Any) -> None:
+    """Raise TypeError where a saved state has not the form of the one that it takes the place of."""
+    if isinstance(mine, dict) and isinstance(saved, dict) and set(mine) == set(saved):
+        for name in mine:
+            _check_alike(f"{what}'s {name}", saved[name], mine[name])
+    elif isinstance(mine, list) and isinstance(saved, list) and len(mine) == len(saved):
+        for number, pair in enumerate(zip(saved, mine, strict=True)):
+            _check_alike(f"{what}[{number}]", *pair)
+    elif isinstance(mine, Tensor) and isinstance(saved, Tensor):
+        if (saved.shape, saved.dtype) != (mine.shape, mine.dtype):
+            raise TypeError(f"{what} is {saved.dtype} of shape {list(saved.shape)}")
+    elif isinstance(mine, int | float) and isinstance(saved, int | float):
+        if not math.isfinite(saved):
+            raise ValueError(f"{what} is {saved}")
+    elif mine is not None and type(mine) is not type(saved):
+        raise TypeError(f"{what} is {str(saved)[:60]!r}")
+    elif isinstance(mine, dict | list):
+        raise TypeError(f"{what} has other parts")
 
 
 def _check_names(checkpoint: Path, saved: dict[str, Tensor], model: nn.Module) -> None:

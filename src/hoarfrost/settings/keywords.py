@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError
+from ..plain_fields import check_plain_fields
 from .checks import check_bytes, check_count, check_word, parse_bytes
 from .flat import group, option
 from .over_budget import OverBudget
@@ -78,6 +80,7 @@ class Freezing:
         check_word("on_changed_front", self.on_changed_front, ("rebuild", "error"))
         if self.epochs is not None:
             check_count("epochs", self.epochs, "a whole number of at least 1, or None")
+        check_plain_fields(self)
         check_word("settle", self.settle, SETTLE)
         if isinstance(self.policy, Mapping):
             # JSON knows no whole numbers as keys.
@@ -144,9 +147,12 @@ class Storing:
             check_word("harm", self.harm, HARMS)
         if isinstance(self.disk_budget, str):
             put(self, "disk_budget", parse_bytes(self.disk_budget))
+        check_plain_fields(self)
         check_bytes("disk_budget", self.disk_budget)
         put(self, "views", Views.of(self.views))
         put(self, "over_budget", OverBudget.of(self.over_budget))
+        if not isinstance(self.cache_dir, str | PathLike | None):
+            raise ArgumentError(f"cache_dir must be a directory's name, or None, not {self.cache_dir!r}")
         put(self, "cache_dir", None if self.cache_dir is None else Path(self.cache_dir))
         put(self, "ladder", _known_codecs(self.ladder))
         if self.ladder != "auto":
@@ -180,6 +186,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         check_count("batch_size", self.batch_size, "a whole number of at least 1")
+        check_plain_fields(self)
         if self.window < 1:
             raise ArgumentError(f"window must be at least 1 chunk, not {self.window!r}")
         check_bytes("memory_budget", self.memory_budget)
@@ -220,6 +227,7 @@ class Rendering:
             check_word("precision", self.precision, PRECISIONS)
         check_word("on_bad_sample", self.on_bad_sample, ON_BAD_SAMPLE)
         object.__setattr__(self, "device", None if self.device is None else str(self.device))
+        check_plain_fields(self)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class OverBudget:
         """
         if isinstance(value, OverBudget):
             return value
+        if not isinstance(value, str | Sequence):
+            raise ArgumentError(f"over_budget names ways, {', '.join(map(repr, WAYS))}, not {value!r}")
         ways = tuple(way.strip() for way in value.split(",")) if isinstance(value, str) else tuple(value)
         known = ", ".join(map(repr, WAYS))
         for way in ways:

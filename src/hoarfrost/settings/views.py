@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import ArgumentError
+from ..plain_fields import check_plain_fields
 from ..seeds import mix
 from .checks import is_count
 from .selection import Selection
@@ -68,6 +69,7 @@ class Views:
             raise ArgumentError(f'the base view is "random" or "clean", not {self.base!r}')
         if self.metric not in METRICS:
             raise ArgumentError(f"the metric of views is one of {', '.join(map(repr, METRICS))}, not {self.metric!r}")
+        check_plain_fields(self, "views: ")
         if not 0 <= self.derived <= 1:
             raise ArgumentError(f"the derived share of views is a number from 0 to 1, not {self.derived!r}")
         if self.refresh_every is not None and not is_count(self.refresh_every):
@@ -84,7 +86,10 @@ class Views:
         """Views from a number of them, from `plain()`, or as they are."""
         if isinstance(value, Mapping):
             channels = value.get("channels")
-            return cls(**{**value, **({} if channels is None else {"channels": Selection(**channels)})})
+            try:
+                return cls(**{**value, **({} if channels is None else {"channels": Selection(**channels)})})
+            except TypeError as error:
+                raise ArgumentError(f"views are told by the fields of hoarfrost.Views: {error}") from error
         return value if isinstance(value, Views) else cls(count=value)
 
     def plain(self) -> int | dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Hostile files: what is done to them, and who reads them."""
