@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from .cache import Cache
 from .codecs import Codec, Ladder, harm_of
 from .costs import Clock
-from .cuts import Cut
+from .cuts import Cut, bare
 from .errors import ArgumentError
 from .feeding import EpochLoader, Epochs, Evaluation, Feeder, announce, mixing_of
 from .freezing import Front, HasParamGroups, TrainingPrecision
@@ -117,7 +117,8 @@ class Freezer:
         # The other keywords are the fields of the settings, which check them.
         told = from_flat(Settings, {name: value for name, value in locals().items() if name in fields_of(Settings)})
         self._mixing = mixing_of(mix, loader.dataset, told.freezing)
-        self.model, self.optimizer, self.epochs, self.seed, self.precision = model, optimizer, epochs, seed, precision
+        self.model, model = model, bare(model)
+        self.optimizer, self.epochs, self.seed, self.precision = optimizer, epochs, seed, precision
         self.policy: Policy = resolve_policy(told.freezing.policy)
         self.device = torch.device(device) if device is not None else device_of(model)
         self.history: list[dict[str, Any]] = []
@@ -145,7 +146,7 @@ class Freezer:
             self._undo.callback(self._asking.close)
             form, other = self._data.samples.form, self._data.other_example
             self._front = Front(
-                *(model, self.cuts, self._data.example, optimizer, settle, form.keyword, keep_frozen, route),
+                *(self.model, self.cuts, self._data.example, optimizer, settle, form.keyword, keep_frozen, route),
                 *(steps_in, other),
             )
             self._undo.callback(self._front.close)

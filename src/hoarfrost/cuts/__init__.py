@@ -16,6 +16,7 @@ from .finding.layers import cut_behind
 from .finding.lengths import lengths_of
 from .sandbox.arguments import Example, arguments_of, call_of, called, count_of, entries_of, first_tensor, taken
 from .sandbox.clone import shadow
+from .sandbox.compiled import bare, own_name, uncompiled
 from .sandbox.dispatcher import Dispatcher, dispatch
 from .sandbox.in_training import InTraining
 from .sandbox.precision import Precision, apart, without_autocast
@@ -36,6 +37,7 @@ __all__ = [
     "Suffix",
     "apart",
     "arguments_of",
+    "bare",
     "between",
     "call_of",
     "called",
@@ -55,11 +57,13 @@ __all__ = [
     "lengths_of",
     "map_leaves",
     "misshapen",
+    "own_name",
     "parameters_in_front",
     "require_cuts",
     "shadow",
     "survey",
     "taken",
     "tensors_in",
+    "uncompiled",
     "without_autocast",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError, UnknownCutError
 from .sandbox.arguments import Key
+from .sandbox.compiled import own_name
 from .tracing.geometry import Geometry
 
 __all__ = ["Crossing", "Cut", "Ragged", "find_cut", "misshapen"]
@@ -169,8 +170,8 @@ def misshapen(shape: Sequence[int], crossing: Crossing) -> bool:
 
 
 def label(name: str, call: int) -> str:
-    """How one call of a module is written."""
-    return f"{name}#{call}" if call else name
+    """How one call of a module is written: as in the model itself, whatever of it is compiled."""
+    return f"{own_name(name)}#{call}" if call else own_name(name)
 
 
 def place(label: str) -> tuple[str, int]:
@@ -184,7 +185,8 @@ def find_cut(cuts: Sequence[Cut], name: str | int) -> Cut:
 
     Args:
         cuts: what `find_cuts` gave.
-        name: a label (`layer1`, `block#1`), an alias (`layer1.1`), or an index (`3` or `"3"`; names go first).
+        name: a label (`layer1`, `block#1`), an alias (`layer1.1`), or an index (`3` or `"3"`; names go first). Of a
+            compiled model `_orig_mod.layer1` will do as well.
 
     Raises:
         UnknownCutError: there is none; the message lists the near names and how many cuts there are.
@@ -192,7 +194,7 @@ def find_cut(cuts: Sequence[Cut], name: str | int) -> Cut:
     """
     if isinstance(name, bool) or not isinstance(name, (str, int)):
         raise ArgumentError(f"find_cut: a name or an index is needed, not {name!r}")
-    wanted = str(name)
+    wanted = own_name(str(name))
     by_name = {alias: cut for cut in cuts for alias in cut.aliases} | {cut.label: cut for cut in cuts}
     found = by_name.get(wanted) or {str(cut.index): cut for cut in cuts}.get(wanted)
     if found is not None:

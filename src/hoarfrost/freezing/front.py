@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Cut, Example, call_of, candidate_cuts, count_of, divide, first_tensor, misshapen
+from ..cuts import Cut, Example, bare, call_of, candidate_cuts, count_of, divide, first_tensor, misshapen
 from ..errors import ArgumentError, CheckpointError, InvalidCutError
 from .averages import Averages
 from .division import Division
@@ -57,7 +57,8 @@ class Front:
         precision: TrainingPrecision | None = None,
         other: Example | None = None,
     ) -> None:
-        self._model, self._cuts, self._example, self._optimizer = model, tuple(cuts), example, optimizer
+        self._called, self._model = model, bare(model)  # as the user compiled it, and as it is written
+        self._cuts, self._example, self._optimizer = tuple(cuts), example, optimizer
         self.depth = 0
         """How much is frozen: everything in front of `cuts[depth - 1]`; 0 is nothing."""
         self.division: Division | None = None
@@ -67,16 +68,16 @@ class Front:
         self._frozen: list[Frozen] = []
         self._settle, self._main, self.keep, self._other = settle, main, keep, other
         self._averages = Averages(self._reachable()) if settle == "average" else None
-        self._standing, self._noted = standing_norms(model), False
+        self._standing, self._noted = standing_norms(self._model), False
         self._told_other = False
         self._route: Route | None = None
         self.superseded = False
         """Whether another one has been made for the model since."""
-        earlier = _latest.get(model, lambda: None)()
+        earlier = _latest.get(self._model, lambda: None)()
         if earlier is not None:
             earlier.close()
             earlier.superseded = True
-        _latest[model] = ref(self)
+        _latest[self._model] = ref(self)
         if route:
             self.route()
 
@@ -101,7 +102,7 @@ class Front:
             self._note_step()
         with self.precision.autocast():
             if division is None:
-                return self._model(*args, **keywords)
+                return self._called(*args, **keywords)
             return division.suffix(self._features(division.cut, args, keywords))
 
     def _features(self, cut: Cut, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
@@ -145,7 +146,7 @@ class Front:
             self._check_told_apart(cut)
         precision = self.precision.now
         with precision.autocast():
-            prefix, suffix = divide(self._model, cut, self._example, other=self._other)
+            prefix, suffix = divide(self._called, cut, self._example, other=self._other)
         prefix.precision = suffix.precision = precision
         self._told_other = False
         if inputs is not None and self._settle != "last":
@@ -189,7 +190,7 @@ class Front:
         if self.cut is not None:
             self._check_told_apart(self.cut)
         if self._route is None:
-            self._route = Route(self._model, self._is_mine, self)
+            self._route = Route(self._called, self._is_mine, self)
 
     def _is_mine(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
         """Whether a call of the model holds features; or is a step, of which a freeze will want to know."""

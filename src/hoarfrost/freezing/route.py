@@ -27,7 +27,8 @@ class Route:
     ) -> None:
         self._wants, self._run = wants, run
         self._within = threading.local()
-        self._there = dispatch(model, self)
+        compiled = model.__dict__.get("_compiled_call_impl") is not None
+        self._there = dispatch(model, self, ("_compiled_call_impl",)) if compiled else dispatch(model, self)
 
     @property
     def active(self) -> bool:

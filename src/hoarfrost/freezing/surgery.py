@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, ref
 
 from torch import nn
 
-from ..cuts import Prefix
+from ..cuts import Prefix, bare
 from ..errors import ArgumentError
 
 __all__ = ["Frozen", "HasParamGroups", "freeze", "thaw"]
@@ -96,6 +96,7 @@ def freeze(model: nn.Module, prefix: Prefix, optimizer: Any = None) -> Frozen:
     """
     if not isinstance(prefix, Prefix):
         raise ArgumentError(f"freeze: a Prefix from hoarfrost.divide is needed, not {type(prefix).__name__}")
+    model = bare(model)
     if prefix.whole is not model:
         raise ArgumentError(
             f"freeze: this prefix was divided from another {type(prefix.whole).__name__}, not from the model given"

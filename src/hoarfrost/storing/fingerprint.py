@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from ..cache import Cache, CacheSpec, Fingerprint, hash_tensors
-from ..cuts import Precision
+from ..cuts import Precision, own_name
 from ..freezing import Division
 from ..samples import TrainingData, Way
 
@@ -55,7 +55,7 @@ def fingerprint_of(
             **which,
             **({"call": call} if call else {}),
             **({} if origin is None else {"built": asdict(origin)}),
-            "prefix": hash_tensors(division.prefix.state_dict()),
+            "prefix": hash_tensors({own_name(name): value for name, value in division.prefix.state_dict().items()}),
             "cut": division.cut.label,
             "samples": len(data.samples),
             "data": data.samples.identity,

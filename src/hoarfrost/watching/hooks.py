@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Cut, Example, first_tensor, tensors_in
+from ..cuts import Cut, Example, first_tensor, own_name, tensors_in, uncompiled
 
 __all__ = ["at_cuts", "cuda_devices"]
 
@@ -21,8 +21,10 @@ def at_cuts(model: nn.Module, cuts: Sequence[Cut], seen: Callable[[int, Tensor],
 
     The features are the model's own tensor, before it goes on and may write into it.
     """
-    modules = dict(model.named_modules(remove_duplicate=False))
+    paths = reversed(list(model.named_modules(remove_duplicate=False)))
+    modules = {own_name(path): module for path, module in paths}  # of a module and its wrapper, the wrapper
     with ExitStack() as undo:
+        undo.enter_context(uncompiled())
         for number, cut in enumerate(cuts):
             undo.callback(modules[cut.name].register_forward_hook(_hook(number, cut, seen)).remove)
         yield

@@ -11,6 +11,7 @@ from ..cut import Cut
 from ..finding.find import cut_at, why_not
 from ..finding.lengths import lengths_of, ragged_cuts
 from ..sandbox.arguments import Arguments, Example
+from ..sandbox.compiled import compiler_of, is_wrapper
 from ..tracing.survey import survey
 from .partition import Plan
 from .prefix import Prefix
@@ -54,9 +55,10 @@ def divide(
     """
     if not isinstance(cut, Cut):
         raise ArgumentError(f"divide: a Cut is needed (see find_cuts and find_cut), not {cut!r}")
+    compiler = compiler_of(model) if is_wrapper(model) else None
     seen = survey(model, example)
-    names = dict(model.named_modules())
-    if cut.name not in names:
+    model = seen.model
+    if seen.path(cut.name) not in dict(model.named_modules()):
         raise InvalidCutError(f"cut '{cut.label}': {type(model).__name__} has no module '{cut.name}'")
     crossing = 1 if cut.single else len(cut.tensors)
     reason = why_not(seen, (cut.name, cut.call), crossing)
@@ -82,7 +84,7 @@ def divide(
         check_law(plan, model, Arguments.of(other))
     prefix = Prefix(plan, model)
     prefix.rounding = rounding
-    return prefix, Suffix(Script.of(plan), model)
+    return prefix, Suffix(Script.of(plan), model, compiler)
 
 
 def join(prefix: Prefix, suffix: Suffix) -> nn.Module:

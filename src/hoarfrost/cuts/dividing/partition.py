@@ -40,9 +40,10 @@ class Plan:
     @cached_property
     def ports(self) -> tuple[Port, ...]:
         """The tensors that modules give and that cross, the features first."""
-        return tuple(
+        places = [
             (*place(c.source), c.number) for c in self.cut.tensors if isinstance(c.source, str) and not c.is_argument
-        )
+        ]
+        return tuple((self.seen.path(name), call, number) for name, call, number in places)
 
     @cached_property
     def finished(self) -> frozenset[str]:

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from ...errors import InvalidCutError
 from ..sandbox.arguments import Key
+from ..sandbox.compiled import bare, is_wrapper
 from ..sandbox.dispatcher import Dispatcher
 from ..sandbox.pytrees import map_leaves
 from .fake_tensors import Gate, Ghost
 from .script import Replayed, Script
 from .symbolic_shapes import Outline
 
-__all__ = ["Replay", "Resumption"]
+__all__ = ["Opened", "Replay", "Resumption"]
 
 
 class Running(threading.local):
@@ -192,3 +193,23 @@ class Replay:
             return run(*inputs, **keywords)
         finally:
             self.let_through = False
+
+
+class Opened:
+    """Runs a compiled module that holds both sides as it is written, while its suffix is called.
+
+    Its compiled code knows nothing of tensors without values.
+    """
+
+    def __init__(self, resumption: Resumption) -> None:
+        self.resumption = resumption
+
+    @property
+    def active(self) -> bool:
+        """Whether a call of its suffix is in progress in this thread."""
+        return running.resumption is self.resumption
+
+    def __call__(self, dispatcher: Dispatcher, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        module = dispatcher.module
+        run: Any = bare(module) if is_wrapper(module) else module._call_impl
+        return run(*inputs, **keywords)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,15 +14,18 @@ from torch import Tensor, nn
 from ...errors import ArgumentError, InvalidCutError
 from ..cut import Crossing, misshapen
 from ..sandbox.clone import shadow
-from ..sandbox.dispatcher import Dispatcher, StandIn, dispatch
+from ..sandbox.compiled import compiled_call, compiler_of, is_compiled, is_wrapper
+from ..sandbox.dispatcher import COMPILED, SLOTS, Dispatcher, StandIn, dispatch
 from ..sandbox.pytrees import tensors_in
 from .behind import Behind
 from .fake_tensors import Ghost
 from .layers_in_front import LayersInFront
-from .replay import Replay, Resumption
+from .replay import Opened, Replay, Resumption
 from .script import Script
 
 __all__ = ["Suffix"]
+
+_numbers = itertools.count()
 
 
 class Suffix(Behind):
@@ -36,23 +40,33 @@ class Suffix(Behind):
     The model is as it always was but for the length of a call: between calls, and for other threads, it runs whole.
     What answers for its modules during a call is taken out again with the suffix, or by `release`.
 
+    Of a model that is compiled as a whole it runs compiled, with the same settings. Where modules are compiled, those
+    behind the cut run so; one that the cut goes through runs as it is written.
+
     Attributes:
         cut: where the model was divided.
         whole: the model that was divided.
+        compiler: compiles it as the model's wrapper is; None: as `whole.compile()` was told to, if it was.
     """
 
+    compiler: Callable[[Any], Any] | None
+    _known: tuple[Any, Callable[..., Any] | None] | None
     _resumption: Resumption
     _layers: LayersInFront | None
     _around: list[nn.Module]
     _finalizer: Any
 
-    def __init__(self, script: Script, model: nn.Module) -> None:
+    def __init__(self, script: Script, model: nn.Module, compiler: Callable[[Any], Any] | None = None) -> None:
         super().__init__(script, model)
         self.__dict__.update(_resumption=Resumption(script), _layers=None, _finalizer=None)
+        self.__dict__.update(compiler=compiler, _known=None)
         self._take_up()
 
     def shadow(self) -> Suffix:
-        """The same on a second body of the model, for measuring: what it runs leaves nothing behind on the model."""
+        """The same on a second body of the model, for measuring: what it runs leaves nothing behind on the model.
+
+        It is not compiled.
+        """
         other = Suffix(self._script, shadow(self.whole)[0])
         other.precision = self.precision
         return other
@@ -61,7 +75,7 @@ class Suffix(Behind):
         """Take out of the model what answers for its modules; a later call puts it in again."""
         if self._finalizer is not None:
             self._finalizer()
-        self.__dict__.update(_finalizer=None, _layers=None)
+        self.__dict__.update(_finalizer=None, _layers=None, _known=None)
 
     def forward(self, features: Tensor | Sequence[Any]) -> Any:
         """The model's output.
@@ -81,15 +95,16 @@ class Suffix(Behind):
             raise ArgumentError(
                 f"suffix: features of {self._features} are needed at cut '{self.cut.label}', not of {got}"
             )
-        script, resumption = self._script, self._resumption
+        script = self._script
         if script.asks_gradients and torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             given = tuple(map(_asking, given))
         layers = self._layers or self._take_up()
         if torch.compiler.is_compiling():
-            return self._resumed(resumption, given)
+            return self._resumed(given)
         layers.check()
+        compiled = self._compiled()
         with self._left_alone():
-            output = self._resumed(resumption, given)
+            output = self._resumed(given) if compiled is None else compiled(self, *given)
         for tensor in tensors_in(output):
             if isinstance(tensor, Ghost):
                 raise InvalidCutError(
@@ -98,11 +113,22 @@ class Suffix(Behind):
                 )
         return output
 
-    def _resumed(self, resumption: Resumption, given: tuple[Any, ...]) -> Any:
+    def _compiled(self) -> Callable[..., Any] | None:
+        """`_resumed` as the model is compiled by now."""
+        in_place = compiled_call(self.whole)
+        if self._known is None or self._known[0] is not in_place:
+            compiler = self.compiler or compiler_of(self.whole)
+            self.__dict__["_known"] = in_place, None if compiler is None else compiler(_function())
+        return self._known[1]  # type: ignore[index]
+
+    def _resumed(self, given: tuple[Any, ...]) -> Any:
+        resumption, model = self._resumption, self.whole
+        # Past the model's own compiled code, which begins at its inputs.
+        run: Any = model if compiled_call(model) is None else model._call_impl
         with self._autocast(), resumption.of(given, self.training):
             again = {key: resumption.argument(key, outline) for key, outline in self._script.inputs.items()}
             positional = [value for key, value in again.items() if isinstance(key, int)]
-            return self.whole(*positional, **{key: value for key, value in again.items() if isinstance(key, str)})
+            return run(*positional, **{key: value for key, value in again.items() if isinstance(key, str)})
 
     @contextmanager
     def _left_alone(self) -> Iterator[None]:
@@ -121,22 +147,44 @@ class Suffix(Behind):
     def _take_up(self) -> LayersInFront:
         """Answer for the modules in front of the cut, during calls of this suffix, as long as it is there."""
         script, model = self._script, self.whole
-        put: list[tuple[weakref.ref[Dispatcher], StandIn]] = []
-        for name, part in script.parts.items():
-            replay = Replay(name, part, self._resumption)
-            put += [(weakref.ref(there), replay) for there in dispatch(model.get_submodule(name), replay)]
+        around = [model.get_submodule(name) for name in script.around]
+        stand_ins: list[tuple[nn.Module, StandIn]] = [
+            (model.get_submodule(name), Replay(name, part, self._resumption))
+            for name, part in script.parts.items()
+            if not self._within_compiled(name)
+        ]
+        opened = Opened(self._resumption)
+        stand_ins += [(module, opened) for module in around[1:] if is_compiled(module)]
+        put = [
+            (weakref.ref(there), stand_in)
+            for module, stand_in in stand_ins
+            for there in dispatch(module, stand_in, _slots(module, stand_in))
+        ]
         finalizer = weakref.finalize(self, _withdraw, put)
         finalizer.atexit = False
         layers = LayersInFront(
             script.cut.label, dict(model.named_modules(remove_duplicate=False)), {*script.front, *script.parts}
         )
-        self.__dict__.update(
-            _finalizer=finalizer, _layers=layers, _around=[model.get_submodule(name) for name in script.around]
-        )
+        self.__dict__.update(_finalizer=finalizer, _layers=layers, _around=around)
         return layers
 
+    def _within_compiled(self, name: str) -> bool:
+        """Whether it lies in a compiled module that is answered for: whose code stays as it was compiled."""
+        parts, above = self._script.parts, name
+        while above := above.rpartition(".")[0]:
+            part = parts.get(above)
+            if (
+                part is not None
+                and part.ended is None
+                and not part.runs
+                and is_compiled(self.whole.get_submodule(above))
+            ):
+                return True
+        return False
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_layers": None, "_finalizer": None, "_around": [], "_compiled_call_impl": None}
+        fresh = dict.fromkeys(("_layers", "_finalizer", "_compiled_call_impl", "compiler", "_known"))
+        return {**self.__dict__, **fresh, "_around": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -145,6 +193,23 @@ class Suffix(Behind):
 
     def extra_repr(self) -> str:
         return f"from '{self.cut.label}', features {self._features}"
+
+
+def _function() -> Callable[..., Any]:
+    """Runs a suffix. Each has code of its own: torch counts graphs by code, and learns by it which sizes change."""
+
+    def behind(suffix: Suffix, *given: Any) -> Any:
+        return suffix._resumed(given)
+
+    behind.__code__ = behind.__code__.replace(co_name=f"behind_{next(_numbers)}")
+    return behind
+
+
+def _slots(module: nn.Module, stand_in: StandIn) -> tuple[str, ...]:
+    """By which calls of a module it is to be met, so that compiled code stays as it is."""
+    if compiled_call(module) is not None:
+        return (COMPILED,)
+    return ("forward",) if is_wrapper(module) and isinstance(stand_in, Opened) else SLOTS
 
 
 def _withdraw(put: list[tuple[weakref.ref[Dispatcher], StandIn]]) -> None:

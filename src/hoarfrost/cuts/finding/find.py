@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...errors import ArgumentError, NoCutError
 from ..cut import Crossing, Cut, label, place
 from ..sandbox.arguments import Example, Key
+from ..sandbox.compiled import own_name
 from ..sandbox.pytrees import tensors_in
 from ..tracing.geometry import geometry_of, layout_of
 from ..tracing.survey import Survey, survey
@@ -83,7 +84,7 @@ def require_cuts(model: nn.Module, example: Example, *, max_tensors: int = 1) ->
 
 def why_not(seen: Survey, at: Place, max_tensors: int = 1) -> str | None:
     """The rule that forbids a cut after that call of that module; None if it is a cut."""
-    return _Judgement.of(seen).passage(at, max_tensors).broken
+    return _Judgement.of(seen).passage((seen.path(at[0]), at[1]), max_tensors).broken
 
 
 def cuts_of(seen: Survey, max_tensors: int = 1) -> list[Cut]:
@@ -104,8 +105,9 @@ def cut_at(seen: Survey, at: str, max_tensors: int) -> Cut:
     found = next(cut for cut in cuts_of(seen, max_tensors) if at in (cut.label, *cut.aliases))
     if at == found.label:
         return found
-    judgement = _Judgement.of(seen)
-    inner = judgement.cut(found.index, [(place(at), judgement.passage(place(at), max_tensors))])
+    judgement, (name, call) = _Judgement.of(seen), place(at)
+    inner_place = seen.path(name), call
+    inner = judgement.cut(found.index, [(inner_place, judgement.passage(inner_place, max_tensors))])
     return replace(inner, recommended=found.recommended)
 
 
@@ -177,7 +179,7 @@ class _Judgement:
         assert features.shape is not None, "the features are a tensor"
         assert features.dtype is not None, "the features are a tensor"
         return Cut(
-            name=at[0],
+            name=own_name(at[0]),
             call=at[1],
             index=index,
             shape=features.shape,
@@ -188,7 +190,7 @@ class _Judgement:
             shared_parameters=tuple(name for name in self.seen.parameters if all(self.seen.used(name, ends))),
             recommended=False,
             mutated=features.mutated,
-            aliases=tuple(label(*inner) for inner, _ in places[:-1]),
+            aliases=tuple(dict.fromkeys(label(*inner) for inner, _ in places[:-1] if label(*inner) != label(*at))),
             number=passage.ports[0][2],
             others=(
                 *(self._crossing(port, ends) for port in passage.ports[1:]),

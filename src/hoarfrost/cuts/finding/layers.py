@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...errors import ArgumentError, InvalidCutError, UnknownCutError
 from ..cut import Cut, label, place
 from ..sandbox.arguments import Example
+from ..sandbox.compiled import own_name
 from ..sandbox.pytrees import tensors_in
 from ..sandbox.restore import storage_key
 from ..tracing.survey import Survey, survey
@@ -41,8 +42,9 @@ def cut_behind(model: nn.Module, example: Example, layers: str | Sequence[str], 
             there; the message says what, and where it is read.
         ArgumentError, NoCutError, CutError: as for `find_cuts`.
     """
-    names = (layers,) if isinstance(layers, str) else tuple(layers)
-    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+    told = (layers,) if isinstance(layers, str) else tuple(layers)
+    names = tuple(own_name(name) for name in told if isinstance(name, str))
+    if not told or len(set(names)) < len(told):
         raise ArgumentError(f"layers must be names of modules, each once, not {layers!r}")
     lengths = None if other is None else lengths_of(example, other)
     if other is None or lengths is None:
@@ -59,7 +61,7 @@ def cut_behind(model: nn.Module, example: Example, layers: str | Sequence[str], 
 def _cut_behind(model: nn.Module, example: Example, names: Sequence[str]) -> Cut:
     seen = survey(model, example)
     trace = seen.traces[0]
-    visits = {name: _visit(trace, name, model) for name in names}
+    visits = {name: _visit(trace, name, seen.model) for name in names}
     last = max(visits.values(), key=lambda visit: visit.end)
     most = sum(len(tensors_in(visit.output)) for visit in visits.values())
     for cut in cuts_of(seen, most):
@@ -77,7 +79,8 @@ def _visit(trace: Trace, name: str, model: nn.Module) -> Visit:
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=4, cutoff=0.5) or list(known)[:4]
-    runs = "does not run" if place(name)[0] in dict(model.named_modules()) else "is no module of it"
+    modules = {own_name(path) for path, _ in model.named_modules()}
+    runs = "does not run" if place(name)[0] in modules else "is no module of it"
     raise UnknownCutError(f"{name!r} {runs} in {type(model).__name__}; near it: {', '.join(near)}")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..cut import label
 from ..sandbox.arguments import Key
+from ..sandbox.compiled import own_name
 from ..sandbox.pytrees import tensors_in
 from ..sandbox.restore import storage_key
 from ..tracing.survey import Survey
@@ -291,7 +292,7 @@ def takes_room(argument: Any) -> bool:
 
 
 def _module(name: str | None) -> str:
-    return f"'{name}'" if name else "the model's own forward"
+    return f"'{own_name(name)}'" if name else "the model's own forward"
 
 
 def _argument(key: Key) -> str:

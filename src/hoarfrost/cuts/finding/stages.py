@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from ..cut import Cut
+from ..sandbox.compiled import bare, own_name
 from ..tracing.survey import Survey
 
 __all__ = ["recommended"]
@@ -50,7 +51,7 @@ def _block_ends(model: nn.Module) -> set[str]:
 
     def visit(module: nn.Module, path: str) -> None:
         contained = _plain(module)
-        for name, child in module.named_children():
+        for name, child in _children(module):
             if not any(True for _ in child.parameters()) or not any(True for _ in child.children()):
                 continue
             found.add(path + name)
@@ -68,7 +69,7 @@ def _group_ends(model: nn.Module, cuts: Sequence[Cut]) -> set[str]:
     def visit(container: nn.Module, path: str) -> None:
         last: str | None = None
         in_group = False
-        for name, child in container.named_children():
+        for name, child in _children(container):
             single = not any(True for _ in child.children())
             if _has_matrix(child):
                 if last is not None:
@@ -78,11 +79,16 @@ def _group_ends(model: nn.Module, cuts: Sequence[Cut]) -> set[str]:
             if single and in_group and path + name in names:
                 last = path + name
 
-    for path, module in model.named_modules():
-        owners = [model.get_submodule(".".join(path.split(".")[:depth])) for depth in range(1, path.count(".") + 1)]
+    modules = {own_name(path): bare(module) for path, module in model.named_modules()}
+    for path, module in modules.items():
+        owners = [modules[".".join(path.split(".")[:depth])] for depth in range(1, path.count(".") + 1)]
         if type(module) is nn.Sequential and all(type(owner) in PLAIN for owner in owners):
             visit(module, f"{path}." if path else "")
     return found
+
+
+def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, bare(child)) for name, child in module.named_children()]
 
 
 def _has_matrix(module: nn.Module) -> bool:

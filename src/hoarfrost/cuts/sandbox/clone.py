@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from .dispatcher import own_value
+from .compiled import Uncompiled, is_wrapper
+from .dispatcher import COMPILED, own_value
 
 __all__ = ["StrayError", "confined", "has_hooks", "own_forward", "shadow"]
 
@@ -32,6 +33,7 @@ HOOKS = (
     "_forward_pre_hooks_with_kwargs",
 )
 SKELETON = frozenset({"_modules", "_parameters", "_buffers", *HOOKS})
+EVERY_MODULES = frozenset(nn.Module().__dict__)
 
 
 def shadow(
@@ -41,7 +43,7 @@ def shadow(
     copy_buffers: bool = False,
     own_gradients: bool = False,
 ) -> tuple[nn.Module, dict[nn.Module, nn.Module]]:
-    """A clone of the module tree, and the clone of each module.
+    """A clone of the module tree, none of it compiled, and the clone of each module.
 
     Args:
         model: the model; nothing in it changes.
@@ -113,16 +115,17 @@ def own_forward(module: nn.Module) -> Callable[..., Any]:
 
 def _clone(module: nn.Module) -> nn.Module:
     # Past a `__new__` of its own: an fx GraphModule's makes another class of each instance, without its forward.
-    clone: nn.Module = object.__new__(module.__class__)
+    clone: nn.Module = object.__new__(Uncompiled if is_wrapper(module) else module.__class__)
     clone.__dict__.update(_attributes(module))
     return clone
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """A module's own, as they are where no other division of the model answers its calls."""
-    return {
-        key: own for key, value in module.__dict__.items() if (own := own_value(value)) is not None or value is None
-    }
+    """A module's own, as they are where no other division of the model answers its calls, and nothing is compiled."""
+    held = module.__dict__
+    # What else a wrapper has is for compiling.
+    keys = [key for key in held if (key in EVERY_MODULES if is_wrapper(module) else key != COMPILED)]
+    return {key: own for key in keys if (own := own_value(held[key])) is not None or held[key] is None}
 
 
 def _fill(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from torch import nn
 
-__all__ = ["Dispatcher", "StandIn", "dispatch", "own_value"]
+__all__ = ["COMPILED", "SLOTS", "Dispatcher", "StandIn", "dispatch", "own_value"]
 
 SLOTS = ("_call_impl", "forward")
 """Where a call of a module comes by: first what runs its hooks around the forward, then the forward itself.
 
 Who answers in the first runs no hooks. The second is for code that calls `layer.forward(x)`.
 """
+COMPILED = "_compiled_call_impl"
+"""Where it comes by before both, and then by neither, in a module that is compiled in place."""
 
 
 class StandIn(Protocol):
@@ -80,10 +83,14 @@ class Dispatcher:
         return (getattr, (self.module, self.slot)) if self.held is None else (_itself, (self.held,))
 
 
-def dispatch(module: nn.Module, stand_in: StandIn) -> list[Dispatcher]:
-    """Let a stand-in answer the module's calls whenever it is active; returns where it was put."""
+def dispatch(module: nn.Module, stand_in: StandIn, slots: Sequence[str] = SLOTS) -> list[Dispatcher]:
+    """Let a stand-in answer the module's calls whenever it is active; returns where it was put.
+
+    Args:
+        slots: which calls.
+    """
     there = []
-    for slot in SLOTS:
+    for slot in slots:
         dispatcher = module.__dict__.get(slot)
         if not isinstance(dispatcher, Dispatcher):
             dispatcher = module.__dict__[slot] = Dispatcher(module, slot)

@@ -16,6 +16,7 @@ from torch.nn.parameter import UninitializedParameter
 from ...errors import ArgumentError, CutError, NoCutError
 from ..sandbox.arguments import Arguments, Example
 from ..sandbox.clone import StrayError, confined, shadow
+from ..sandbox.compiled import bare, own_name, uncompiled
 from ..sandbox.precision import dtype_name
 from ..sandbox.pytrees import tensors_in
 from ..sandbox.restore import Originals, storage_key
@@ -52,9 +53,18 @@ class Survey:
         """For each trace, when each module's last call ended."""
         return tuple({visit.name: visit.end for visit in t.visits} for t in self.traces)
 
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        names = [name for name, _ in self.model.named_modules(remove_duplicate=False)]
+        return {own_name(name): name for name in reversed(names)}  # of a module and its wrapper, the wrapper
+
+    def path(self, name: str) -> str:
+        """The path of a module that is called so, whether what holds it is compiled or not."""
+        return self._paths.get(name, name)
+
     def ends(self, name: str, call: int) -> tuple[int, ...]:
         """For each trace, when that call ended."""
-        key = (name, call)
+        key = (self.path(name), call)
         return tuple(next(v.end for v in t.visits if (v.name, v.call) == key) for t in self.traces)
 
     def used(self, name: str, times: tuple[int, ...]) -> tuple[bool, bool]:
@@ -65,7 +75,7 @@ class Survey:
 
 @torch.inference_mode(False)
 def survey(model: nn.Module, example: Example) -> Survey:
-    """Trace the model on a few samples of the example; nothing of the model changes.
+    """Trace the model on a few samples of the example, uncompiled; nothing of the model changes.
 
     Raises:
         ArgumentError: the model or the example is of the wrong kind.
@@ -74,6 +84,7 @@ def survey(model: nn.Module, example: Example) -> Survey:
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model: a torch.nn.Module is needed, not {type(model).__name__}")
+    model = bare(model)
     unready = [name for name, p in model.named_parameters() if isinstance(p, UninitializedParameter)]
     if unready:
         raise ArgumentError(f"model: {unready[0]} is not initialised yet; run the model once first")
@@ -97,7 +108,7 @@ def _watch(model: nn.Module, arguments: Arguments, rows: int, training: bool, tr
     names = {clones[module]: name for name, module in model.named_modules()}
     inputs, originals = arguments.take(rows), Originals([*model.parameters(), *model.buffers()])
     try:
-        with confined(clones, names):
+        with confined(clones, names), uncompiled():
             return trace(body, names, inputs, rows, originals, training=training, tracker=tracker)
     except StrayError as error:
         raise NoCutError(
