@@ -117,9 +117,8 @@ class Freezer:
         # The other keywords are the fields of the settings, which check them.
         told = from_flat(Settings, {name: value for name, value in locals().items() if name in fields_of(Settings)})
         self._mixing = mixing_of(mix, loader.dataset, told.freezing)
-        self.model, model = model, bare(model)
-        self.optimizer, self.epochs, self.seed, self.precision = optimizer, epochs, seed, precision
-        self.policy: Policy = resolve_policy(told.freezing.policy)
+        self.model, model, self.optimizer, self.epochs = model, bare(model), optimizer, epochs
+        self.policy, self.seed, self.precision = resolve_policy(told.freezing.policy), seed, precision
         self.device = torch.device(device) if device is not None else device_of(model)
         self.history: list[dict[str, Any]] = []
         """One record an event, as written to metrics.jsonl (docs/design/records.md)."""

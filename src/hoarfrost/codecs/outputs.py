@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 import torch
@@ -14,26 +15,45 @@ __all__ = ["loss_in", "loss_of", "output_of", "shows"]
 
 
 def output_of(output: Any) -> Tensor:
-    """The tensor by which a suffix's output is judged."""
-    logits = getattr(output, "logits", None)
+    """The tensor by which a suffix's output is judged: its `logits`, or the first of floats that is no single number.
+
+    Raises:
+        ArgumentError: it holds no tensor.
+    """
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if isinstance(logits, Tensor):
         return logits
-    if isinstance(output, Mapping):
-        output = output["logits"] if "logits" in output else next(iter(output.values()), None)
-    while isinstance(output, tuple | list) and output:
-        output = output[0]
-    if not isinstance(output, Tensor):
+    held = list(_tensors(output))
+    if not held:
         raise ArgumentError(f"the suffix gives {type(output).__name__}, which holds no tensor to measure harm on")
-    return output
+    return next((tensor for tensor in held if tensor.dim() > 0 and tensor.is_floating_point()), held[0])
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """Those in it, however it is nested, in their order."""
+    if isinstance(output, Tensor):
+        yield output
+        return
+    if isinstance(output, Mapping):
+        inner: list[Any] = list(output.values())
+    elif isinstance(output, tuple | list):
+        inner = list(output)
+    else:
+        known = dataclasses.is_dataclass(output) and not isinstance(output, type)
+        inner = [getattr(output, field.name) for field in dataclasses.fields(output)] if known else []
+    for item in inner:
+        yield from _tensors(item)
 
 
 def loss_in(output: Any) -> Tensor | None:
-    """The loss that a model computes by itself: its `loss`, or its only output, a scalar, or the sum of what it gives
+    """The loss that a model computes by itself: its `loss`, or its only tensor, a scalar, or the sum of what it gives
     where that is a mapping of nothing but scalars; None where it has none."""
     held = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
-    loss = output if isinstance(output, Tensor) else held
-    if _is_loss(loss):
-        return loss
+    if _is_loss(held):
+        return held
+    tensors = list(_tensors(output))
+    if len(tensors) == 1 and _is_loss(tensors[0]):
+        return tensors[0]
     parts = list(output.values()) if isinstance(output, Mapping) else []
     return torch.stack(parts).sum() if parts and all(map(_is_loss, parts)) else None
 
