@@ -1,4 +1,4 @@
-"""What it costs that the model itself may be called: `route=True` against `freezer(...)`, and against no Freezer at all.
+"""What it costs that the model itself may be called: `route=True` against `freezer(...)`, and against no Freezer.
 
 Measures: seconds of a training step (forward, loss, backward, the optimizer's step), as a ratio within each turn.
   frozen  `model(features)`, which is routed to the layers behind the cut, to `freezer(features)`.

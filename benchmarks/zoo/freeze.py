@@ -106,10 +106,8 @@ def _step(freezer: Freezer, batch: Any, unpacked: bool) -> None:
     Args:
         unpacked: the batch holds arguments; else it is the argument: features, a tuple where several tensors cross.
     """
-    if not unpacked:
-        output = freezer(batch)
-    else:
-        output = freezer(**batch) if isinstance(batch, dict) else freezer(*batch)
+    arguments = batch if unpacked else (batch,)
+    output = freezer(**arguments) if isinstance(arguments, dict) else freezer(*arguments)
     losses = [tensor.float().square().mean() for tensor in tensors_in(output) if tensor.requires_grad]
     if losses:
         torch.stack(losses).sum().backward()
