@@ -12,7 +12,7 @@ import torch
 from cache_cases import disk, make_ragged, make_spec, places, row
 
 from hoarfrost.cache import CacheSpec
-from hoarfrost.codecs import BFloat16, Exact, Half, Linear, Shared
+from hoarfrost.codecs import BFloat16, Exact, FirstTokens, Half, Linear, Shared
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 SPECS = [
@@ -31,7 +31,12 @@ SPECS = [
     make_spec(codec=BFloat16(), channels_last=True),
     CacheSpec(6, 4, (7, 6), torch.float32, 2, False, Linear(4), (None, (1, 4))),
     CacheSpec(6, 4, (9,), torch.float32, 1, False, Linear(1), (None,)),
-    *(make_ragged(codec) for codec in (Linear(4), Shared(20), Exact())),
+    *(make_ragged(codec) for codec in (Linear(4), Shared(20), Exact(), FirstTokens(2, Shared(20)))),
+    CacheSpec(
+        6, 4, (7, 6), torch.float32, 2, False, FirstTokens(2, Shared(9, finer=(0, 3, 5, 1, 1, 4))), (None, (1, 4))
+    ),
+    CacheSpec(6, 4, (7, 6), torch.bfloat16, 2, False, FirstTokens(9, Linear(4), Half()), (None,)),
+    make_spec(codec=FirstTokens(1, Linear(4)), channels_last=True),
 ]
 
 

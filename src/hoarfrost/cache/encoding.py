@@ -128,7 +128,7 @@ def encode_features(
             f"not {tuple(features.shape)}, {features.dtype}"
         )
     try:
-        return spec.codec_of(view).encode(spec.physical(features.detach()), spec.codec_axis)
+        return spec.codec_of(view, lengths).encode(spec.physical(features.detach()), spec.codec_axis)
     except NonFiniteError as error:
         row, channel, value = find_non_finite(features, spec.channel_axis) or (0, 0, float("nan"))
         if lengths is not None:
@@ -147,7 +147,8 @@ def unpack_features(
     spec: CacheSpec, chunk: int, view: int, payload: bytes, lengths: Sequence[int] | None = None
 ) -> Packed:
     """The inverse of `encode_features`, still packed and in physical order; raises `CodecError`."""
-    return spec.codec_of(view).unpack(payload, spec.physical_shape(chunk, view, lengths), spec.dtype, spec.codec_axis)
+    codec = spec.codec_of(view, lengths)
+    return codec.unpack(payload, spec.physical_shape(chunk, view, lengths), spec.dtype, spec.codec_axis)
 
 
 def _short(values: Sequence[Any]) -> str:

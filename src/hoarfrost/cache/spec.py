@@ -100,9 +100,9 @@ class CacheSpec:
         """The channels that each view stores; None is all."""
         return tuple(view.channels for view in self.stored)
 
-    def codec_of(self, view: int) -> Codec:
-        """The codec of a view's records."""
-        return self.stored[view].codec_beside(self.codec)
+    def codec_of(self, view: int, lengths: Sequence[int] | None = None) -> Codec:
+        """The codec of a view's records, of one whose samples are so long where lengths differ."""
+        return self.stored[view].codec_beside(self.codec).for_lengths(lengths)
 
     @property
     def chunks(self) -> int:

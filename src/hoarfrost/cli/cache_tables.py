@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..cache import Cache, CacheInfo, list_caches
 from ..errors import CacheError
@@ -35,8 +37,22 @@ def _cache_row(info: CacheInfo) -> list[str]:
         return [info.key, info.state, "–", "–", "–", stored, written]
     spec = info.manifest.spec
     cut = info.manifest.fingerprint.fields.get("cut", "–")
-    codec = " ".join(str(value) for value in spec.codec.to_config().values() if isinstance(value, str | int))
-    return [info.key, info.state, str(cut), f"{spec.samples:,} x {spec.views}", codec, stored, written]
+    return [
+        info.key,
+        info.state,
+        str(cut),
+        f"{spec.samples:,} x {spec.views}",
+        _codec(spec.codec.to_config()),
+        stored,
+        written,
+    ]
+
+
+def _codec(config: Mapping[str, Any]) -> str:
+    """A codec's name and its numbers; behind them the codecs that it is made of."""
+    parts = [str(value) for value in config.values() if isinstance(value, str | int)]
+    inner = [_codec(value) for value in config.values() if isinstance(value, Mapping)]
+    return " ".join([*parts, f"({', '.join(inner)})"] if inner else parts)
 
 
 def damage_table(directory: Path) -> Table:

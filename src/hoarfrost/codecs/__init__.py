@@ -4,14 +4,16 @@ In come features. Out go bytes, those packed for reading again, a `Ladder` of co
 that each does to a model's outputs.
 """
 
-from .base import Codec, Packed, codec_from_config, dequantise, known_codecs, register
+from .base import Codec, codec_from_config, known_codecs, register
 from .bfloat16 import BFloat16
 from .evaluating import evaluating
 from .exact import Exact
+from .first_tokens import FirstTokens
 from .half import Half
 from .harm import RungMeasure, choose, divergence, measure_rungs
 from .ladder import Ladder
 from .linear import Linear
+from .packed import FirstRows, Packed, dequantise
 from .shared import Shared
 from .task import Classes, Labels, OwnLoss, Task, Values
 from .task_choice import harm_of, task_of
@@ -21,6 +23,8 @@ __all__ = [
     "Classes",
     "Codec",
     "Exact",
+    "FirstRows",
+    "FirstTokens",
     "Half",
     "Labels",
     "Ladder",

@@ -5,70 +5,15 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..errors import CodecError
+from .packed import Packed
 
-__all__ = ["Codec", "Packed", "along", "codec_from_config", "dequantise", "known_codecs", "register"]
-
-
-def along(parameter: Tensor, ndim: int, channel_axis: int) -> Tensor:
-    """`[C]` or `[N, C]`, shaped to broadcast along `channel_axis` of an array with `ndim` dimensions."""
-    shape = [1] * ndim
-    shape[channel_axis] = parameter.shape[-1]
-    if parameter.ndim == 2:
-        shape[0] = parameter.shape[0]
-    return parameter.view(shape)
-
-
-def dequantise(
-    values: Tensor,
-    scale: Tensor | None,
-    low: Tensor | None,
-    dtype: torch.dtype = torch.float32,
-    channel_axis: int = 1,
-    out: Tensor | None = None,
-) -> Tensor:
-    """`values * scale + low` along `channel_axis`, in float32, then in `dtype`; on the device of `values`.
-
-    `values` is `[N, ...]` (uint8 levels, or floats where `scale` is None). `scale` and `low` are `[C]`, or
-    `[N, C]` for a batch that was gathered from several chunks; `low` is None where nothing is to be added. `out`
-    is a float32 tensor of the same shape to write into; its memory is used only where levels are scaled.
-    """
-    if scale is None:
-        return values.to(dtype)
-    if out is None:
-        out = torch.empty_like(values, dtype=torch.float32)
-    # Copying first is several times faster than multiplying bytes by floats (docs: MEASURED, 39 against
-    # 2-10 GB/s).
-    out.copy_(values).mul_(along(scale, values.ndim, channel_axis))
-    if low is not None:
-        out.add_(along(low, values.ndim, channel_axis))
-    return out.to(dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class Packed:
-    """Decompressed but not yet dequantised features: small enough to gather, shuffle and send to a device.
-
-    `values` is `[N, ...]` in physical order: uint8 levels, or floats that need nothing more. `scale` and
-    `low` are float32 `[C]`, or both None. The features are `values * scale + low` along `channel_axis`, as
-    `dtype`.
-    """
-
-    values: Tensor
-    scale: Tensor | None
-    low: Tensor | None
-    dtype: torch.dtype
-    channel_axis: int
-
-    def dense(self) -> Tensor:
-        """The features `[N, ...]` in `dtype`."""
-        return dequantise(self.values, self.scale, self.low, self.dtype, self.channel_axis)
+__all__ = ["Codec", "codec_from_config", "known_codecs", "register"]
 
 
 class Codec(ABC):
@@ -79,8 +24,11 @@ class Codec(ABC):
     """
 
     name: ClassVar[str]
-    weighable: ClassVar[bool] = False
-    """Whether `weighted` has an effect."""
+
+    @property
+    def weighable(self) -> bool:
+        """Whether `weighted` has an effect."""
+        return False
 
     @abstractmethod
     def encode(self, features: Tensor, channel_axis: int = 1) -> bytes:
@@ -117,6 +65,10 @@ class Codec(ABC):
 
     def among(self, channels: Sequence[int] | None) -> Codec:
         """The same codec for records that hold only these channels; None: all of them."""
+        return self
+
+    def for_lengths(self, lengths: Sequence[int] | None) -> Codec:
+        """The same codec for samples of these lengths, their rows one behind the other; None: each is one row."""
         return self
 
     def to_config(self) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import Codec, Packed, register
+from .base import Codec, register
 from .features import array_bytes, channel_range, check_features, check_shape
 from .frame import squeeze, unsqueeze
+from .packed import Packed
 
 __all__ = ["Exact"]
 

@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import Codec, Packed, register
+from .base import Codec, register
+from .packed import Packed
 from .rounding import encode_as, rounding_bound, unpack_as
 
 __all__ = ["Half"]

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import CodecError
-from .base import Codec, Packed, register
+from .base import Codec, register
 from .bits import pack_levels, packed_size, unpack_levels
 from .features import check_shape
 from .frame import squeeze, unsqueeze
+from .packed import Packed
 from .quantising import in_float32, quantise, quantising_bound, step_of
 
 __all__ = ["Linear"]

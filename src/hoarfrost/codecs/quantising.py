@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import CodecError
-from .base import along
 from .features import channel_range, check_features
+from .packed import along
 
 __all__ = ["common_step", "in_float32", "quantise", "quantising_bound", "scratch", "step_of", "steps_of"]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..errors import CodecError
-from .base import Packed
 from .features import array_bytes, channel_range, check_features, check_shape
 from .frame import squeeze, unsqueeze
+from .packed import Packed
 
 __all__ = ["encode_as", "rounding_bound", "unpack_as"]
 

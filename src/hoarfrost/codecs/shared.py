@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import CodecError
-from .base import Codec, Packed, register
+from .base import Codec, register
 from .bits import pack_levels, packed_size, unpack_levels
 from .features import check_shape
 from .frame import BLOCK, squeeze_parts, unsqueeze_parts
+from .packed import Packed
 from .quantising import common_step, in_float32, quantise, quantising_bound, scratch, steps_of
 
 __all__ = ["Shared"]
@@ -64,7 +65,6 @@ class Shared(Codec):
     levels: int
     finer: tuple[int, ...] = field(default=(), repr=False)
     name: ClassVar[str] = "shared"
-    weighable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if isinstance(self.levels, bool) or not isinstance(self.levels, int) or not 2 <= self.levels <= 256:
@@ -72,6 +72,10 @@ class Shared(Codec):
         object.__setattr__(self, "finer", tuple(self.finer))
         if not all(isinstance(steps, int) and 0 <= steps <= 64 for steps in self.finer):
             raise CodecError(f"Shared's finer steps are whole numbers from 0 to 64, not {self.finer!r}")
+
+    @property
+    def weighable(self) -> bool:
+        return True
 
     def weighted(self, weights: Tensor) -> Shared:
         """Finer where an error does more harm: by a quarter of an octave for each doubling of a channel's weight.

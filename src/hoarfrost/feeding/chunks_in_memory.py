@@ -7,7 +7,6 @@ import threading
 from collections.abc import Hashable
 from dataclasses import replace
 
-from ..codecs import Packed
 from ..samples import Block
 
 __all__ = ["ChunksInMemory"]
@@ -57,7 +56,7 @@ class ChunksInMemory:
         if self.budget_bytes <= self.nbytes:
             return block
         if self.floats:
-            block = replace(block, features=_as_floats(block.features))
+            block = replace(block, features=block.features.as_floats())
         size = _nbytes(block)
         with self._lock:
             if key not in self._blocks and self.nbytes + size <= self.budget_bytes:
@@ -66,10 +65,6 @@ class ChunksInMemory:
         return block
 
 
-def _as_floats(packed: Packed) -> Packed:
-    return replace(packed, values=packed.dense(), scale=None, low=None)
-
-
 def _nbytes(block: Block) -> int:
-    tensors = (block.features.values, block.features.scale, block.features.low, block.targets, block.lengths)
-    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+    beside = (block.targets, block.lengths)
+    return block.features.nbytes + sum(tensor.nbytes for tensor in beside if tensor is not None)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..cache import CacheSpec
-from ..codecs import dequantise
+from ..codecs import FirstRows, dequantise
 from ..samples import Block, Order
 
 __all__ = ["Batch", "Window", "batch_of"]
@@ -34,6 +34,7 @@ class Window:
     Attributes:
         scale, low: of each chunk; scale is None where values are floats, low where it would add nothing.
         chunk_of: the row of the tables for each row of values [W].
+        first: of each sample the tokens that are no levels, which stand in their places once the others are floats.
     """
 
     values: Tensor
@@ -45,6 +46,7 @@ class Window:
     targets: Tensor
     sample_ids: Tensor
     lengths: Tensor | None = None
+    first: FirstRows | None = None
 
     @property
     def rows(self) -> int:
@@ -68,17 +70,18 @@ class Window:
         sample_ids = torch.cat([order.members(chunk) for chunk in chunks]).index_select(0, rows)
         first, sizes = blocks[0].features, [len(block.features.values) for block in blocks]
         lengths, repeats = None, order.sampling is not None
-        stored = [block.lengths for block in blocks if block.lengths is not None]
+        samples, stored = rows, [block.lengths for block in blocks if block.lengths is not None]
         if stored:
             lengths = torch.cat(stored)
             rows, lengths = _entries(rows, lengths), lengths[rows]
         shape, pinned = (len(rows), *first.values.shape[1:]), device is not None and device.type == "cuda"
         # Derived views are floats already; beside them quantised ones become floats here.
-        dense = len({(block.features.values.dtype, block.features.scale is None) for block in blocks}) > 1 or (
+        dense = len({_kind(block) for block in blocks}) > 1 or (
             device is None and prod(shape) * first.dtype.itemsize <= DENSE_WINDOW_BYTES
         )
         scales = [block.features.scale for block in blocks if block.features.scale is not None and not dense]
         lows = [block.features.low for block in blocks if block.features.low is not None and not dense]
+        firsts = [block.features.first for block in blocks if block.features.first is not None and not dense]
         chunk_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).index_select(0, rows)
         values = torch.empty(shape, dtype=first.dtype if dense else first.values.dtype, pin_memory=pinned)
         places = None
@@ -94,6 +97,8 @@ class Window:
                 _place(block, values, rows, end - size)
         low = torch.stack(lows) if scales and not _adds_nothing(scales, lows) else None
 
+        apart = FirstRows.joined(firsts).of(samples) if firsts else None
+
         def placed(tensor: Tensor) -> Tensor:
             return tensor.pin_memory() if pinned else tensor
 
@@ -107,6 +112,7 @@ class Window:
             targets=placed(targets),
             sample_ids=sample_ids,
             lengths=lengths,
+            first=apart.pinned() if apart is not None and pinned else apart,
         )
 
     def with_tables_on(self, device: torch.device | None) -> Window:
@@ -122,6 +128,7 @@ class Window:
 
     def features(self, begin: int, end: int, device: torch.device | None) -> Tensor:
         """Samples as floats, still in physical order; quantised bytes travel, floats are made on the device."""
+        first = None if self.first is None else self.first.of(slice(begin, end))
         if self.lengths is not None:
             begin, end = self.ends[begin], self.ends[end]
         values = self.values[begin:end]
@@ -130,11 +137,19 @@ class Window:
         if self.scale is None:
             # Who writes into one batch must not seem to have written into all that share the window's memory: `data`
             # gives autograd a count of its own.
-            return values.to(self.dtype).data
+            features = values.to(self.dtype)
+            return (features if first is None else first.put_into(features)).data
         chunk_of = self.chunk_of[begin:end]
         scale = self.scale.index_select(0, chunk_of)
         low = None if self.low is None else self.low.index_select(0, chunk_of)
-        return dequantise(values, scale, low, self.dtype, self.channel_axis)
+        features = dequantise(values, scale, low, self.dtype, self.channel_axis)
+        return features if first is None else first.put_into(features)
+
+
+def _kind(block: Block) -> tuple[object, ...]:
+    """Blocks of one kind become one window of levels, or of floats."""
+    packed = block.features
+    return packed.values.dtype, packed.scale is None, None if packed.first is None else packed.first.tokens
 
 
 def _entries(rows: Tensor, lengths: Tensor) -> Tensor:

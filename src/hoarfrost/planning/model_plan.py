@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -199,6 +200,4 @@ class ModelPlan:
 
 def _codec(rung: RungPlan) -> str:
     """`Linear(bits=4)` and `Shared(levels=11)` as people say it."""
-    name, _, number = rung.codec.removesuffix(")").partition("(")
-    unit, _, count = number.partition("=")
-    return f"{count} {unit}" if count else name
+    return re.sub(r"\w+\((\w+)=(\w+)\)", r"\2 \1", rung.codec).replace("()", "")

@@ -144,6 +144,10 @@ def stored_channels(freeze: Record) -> set[int]:
 def codec_label(codec: Any) -> str:
     """A codec's record as text: its name, or its configuration on one line (`linear bits=4`)."""
     if isinstance(codec, dict):
-        rest = [f"{key}={value}" for key, value in codec.items() if key != "name"]
+        rest = [
+            f"{key}=({codec_label(value)})" if isinstance(value, dict) else f"{key}={value}"
+            for key, value in codec.items()
+            if key != "name"
+        ]
         return " ".join([str(codec.get("name", "codec")), *rest])
     return str(codec)

@@ -182,7 +182,10 @@ def calibrate(
         further = _further(another, sample, spec, sensitivity, way, suffix, storing, order.samples, task)
 
     codecs = [picked[n].codec if n in picked else Exact() for n in range(len(sample.tensors))]
-    coded = [_coded(*triple) for triple in zip(sample.first, sample.specs, codecs, strict=True)]
+    coded = [
+        _coded(*parts, sample.first_lengths(n))
+        for n, parts in enumerate(zip(sample.first, sample.specs, codecs, strict=True))
+    ]
     calls = len(data.samples.form.mains)
     all_chunks = calls * order.chunks * sample.share[0]
     write_seconds, read_seconds = (all_chunks * sum(column) for column in list(zip(*coded, strict=True))[:2])
@@ -272,9 +275,9 @@ def _further(
     )
 
 
-def _coded(features: Tensor, spec: CacheSpec, codec: Codec) -> tuple[float, float, int]:
+def _coded(features: Tensor, spec: CacheSpec, codec: Codec, lengths: list[int] | None) -> tuple[float, float, int]:
     """Seconds to encode and to decode one chunk, and its bytes."""
-    physical = spec.physical(features)
+    physical, codec = spec.physical(features), codec.for_lengths(lengths)
     payload = codec.encode(physical, spec.codec_axis)
     decode = seconds_of(lambda: codec.decode(payload, tuple(physical.shape), physical.dtype, spec.codec_axis))
     return seconds_of(lambda: codec.encode(physical, spec.codec_axis), 1), decode, len(payload)

@@ -85,6 +85,21 @@ class CalibrationSample:
         """Of one of the tensors, as it stands here."""
         return self.specs[number].channel_axis + self.specs[number].ragged
 
+    def first_lengths(self, number: int) -> list[int] | None:
+        """How long the first chunk's samples are in one of the tensors; None where all have one shape."""
+        lengths = self.source.lengths(_ids(self.source, 1), number)
+        return None if lengths is None else lengths.tolist()
+
+    def first_tokens(self, number: int) -> int:
+        """How many tokens of each sample are unlike the others in one of the tensors: those in front of the grid of an
+        image, and the first of a sequence; 0 where there are no tokens."""
+        crossing, place = self.cut.rows[number], self.cut.geometry
+        if crossing.layout != "tokens":
+            return 0
+        if place is None or crossing.shape != self.cut.shape:
+            return 1
+        return place.prefix_tokens
+
     def mean_bytes(self, number: int, nbytes: int) -> float:
         """Bytes of one sample of one of the tensors, by those that the first chunk takes."""
         return nbytes / self.source.order.size(0) * (self.share[0] if self.specs[number].ragged else 1)

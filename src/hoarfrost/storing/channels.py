@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..cache import CacheSpec, StoredView, assembled, to_store
-from ..codecs import Codec, Linear, Shared
+from ..codecs import Codec, FirstTokens, Linear, Shared
 from ..settings import Views
 
 __all__ = ["Choice", "at_bits", "choose_stored", "coarser_codec", "is_coarser", "stored_and_back"]
@@ -139,6 +139,7 @@ class _Coded:
 
 def _coded(channels: Sequence[Tensor], codec: Codec) -> list[tuple[int, float]]:
     """Bytes of each channel's values when it is encoded alone, and the mean square of the error that remains."""
+    codec = codec.rest if isinstance(codec, FirstTokens) else codec
     spans = [float(channel.max() - channel.min()) for channel in channels]
     each = codec.each(spans) if isinstance(codec, Shared) else [codec] * len(spans)
     found = []
@@ -161,6 +162,8 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
 
 def at_bits(bits: int, base: Codec) -> Codec:
     """The codec of so many bits for a view beside one of codec `base`, of the same kind where that has one."""
+    if isinstance(base, FirstTokens):
+        return replace(base, rest=at_bits(bits, base.rest))
     return replace(base, levels=1 << bits) if isinstance(base, Shared) else Linear(bits)
 
 
@@ -171,6 +174,8 @@ def is_coarser(candidate: Codec, than: Codec) -> bool:
 
 
 def _levels(codec: Codec) -> int | None:
+    if isinstance(codec, FirstTokens):
+        return _levels(codec.rest)
     if isinstance(codec, Linear):
         return 1 << codec.bits
     return codec.levels if isinstance(codec, Shared) else None

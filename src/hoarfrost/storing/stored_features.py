@@ -125,7 +125,8 @@ class StoredFeatures:
                 self._writes = isinstance(error, BudgetError)
                 self.faults.tell("computes in each epoch what cannot be stored", error)
         spec = self.cache.spec
-        codec, physical = spec.codec_of(view), spec.physical(features)
+        codec = spec.codec_of(view, None if lengths is None else lengths.tolist())
+        physical = spec.physical(features)
         payload = codec.encode(physical, spec.codec_axis)
         return codec.unpack(payload, physical.shape, spec.dtype, spec.codec_axis)
 
