@@ -58,6 +58,19 @@ def test_texts_of_differing_lengths() -> None:
     assert all(row[3] < 1e-4 and row[4] > 0 for row in values)
 
 
+def test_first_tokens_apart(tmp_path: Path) -> None:
+    if find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    out = tmp_path / "found.json"
+    options = ("--samples", "64", "--training", "128", "--epochs", "1", "--cuts", "1", "--out", str(out))
+    table = run("first_tokens.py", "--only", "ViT, class token", *options)
+    (row,) = json.loads(out.read_text())
+    assert row["tokens"] == 50
+    assert 0 < row["8 bits"] < row["half"] < row["exact"]
+    assert row["half"] < row["alike"]
+    assert "| ViT, class token | `blocks.0` |" in table
+
+
 def test_the_examples(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     sizes = ("--samples", "64", "--epochs", "6", "--seeds", "2")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from hoarfrost.codecs import BFloat16, Codec, Exact, Half, Linear, Shared
+from hoarfrost.codecs import BFloat16, Codec, Exact, FirstTokens, Half, Linear, Shared
 
 GOLDEN = Path(__file__).parent / "golden"
 CODECS: list[Codec] = [
@@ -31,16 +31,16 @@ CODECS: list[Codec] = [
 def main() -> None:
     # Quarters: every float format holds them exactly, so that the decoded values can be written down in JSON.
     features = (torch.arange(30).view(2, 3, 5) % 7 - torch.arange(3).view(1, 3, 1)).float() / 4
-    for codec in CODECS:
-        payload = codec.encode(features)
+    for codec, axis in [*((codec, 1) for codec in CODECS), (FirstTokens(1, Shared(11), Half()), 2)]:
+        payload = codec.encode(features, axis)
         name = "-".join(str(v) for v in codec.to_config().values() if isinstance(v, str | int))
         record = {
             "codec": codec.to_config(),
             "shape": list(features.shape),
             "dtype": "float32",
-            "channel_axis": 1,
+            "channel_axis": axis,
             "payload": payload.hex(),
-            "decoded": codec.decode(payload, features.shape, features.dtype).tolist(),
+            "decoded": codec.decode(payload, features.shape, features.dtype, axis).tolist(),
         }
         (GOLDEN / f"{name}.json").write_text(json.dumps(record) + "\n")
 

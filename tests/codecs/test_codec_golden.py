@@ -19,7 +19,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "first-tokens-1"])
 def test_golden_bytes_decode_to_their_known_values(name: str) -> None:
     golden = json.loads((GOLDEN / f"{name}.json").read_text())
     codec = codec_from_config(golden["codec"])

@@ -56,6 +56,7 @@ def measure_rungs(
     channels_last: bool = False,
     call_with: Callable[[Tensor, int], Any] = lambda part, start: part,
     task: Task | None = None,
+    above: int = -1,
 ) -> list[RungMeasure]:
     """What the rungs cost and harm on `features` (`[N, ...]`, a calibration sample), gentle to strong.
 
@@ -68,6 +69,7 @@ def measure_rungs(
     is that of its chunk; with `channels_last` in that physical order. `call_with(part, start)` makes what the
     suffix is called with of a part that begins at row `start`, where it takes more than these features.
     `task` says how outputs are judged; None: as class scores where they are `[N, K]` with `K > 1`, else as values.
+    Rungs up to number `above` are not tried.
 
     Raises:
         ArgumentError: the suffix gives no tensor, or outputs that are not finite on the exact features.
@@ -96,14 +98,16 @@ def measure_rungs(
             return RungMeasure(index, codec, harm, per_sample, dense_bytes / per_sample, harm <= tolerance)
 
         if len(ladder) <= EVERY:
-            return [measure(index) for index in range(len(ladder))]
-        return _bisected(measure, len(ladder))
+            return [measure(index) for index in range(above + 1, len(ladder))]
+        return _bisected(measure, above, len(ladder))
 
 
-def _bisected(measure: Callable[[int], RungMeasure], count: int) -> list[RungMeasure]:
+def _bisected(measure: Callable[[int], RungMeasure], above: int, count: int) -> list[RungMeasure]:
     """The rungs tried on the way to the strongest within the tolerance, and the last one; gentle to strong."""
+    if above >= count - 1:
+        return []
     tried = [measure(count - 1)]
-    within, beyond = -1, count - 1
+    within, beyond = above, count - 1
     while beyond - within > 1 and not tried[0].within_tolerance:
         tried.append(measure((within + beyond) // 2))
         if tried[-1].within_tolerance or tried[-1].refused is not None:

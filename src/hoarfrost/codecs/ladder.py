@@ -12,6 +12,7 @@ from ..errors import ArgumentError
 from .base import Codec, codec_from_config
 from .bfloat16 import BFloat16
 from .exact import Exact
+from .first_tokens import FirstTokens
 from .half import Half
 from .linear import Linear
 from .shared import Shared
@@ -85,6 +86,10 @@ class Ladder:
         """Each rung with its bits where errors do harm: see `Codec.weighted`."""
         return Ladder([rung.weighted(weights) for rung in self.rungs])
 
+    def apart(self, tokens: int, first: Codec) -> Ladder:
+        """Each rung of levels with so many first tokens of each sample by another codec; 0: as it is."""
+        return self if tokens == 0 else Ladder([_apart(rung, tokens, first) for rung in self.rungs])
+
     def to_config(self) -> list[dict[str, Any]]:
         """JSON values from which `from_config` makes an equal ladder."""
         return [rung.to_config() for rung in self.rungs]
@@ -101,6 +106,10 @@ def _rung(value: object) -> Codec:
     if isinstance(value, int) and not isinstance(value, bool):
         return Linear(value)
     raise ArgumentError(f"a rung is a codec or a number of bits (1 to 8), not {value!r}")
+
+
+def _apart(rung: Codec, tokens: int, first: Codec) -> Codec:
+    return rung if isinstance(rung, Exact | Half | BFloat16 | FirstTokens) else FirstTokens(tokens, rung, first)
 
 
 _NAMED: dict[str, tuple[Codec, ...]] = {

@@ -180,8 +180,8 @@ def _examine(
     def measure(parts: Sequence[TrainingData], storing: Storing) -> list[Calibration]:
         found: list[Calibration] = []
         for part in parts:
-            found.append(calibrate(division, part, storing))
             # What the first part did not try has no mean.
+            found.append(calibrate(division, part, storing, first_tokens=not found))
             storing = replace(storing, ladder=Ladder([rung.codec for rung in found[0].rungs]))
         return found
 

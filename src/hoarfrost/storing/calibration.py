@@ -142,6 +142,7 @@ def calibrate(
     floor: int = 0,
     epochs_left: int | None = None,
     way: Way | None = None,
+    first_tokens: bool = True,
 ) -> Calibration:
     """Measure on a sample of chunks, choose rung and channels, and decide between reading and recomputing.
 
@@ -150,6 +151,7 @@ def calibrate(
             the tolerance demands it.
         epochs_left: at this depth; None where that is not known.
         way: of deriving, where the features of this freeze were derived before; it is not chosen again.
+        first_tokens: whether to try what it takes to keep the first tokens of each sample apart.
 
     Raises:
         NonFiniteError: NaN or infinity in the features; names the sample and the channel.
@@ -167,7 +169,10 @@ def calibrate(
     # The tolerance is for all of them together.
     tolerance = storing.tolerance / len(sample.floating)
     suffix, task = sample.judged(division.suffix, storing.harm)
-    measured = {n: rungs_of(n, sample, suffix, storing.rungs, tolerance, task) for n in sample.floating}
+    measured = {
+        n: rungs_of(n, sample, suffix, storing.rungs, tolerance, task, first_tokens=first_tokens)
+        for n in sample.floating
+    }
     picked = {number: pick(found, tolerance, floor) for number, found in measured.items()}
     rung = picked[0]
 

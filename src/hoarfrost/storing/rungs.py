@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..cache import CacheSpec
-from ..codecs import Ladder, RungMeasure, Task, choose, measure_rungs
+from ..codecs import Ladder, Linear, RungMeasure, Task, choose, measure_rungs
 from ..codecs.features import find_non_finite, way_out
 from ..errors import CodecError, NonFiniteError
 from .calibration_sample import CalibrationSample
@@ -19,21 +19,36 @@ from .unpadded import Unpadded
 
 __all__ = ["check_finite", "pick", "rungs_of"]
 
+FIRST = Linear(8)
+"""What first tokens are stored with where they stand apart. One token kept exactly takes 9 to 18 % of all bytes more,
+for a harm within the same tolerance (docs: Benchmarks, First tokens apart)."""
+
 
 def rungs_of(
-    number: int, sample: CalibrationSample, suffix: nn.Module, ladder: Ladder, tolerance: float, task: Task
+    number: int,
+    sample: CalibrationSample,
+    suffix: nn.Module,
+    ladder: Ladder,
+    tolerance: float,
+    task: Task,
+    *,
+    first_tokens: bool = True,
 ) -> list[RungMeasure]:
     """Each rung's harm and bytes for one of the tensors that cross, the others exact.
 
     Bits are spent on the channels whose errors harm the outputs, where that takes fewer bytes than to spend them on all
-    alike: seldom many, and in small networks not always. A ladder of one rung is taken at its word.
+    alike: seldom many, and in small networks not always. The first tokens of each sample stand apart where that takes
+    fewer bytes still. A ladder of one rung is taken at its word.
+
+    Args:
+        first_tokens: whether that is tried.
     """
     spec, features, axis = sample.specs[number], sample.tensors[number], sample.channel_axis(number)
 
     def call_with(part: Tensor, start: int) -> Any:
         return sample.call_with(part, start, number)
 
-    def measured(ladder: Ladder) -> list[RungMeasure]:
+    def measured(ladder: Ladder, above: int = -1) -> list[RungMeasure]:
         tried = Ladder([Unpadded(rung) for rung in ladder]) if spec.ragged else ladder
         found = measure_rungs(
             suffix,
@@ -45,16 +60,25 @@ def rungs_of(
             channels_last=spec.channels_last,
             call_with=call_with,
             task=task,
+            above=above,
         )
         return [_of_entries(rung, spec, sample.share[1]) for rung in found] if spec.ragged else found
 
-    alike = measured(ladder)
-    if len(ladder) == 1 or not any(rung.weighable for rung in ladder):
-        return alike
-    weights = channel_weights(suffix, features, axis, call_with=call_with, task=task)
-    if weights is None:
-        return alike
-    return min(alike, measured(ladder.weighted(weights)), key=lambda rungs: _least_bytes(rungs, tolerance))
+    best = measured(ladder)
+    if len(ladder) == 1:
+        return best
+    weights = None
+    if any(rung.weighable for rung in ladder):
+        weights = channel_weights(suffix, features, axis, call_with=call_with, task=task)
+    if weights is not None:
+        weighted = ladder.weighted(weights)
+        best, ladder = min(((best, ladder), (measured(weighted), weighted)), key=lambda pair: _cost(pair[0], tolerance))
+    apart = ladder.apart(sample.first_tokens(number), FIRST) if first_tokens else ladder
+    if apart == ladder:
+        return best
+    # What is kept apart takes bytes, so that only a stronger rung can take fewer.
+    chosen = choose(best, tolerance)
+    return min(best, measured(apart, -1 if chosen is None else chosen.index), key=lambda rungs: _cost(rungs, tolerance))
 
 
 def _of_entries(rung: RungMeasure, spec: CacheSpec, share: float) -> RungMeasure:
@@ -66,10 +90,12 @@ def _of_entries(rung: RungMeasure, spec: CacheSpec, share: float) -> RungMeasure
     return replace(rung, codec=codec, bytes_per_sample=nbytes, ratio=dense / nbytes)
 
 
-def _least_bytes(rungs: Sequence[RungMeasure], tolerance: float) -> float:
-    """Of a sample within the tolerance."""
+def _cost(rungs: Sequence[RungMeasure], tolerance: float) -> tuple[float, float]:
+    """The bytes of a sample within the tolerance; where there are none within it, the least harm."""
     chosen = choose(rungs, tolerance)
-    return math.inf if chosen is None else chosen.bytes_per_sample
+    if chosen is not None:
+        return chosen.bytes_per_sample, 0.0
+    return math.inf, min((rung.harm for rung in rungs), default=math.inf)
 
 
 def pick(rungs: Sequence[RungMeasure], tolerance: float, floor: int) -> RungMeasure:
