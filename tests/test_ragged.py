@@ -18,6 +18,7 @@ from shared.ragged import (
     WIDTH,
     Frames,
     Item,
+    Strided,
     Texts,
     Unmasked,
     frames,
@@ -55,6 +56,43 @@ def bert_collate(items: list[Item]) -> Item:
     return {"input_ids": batch.pop("tokens"), "attention_mask": mask, "labels": batch["label"], **batch}
 
 
+def wave() -> nn.Module:
+    """Raw audio, a step for each 10 samples of it."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.Wav2Vec2Config(
+        hidden_size=WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=(8, 8),
+        conv_stride=(5, 2),
+        conv_kernel=(10, 3),
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        num_conv_pos_embeddings=8,
+        num_conv_pos_embedding_groups=2,
+        classifier_proj_size=8,
+        num_labels=CLASSES,
+        layerdrop=0.0,
+        mask_time_prob=0.0,
+    )
+    model: nn.Module = transformers.Wav2Vec2ForSequenceClassification(config)
+    return model
+
+
+def waves(samples: int = 60, seed: int = 0) -> list[Item]:
+    return [
+        {"input_values": item["frames"][:, 0], "labels": item["label"], **item}
+        for item in frames(samples, seed, 40, 400)
+    ]
+
+
+def wave_collate(items: list[Item]) -> Item:
+    batch = frames_collate([{**item, "frames": item["input_values"]} for item in items])
+    mask = (torch.arange(batch["frames"].shape[1]) < batch.pop("lengths")[:, None]).long()
+    return {"input_values": batch.pop("frames"), "attention_mask": mask, "labels": batch["label"], **batch}
+
+
 def called(call: Callable[..., Any], batch: Item) -> Any:
     """The loss, of a model's own or of its scores."""
     output = call(**{name: value for name, value in batch.items() if name not in ("label", "id")})
@@ -75,9 +113,15 @@ KINDS = {
     "padded in front": Kind(Texts, texts, padding_in_front, "encoder.layers.1", "tokens"),
     "padded to eight": Kind(Texts, texts, padding_to_eight, "encoder.layers.0", "tokens"),
     "frames": Kind(Frames, frames, frames_collate, "encoder.layers.1", "frames"),
+    "strided": Kind(Strided, frames, frames_collate, "encoder.layers.0", "frames"),
+    "strided, at the stem": Kind(Strided, frames, frames_collate, "stem", "frames"),
+    "wave": Kind(wave, waves, wave_collate, "wav2vec2.feature_extractor", "input_values"),
     "bert": Kind(bert, bert_texts, bert_collate, "bert.encoder.layer.1", "input_ids"),
 }
-ALL = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+SLOW = ("strided, at the stem", "wave")
+ALL = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, kind in KINDS.items()]
+)
 
 
 def freezer_of(kind: Kind, folder: Path, data: Any = None, model: nn.Module | None = None, **told: Any) -> Freezer:
@@ -229,7 +273,7 @@ def test_batches_behind_a_freeze_are_of_about_one_length(tmp_path: Path) -> None
     assert live > 1.6 * tokens
 
 
-@pytest.mark.parametrize("name", ["texts", "frames"])
+@pytest.mark.parametrize("name", ["texts", "frames", "strided"])
 def test_an_evaluation_gives_what_the_model_gives(name: str, tmp_path: Path) -> None:
     kind = KINDS[name]
     freezer, test = frozen(kind, tmp_path, epochs=None), kind.data(40, 7)
@@ -265,6 +309,25 @@ def test_a_model_that_looks_at_the_padding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoCutError, match=r"changes when its batch is padded to \d+: stored features have no padding"):
         freezer_of(KINDS["texts"], tmp_path, model=Unmasked())
     freezer_of(KINDS["texts"], tmp_path, model=Unmasked(), policy="none").close()
+
+
+def test_a_convolution_that_reaches_over_the_end_of_a_sample_is_refused(tmp_path: Path) -> None:
+    """Its own zeros are none behind a layer that makes something of them; whether they are seen tells the length."""
+
+    class Louder(Strided):
+        def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            return super().forward(frames + 1, lengths)
+
+    with pytest.raises(NoCutError, match=r"for a sample of \d+ changes when its batch is padded to \d+"):
+        freezer_of(KINDS["strided"], tmp_path, model=Louder(padding=1))
+    freezer_of(KINDS["strided"], tmp_path, model=Strided(padding=1)).close()
+
+
+def test_bytes_behind_a_stride_are_those_of_its_steps(tmp_path: Path) -> None:
+    freezer = frozen(KINDS["strided, at the stem"], tmp_path)
+    lengths = [len(item["frames"]) for item in frames()]
+    assert freezer.cache is not None
+    assert freezer.cache.dense_nbytes == 4 * 6 * sum((length - 3) // 2 + 1 for length in lengths)
 
 
 def test_a_transform_that_changes_the_length_is_not_stored_by_it(tmp_path: Path) -> None:

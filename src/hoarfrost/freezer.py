@@ -143,7 +143,7 @@ class Freezer:
             )
             self._asking = Asking(self.policy, model, self.cuts, self._data, optimizer, epochs, measurements)
             self._undo.callback(self._asking.close)
-            form, other = self._data.samples.form, self._data.other_example
+            form, other = self._data.samples.form, self._data.other_lengths
             self._front = Front(
                 *(self.model, self.cuts, self._data.example, optimizer, settle, form.keyword, keep_frozen, route),
                 *(steps_in, other),

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hoarfrost.cuts import Ragged, divide, find_cut, find_cuts, lengths_of
-from hoarfrost.errors import ArgumentError
-from shared.ragged import BANDS, WIDTH, Frames, Texts
+from hoarfrost.cuts import OtherLengths, Ragged, divide, find_cut, find_cuts, lengths_of
+from hoarfrost.errors import ArgumentError, InvalidCutError
+from shared.ragged import BANDS, WIDTH, Frames, Strided, Texts
 
 
 def tokens(length: int, samples: int = 4) -> tuple[Tensor, Tensor]:
@@ -34,11 +36,11 @@ def test_both_parts_take_any_length(model: nn.Module, example: Any, training: bo
         for module in (model, *parts):
             module.train(training)
         for length in (2, 12, 33):
-            given = example(length)
+            batch = example(length)
             torch.manual_seed(0)
-            expected = model(*given)
+            expected = model(*batch)
             torch.manual_seed(0)
-            assert torch.equal(parts[1](parts[0](*given)), expected)
+            assert torch.equal(parts[1](parts[0](*batch)), expected)
 
 
 def test_what_is_as_long_as_the_input_is_marked() -> None:
@@ -46,7 +48,7 @@ def test_what_is_as_long_as_the_input_is_marked() -> None:
     assert (cut.shape, cut.ragged) == ((12, WIDTH), Ragged(0))
     assert [other.ragged for other in cut.others] == [Ragged(0)]
     cut = find_cut(find_cuts(Frames(), recordings(12), other=recordings(9)), "encoder.layers.0")
-    assert (cut.shape, cut.ragged) == ((13, WIDTH), Ragged(0, more=1))
+    assert (cut.shape, cut.ragged) == ((13, WIDTH), Ragged(0, offset=1))
     assert [other.ragged for other in cut.others] == [None]
     assert find_cut(find_cuts(Texts(), tokens(12)), "encoder.layers.0").ragged is None
 
@@ -62,11 +64,93 @@ def test_channels_in_front_of_the_length() -> None:
     ]
 
 
-def test_what_is_half_as_long_is_no_cut() -> None:
-    model = nn.Sequential(nn.Conv1d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 2))
+def strided(*layers: nn.Module) -> nn.Module:
+    last = nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 2)
+    return nn.Sequential(nn.Conv1d(3, 8, 1), *layers, *last)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=3), st.data())
+def test_how_long_features_are_behind_strides_is_told(layers: list[tuple[int, int, int]], data: st.DataObject) -> None:
+    """The formula of each convolution, one after the other, is the oracle."""
+    model = strided(*(nn.Conv1d(8, 8, kernel, stride, padding=min(p, kernel // 2)) for kernel, stride, p in layers))
+    lengths = tuple(sorted(data.draw(st.sets(st.integers(40, 90), min_size=2, max_size=20))))
+    other = OtherLengths(torch.randn(2, 3, lengths[-1]), lengths, lambda length: torch.randn(2, 3, length))
+    for cut in find_cuts(model, torch.randn(4, 3, lengths[0]), other=other)[: len(layers) + 1]:
+        for length in lengths:
+            expected = length
+            for kernel, stride, padding in layers[: int(cut.name)]:
+                expected = (expected + 2 * min(padding, kernel // 2) - kernel) // stride + 1
+            assert (cut.shape[1] if cut.ragged is None else cut.ragged.of(length)) == expected
+
+
+def test_two_lengths_tell_the_simplest_stride() -> None:
+    model = strided(nn.Conv1d(8, 8, 3, 2, 1), nn.MaxPool1d(2))
+    cuts = find_cuts(model, torch.randn(4, 3, 12), other=torch.randn(4, 3, 24))
+    assert [(cut.label, cut.ragged) for cut in cuts[:3]] == [
+        ("0", Ragged(1)),
+        ("1", Ragged(1, 0, 2)),
+        ("2", Ragged(1, 0, 4)),
+    ]
+
+
+def test_what_is_twice_as_long_is_no_cut() -> None:
+    model = strided(nn.Upsample(scale_factor=2))
     labels = [cut.label for cut in find_cuts(model, torch.randn(4, 3, 12), other=torch.randn(4, 3, 8))]
-    assert labels == ["2"]
-    assert "0" in [cut.label for cut in find_cuts(model, torch.randn(4, 3, 12))]
+    assert labels == ["0", "2"]
+    assert "1" in [cut.label for cut in find_cuts(model, torch.randn(4, 3, 12))]
+
+
+def test_a_model_that_needs_a_longer_input_is_not_shown_the_short_one() -> None:
+    def batch(length: int) -> Tensor:
+        return torch.randn(2, 3, length)
+
+    cuts = find_cuts(strided(nn.Conv1d(8, 8, 9, 4)), batch(60), other=OtherLengths(batch(30), (5, 30, 60, 61), batch))
+    ragged = cuts[1].ragged
+    assert ragged is not None
+    assert [ragged.of(length) for length in (5, 30, 60, 61)] == [0, 6, 13, 14]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_both_parts_take_any_length_behind_a_stride(training: bool) -> None:
+    model = Strided()
+    lengths = tuple(range(7, 25))
+    other = OtherLengths(recordings(24), lengths, recordings)
+    cuts = find_cuts(model, recordings(12), other=other)
+    strides = [cut.ragged and (cut.ragged.offset, cut.ragged.stride) for cut in cuts]
+    assert strides == [(-1, 2), (-1, 2), *[(1, 2)] * (len(cuts) - 2)]
+    for cut in cuts:
+        parts = divide(model, cut, recordings(12), other=other)
+        for module in (model, *parts):
+            module.train(training)
+        for length in (7, 12, 33, 34):
+            batch = recordings(length)
+            torch.manual_seed(0)
+            expected = model(*batch)
+            torch.manual_seed(0)
+            assert torch.equal(parts[1](parts[0](*batch)), expected)
+
+
+class ByInput(nn.Module):
+    """Behind its stride it reads how long the input was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = nn.Conv1d(3, 8, 2, 2), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.last(self.stem(x).sum(2) / x.shape[2])
+        return scores
+
+
+def test_a_suffix_that_asks_how_long_the_input_was_is_refused() -> None:
+    def batch(length: int) -> Tensor:
+        return torch.randn(2, 3, length)
+
+    other, model = OtherLengths(batch(24), tuple(range(7, 25)), batch), ByInput()
+    (cut,) = find_cuts(model, batch(12), other=other)
+    with pytest.raises(InvalidCutError, match="differs from the model's"):
+        divide(model, cut, batch(12), other=other)
 
 
 class WithAdditiveMask(Texts):

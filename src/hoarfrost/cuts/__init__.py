@@ -13,7 +13,7 @@ from .dividing.suffix import Suffix
 from .finding.candidates import candidate_cuts, candidate_depths
 from .finding.find import cuts_of, find_cuts, require_cuts
 from .finding.layers import cut_behind
-from .finding.lengths import lengths_of
+from .finding.lengths import OtherLengths, lengths_of
 from .sandbox.arguments import Example, arguments_of, call_of, called, count_of, entries_of, first_tensor, taken
 from .sandbox.clone import shadow
 from .sandbox.compiled import bare, own_name, uncompiled
@@ -31,6 +31,7 @@ __all__ = [
     "Dispatcher",
     "Example",
     "InTraining",
+    "OtherLengths",
     "Precision",
     "Prefix",
     "Ragged",

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -21,15 +21,29 @@ __all__ = ["Crossing", "Cut", "Ragged", "find_cut", "misshapen"]
 
 @dataclass(frozen=True)
 class Ragged:
-    """The dimension of a sample's tensor that is as long as the input, where inputs differ in length.
+    """The dimension of a sample's tensor that grows with the input's length, where inputs differ in length.
+
+    For an input of length L it is `(L + offset) // stride` long: so long is what any chain of convolutions, poolings,
+    and tokens put in front gives.
 
     Attributes:
         axis: in the shape of one sample, from 0.
-        more: entries beyond the input's own: 1 where a class token is put in front, say.
+        offset: 1 where a class token is put in front, say.
+        stride: 2 behind a convolution that leaves out every other place.
     """
 
     axis: int
-    more: int = 0
+    offset: int = 0
+    stride: int = 1
+
+    @overload
+    def of(self, length: int) -> int: ...
+    @overload
+    def of(self, length: Tensor) -> Tensor: ...
+    def of(self, length: int | Tensor) -> int | Tensor:
+        """How long it is for inputs of that length; none is shorter than nothing."""
+        made = (length + self.offset) // self.stride
+        return made.clamp(min=0) if isinstance(made, Tensor) else max(0, made)
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,7 @@ class Crossing:
         dtype: None with it.
         layout: as `Cut.layout`.
         mutated: the model goes on to write into it, so the suffix clones it first.
-        ragged: where it is as long as the input; `shape` has the example's length there. None: of one shape always.
+        ragged: where it grows with the input's length; `shape` has the example's there. None: of one shape always.
     """
 
     source: Key
@@ -84,7 +98,7 @@ class Cut:
         number: which tensor of the module's output the features are.
         others: what else the suffix needs; empty where the features are all.
         geometry: where the grid of features lies on the image; None where there is no grid or no image.
-        ragged: where the features are as long as the input; `shape` has the example's length there. None: of one shape
+        ragged: where the features grow with the input's length; `shape` has the example's there. None: of one shape
             always.
     """
 
@@ -139,7 +153,7 @@ class Cut:
 
     @property
     def ruler(self) -> tuple[int, Ragged] | None:
-        """The first of `tensors` that is as long as the input, and where; None where none is."""
+        """The first of `tensors` that grows with the input's length, and where; None where none does."""
         return next(((n, crossing.ragged) for n, crossing in enumerate(self.tensors) if crossing.ragged), None)
 
     @property

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Cut, Example, bare, call_of, candidate_cuts, count_of, divide, first_tensor, misshapen
+from ..cuts import Cut, Example, OtherLengths, bare, call_of, candidate_cuts, count_of, divide, first_tensor, misshapen
 from ..errors import ArgumentError, CheckpointError, InvalidCutError
 from .averages import Averages
 from .division import Division
@@ -39,7 +39,7 @@ class Front:
         keep: whether it stays frozen behind `close`.
         route: see there.
         precision: that steps compute in; None: it is seen as they run.
-        other: inputs of another length, where they differ in length.
+        other: inputs of other lengths, where they differ in length.
 
     Made for a model that has one already, it takes that one's place: the earlier is closed.
     """
@@ -55,7 +55,7 @@ class Front:
         keep: bool = False,
         route: bool = False,
         precision: TrainingPrecision | None = None,
-        other: Example | None = None,
+        other: OtherLengths | None = None,
     ) -> None:
         self._called, self._model = model, bare(model)  # as the user compiled it, and as it is written
         self._cuts, self._example, self._optimizer = tuple(cuts), example, optimizer

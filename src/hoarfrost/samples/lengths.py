@@ -34,7 +34,7 @@ class Lengths:
 
     def of(self, ids: Tensor, ragged: Ragged) -> Tensor:
         """How long a tensor that crosses is for these samples, int64 [n]."""
-        return self.own[ids] + ragged.more
+        return ragged.of(self.own[ids])
 
     def without_padding(self, tensor: Tensor, ids: Tensor, ragged: Ragged) -> Tensor:
         """The entries of these samples, [sum of lengths, ...], of what the model gave for their batch."""
@@ -59,7 +59,7 @@ class Lengths:
             DatasetError: the batch is shorter than one of its samples.
         """
         ragged = rows.ragged
-        length = batch.shape[self.axis] + ragged.more
+        length = ragged.of(batch.shape[self.axis])
         if length < int(rows.lengths.max()):
             raise DatasetError(
                 f"collate_fn gives a batch of length {length} with a sample of {int(rows.lengths.max())}: a sample is "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..augment import Draw
 from ..cache import CacheSpec
 from ..codecs import Packed
-from ..cuts import Crossing, Cut, Example, Prefix, called, entries_of, misshapen
+from ..cuts import Crossing, Cut, Example, Prefix, called, entries_of, first_tensor, misshapen
 from ..errors import DatasetError
 from .dataset import Samples
 from .device import OnDevice
@@ -136,7 +136,7 @@ class PrefixSource:
             if isinstance(self.prefix, Prefix):
                 self._check_sizes(inputs, self.prefix)
                 tensors = self.prefix.cut.rows_of(features)
-                self._check(tensors, self.prefix.cut, ids)
+                self._check(inputs, tensors, self.prefix.cut, ids)
             else:
                 tensors = (features,) if isinstance(features, Tensor) else tuple(features)
             lengths = self.samples.lengths
@@ -159,7 +159,7 @@ class PrefixSource:
                     "by their image's size; bring images to one size in the data set, and their targets with them"
                 )
 
-    def _check(self, tensors: Sequence[Tensor], cut: Cut, ids: Tensor | None) -> None:
+    def _check(self, inputs: Example, tensors: Sequence[Tensor], cut: Cut, ids: Tensor | None) -> None:
         """Raise DatasetError where inputs are of other lengths or sizes than those that the model was divided on."""
         for number, (tensor, crossing) in enumerate(zip(tensors, cut.rows, strict=True)):
             lengths = None if ids is None else self.lengths(ids, number)
@@ -170,6 +170,13 @@ class PrefixSource:
                         f"features at cut {cut.label!r} are {length} long for a batch with a sample of "
                         f"{int(lengths.max())}: a sample is as long as it is when collated alone, cut it to a length "
                         "before it is collated"
+                    )
+                whole = first_tensor(inputs).shape[self.samples.lengths.axis] if self.samples.lengths else 0
+                if length != crossing.ragged.of(whole):
+                    raise DatasetError(
+                        f"features at cut {cut.label!r} are {length} long for inputs of {whole}, where batches of "
+                        f"other lengths foretold {crossing.ragged.of(whole)}: the model does not only take windows of "
+                        "even strides; pad to a fixed length, or freeze elsewhere"
                     )
             if misshapen(tensor.shape[1:], crossing):
                 raise DatasetError(

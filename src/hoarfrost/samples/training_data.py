@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..augment import Border
 from ..cache import CacheSpec
-from ..cuts import Crossing, Cut, Example, first_tensor
+from ..cuts import Crossing, Cut, Example, OtherLengths, first_tensor
 from ..settings import Settings
 from .dataset import Frame, Samples
 from .derivation import Deriver, Way, grid_of
@@ -95,16 +95,23 @@ class TrainingData:
         return self.images(torch.arange(count), draw)
 
     @cached_property
-    def other_example(self) -> Example | None:
-        """Likewise for two samples of another length; None where all have one shape."""
+    def other_lengths(self) -> OtherLengths | None:
+        """Likewise two samples of each other length that there is; None where all have one shape."""
         lengths = self.samples.lengths
         if lengths is None:
             return None
-        apart = (lengths.own - first_tensor(self.example).shape[lengths.axis]).abs()
-        # The nearest other length of at least two: single entries are special to many a model.
-        apart = torch.where((apart > 0) & (lengths.own > 1), apart, apart.max() + 1)
-        draw = self.samples.pipeline.draw(len(self.samples), self.order.seed)
-        return self.images(apart.argmin().expand(2), draw)
+        own, draw = lengths.own, self.samples.pipeline.draw(len(self.samples), self.order.seed)
+
+        def batch(length: int) -> Example:
+            return self.images((own == length).int().argmax().expand(2), draw)
+
+        here, known = first_tensor(self.example).shape[lengths.axis], sorted(set(own.tolist()))
+        # Single entries are special to many a model.
+        known = [length for length in known if length > 1 and length != here] or known
+        # Clearly another, so that it is so behind a stride too, and yet short: it is looked at more closely.
+        target = here / 2 if here / 2 >= known[0] else 2 * here
+        other = min(set(known) - {here}, key=lambda length: abs(length - target))
+        return OtherLengths(batch(other), tuple(sorted({*known, here} & {*own.tolist()})), batch)
 
     @cached_property
     def frame(self) -> Frame | None:

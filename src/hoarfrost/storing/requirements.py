@@ -28,7 +28,7 @@ def offered(model: nn.Module, data: TrainingData, told: Settings, *, needed: boo
             needed.
         ArgumentError: the outputs hold nothing by which harm could be measured.
     """
-    freezing, example, other = told.freezing, data.example, data.other_example
+    freezing, example, other = told.freezing, data.example, data.other_lengths
     counts = why_padding_counts(model, data)
     if counts is not None:
         if needed:

@@ -9,7 +9,7 @@ from torch import nn
 from ...errors import ArgumentError, InvalidCutError
 from ..cut import Cut
 from ..finding.find import cut_at, why_not
-from ..finding.lengths import lengths_of, ragged_cuts
+from ..finding.lengths import OtherLengths, Sizes, lengths_of, ragged_cuts
 from ..sandbox.arguments import Arguments, Example
 from ..sandbox.compiled import compiler_of, is_wrapper
 from ..tracing.survey import survey
@@ -23,7 +23,7 @@ __all__ = ["divide", "join"]
 
 
 def divide(
-    model: nn.Module, cut: Cut, example: Example, *, verify: bool = True, other: Example | None = None
+    model: nn.Module, cut: Cut, example: Example, *, verify: bool = True, other: Example | OtherLengths | None = None
 ) -> tuple[Prefix, Suffix]:
     """Two modules that together compute what the model computes.
 
@@ -70,21 +70,36 @@ def divide(
             f"cut '{cut.label}': it was found with features of {list(cut.shape)} a sample, the example gives "
             f"{list(here.shape)}; find the cuts with an example of the size that is trained on"
         )
-    lengths = None if other is None else lengths_of(example, other)
-    if other is None or lengths is None:
-        plan = Plan(seen, here)
+    others = None if other is None else OtherLengths.of(other)
+    lengths = None if others is None else lengths_of(example, others.example)
+    if others is None or lengths is None:
+        plan, tried = Plan(seen, here), []
     else:
-        longer = survey(model, other)
-        both = ragged_cuts([here], [cut_at(longer, cut.label, crossing)], lengths)
+        longer = survey(model, others.example)
+        sizes = Sizes(model, others, seen.written)
+        both = ragged_cuts([here], [cut_at(longer, cut.label, crossing)], lengths, sizes)
         if not both:
-            raise InvalidCutError(f"cut '{cut.label}': what crosses it is not as long as the input")
+            raise InvalidCutError(f"cut '{cut.label}': what crosses it does not grow with the input's length")
         plan = Plan(seen, replace(both[0], index=here.index), longer, lengths)
+        tried = [others.example, *_between(plan, others)]
     rounding = check_law(plan, model, Arguments.of(example)) if verify else None
-    if verify and other is not None and lengths is not None:
-        check_law(plan, model, Arguments.of(other))
+    for batch in tried if verify else ():
+        check_law(plan, model, Arguments.of(batch))
     prefix = Prefix(plan, model)
     prefix.rounding = rounding
     return prefix, Suffix(Script.of(plan), model, compiler)
+
+
+def _between(plan: Plan, others: OtherLengths) -> list[Example]:
+    """A batch of a length that what crosses tells least of: behind a stride several inputs are as long there."""
+    ruler = plan.cut.ruler
+    if ruler is None or ruler[1].stride == 1 or plan.lengths is None:
+        return []
+    ragged, (near, far) = ruler[1], plan.lengths
+    per_entry = (far - near) / (ragged.of(far) - ragged.of(near))
+    off = {length: abs(near + (ragged.of(length) - ragged.of(near)) * per_entry - length) for length in others.lengths}
+    batch = others.at(max(off, key=off.__getitem__)) if off else None
+    return [] if batch is None else [batch]
 
 
 def join(prefix: Prefix, suffix: Suffix) -> nn.Module:

@@ -211,7 +211,7 @@ class Plan:
         if self.lengths is None or self.cut.ruler is None:
             return None
         _, ragged = self.cut.ruler
-        return self.lengths[0] + ragged.more, self.lengths[1] + ragged.more
+        return ragged.of(self.lengths[0]), ragged.of(self.lengths[1])
 
     @cached_property
     def draws_in_front(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -13,12 +14,15 @@ from ..sandbox.pytrees import map_leaves, opened
 
 __all__ = ["Outline"]
 
+Rational = int | Fraction
+
 
 class Line:
     """A whole number that grows with the samples of a batch, `at_zero + slope * samples`, or with their length too:
-    then both of these grow with it, by `longer` for each entry."""
+    then both of these grow with it, by `longer` for each entry. Behind a stride several lengths in front are one: then
+    it is the nearest whole number on the way between those that were seen."""
 
-    def __init__(self, at_zero: int, slope: int, longer: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, at_zero: Rational, slope: Rational, longer: tuple[Rational, Rational] = (0, 0)) -> None:
         self.at_zero = at_zero
         self.slope = slope
         self.longer = longer
@@ -32,15 +36,13 @@ class Line:
 
     @classmethod
     def across(cls, lengths: tuple[int, int], near: Line, far: Line) -> Line:
-        pairs = ((near.at_zero, far.at_zero), (near.slope, far.slope))
-        steps = [divmod(b - a, lengths[1] - lengths[0]) for a, b in pairs]
-        if any(rest for _, rest in steps):
-            raise ValueError(f"{pairs} do not grow evenly with lengths of {lengths}")
-        longer = (steps[0][0], steps[1][0])
+        apart = lengths[1] - lengths[0]
+        longer = Fraction(far.at_zero - near.at_zero) / apart, Fraction(far.slope - near.slope) / apart
         return cls(near.at_zero - longer[0] * lengths[0], near.slope - longer[1] * lengths[0], longer)
 
     def at(self, samples: int, length: int = 0) -> int:
-        return self.at_zero + self.longer[0] * length + (self.slope + self.longer[1] * length) * samples
+        one, each = self.at_zero + self.longer[0] * length, self.slope + self.longer[1] * length
+        return round(one) + round(each) * samples
 
 
 class TensorOutline:

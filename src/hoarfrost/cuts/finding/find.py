@@ -15,7 +15,7 @@ from ..sandbox.pytrees import tensors_in
 from ..tracing.geometry import geometry_of, layout_of
 from ..tracing.survey import Survey, survey
 from ..tracing.trace import Port
-from .lengths import lengths_of, ragged_cuts
+from .lengths import OtherLengths, Sizes, lengths_of, ragged_cuts
 from .rules import Seen, Verdict, judge, takes_room
 from .stages import recommended
 
@@ -24,7 +24,9 @@ __all__ = ["cuts_of", "find_cuts", "require_cuts", "why_not"]
 Place = tuple[str, int]
 
 
-def find_cuts(model: nn.Module, example: Example, *, max_tensors: int = 1, other: Example | None = None) -> list[Cut]:
+def find_cuts(
+    model: nn.Module, example: Example, *, max_tensors: int = 1, other: Example | OtherLengths | None = None
+) -> list[Cut]:
     """All cuts of the model, from the front to the back.
 
     A cut is a call of a module whose output holds all that the model still computes with, in eval and in train mode,
@@ -42,8 +44,9 @@ def find_cuts(model: nn.Module, example: Example, *, max_tensors: int = 1, other
             images), or a mapping of keyword arguments.
         max_tensors: how many tensors may cross; of the model's arguments only floating tensors are counted, no ids,
             masks, labels or lists of targets.
-        other: another such batch, its inputs of another length. Then the cuts are those at which any length can cross,
-            and `Crossing.ragged` says which dimension is as long as the input.
+        other: another such batch, its inputs of another length, or `OtherLengths` that there are. Then the cuts are
+            those at which any length can cross, and `Crossing.ragged` says how long which dimension is: told from the
+            two lengths, or from as many of those that there are as it takes to tell.
 
     Returns:
         The cuts; an empty list where the model has none (`require_cuts` raises then). Cuts that a single tensor
@@ -58,11 +61,14 @@ def find_cuts(model: nn.Module, example: Example, *, max_tensors: int = 1, other
     >>> [(cut.label, cut.shape) for cut in find_cuts(model, torch.ones(5, 4))]
     [('0', (8,)), ('1', (8,))]
     """
-    cuts = cuts_of(survey(model, example), _checked(max_tensors))
-    lengths = None if other is None else lengths_of(example, other)
-    if other is None or lengths is None:
+    seen = survey(model, example)
+    cuts = cuts_of(seen, _checked(max_tensors))
+    others = None if other is None else OtherLengths.of(other)
+    lengths = None if others is None else lengths_of(example, others.example)
+    if others is None or lengths is None:
         return cuts
-    return ragged_cuts(cuts, cuts_of(survey(model, other), max_tensors), lengths)
+    theirs = cuts_of(survey(model, others.example), max_tensors)
+    return ragged_cuts(cuts, theirs, lengths, Sizes(model, others, seen.written))
 
 
 def require_cuts(model: nn.Module, example: Example, *, max_tensors: int = 1) -> list[Cut]:

@@ -17,12 +17,14 @@ from ..sandbox.restore import storage_key
 from ..tracing.survey import Survey, survey
 from ..tracing.trace import Trace, Visit
 from .find import cuts_of, why_not
-from .lengths import lengths_of, ragged_cuts
+from .lengths import OtherLengths, Sizes, lengths_of, ragged_cuts
 
 __all__ = ["cut_behind"]
 
 
-def cut_behind(model: nn.Module, example: Example, layers: str | Sequence[str], *, other: Example | None = None) -> Cut:
+def cut_behind(
+    model: nn.Module, example: Example, layers: str | Sequence[str], *, other: Example | OtherLengths | None = None
+) -> Cut:
     """The cut that the outputs of these layers cross, and no other tensor; it lies where the last of them ends.
 
     What depends on integer or boolean arguments alone may cross beside them, as at any cut.
@@ -46,20 +48,22 @@ def cut_behind(model: nn.Module, example: Example, layers: str | Sequence[str], 
     names = tuple(own_name(name) for name in told if isinstance(name, str))
     if not told or len(set(names)) < len(told):
         raise ArgumentError(f"layers must be names of modules, each once, not {layers!r}")
-    lengths = None if other is None else lengths_of(example, other)
-    if other is None or lengths is None:
-        return _cut_behind(model, example, names)
-    found = ragged_cuts([_cut_behind(model, example, names)], [_cut_behind(model, other, names)], lengths)
+    seen = survey(model, example)
+    others = None if other is None else OtherLengths.of(other)
+    lengths = None if others is None else lengths_of(example, others.example)
+    if others is None or lengths is None:
+        return _cut_behind(model, seen, names)
+    theirs = _cut_behind(model, survey(model, others.example), names)
+    found = ragged_cuts([_cut_behind(model, seen, names)], [theirs], lengths, Sizes(model, others, seen.written))
     if not found:
         raise InvalidCutError(
-            f"the cut behind {', '.join(map(repr, names))}: inputs differ in length, and what these layers give is not "
-            "as long as the input, or not all laid out alike"
+            f"the cut behind {', '.join(map(repr, names))}: inputs differ in length, and what these layers give does "
+            "not grow with it as behind convolutions and poolings, or is not all laid out alike"
         )
     return found[0]
 
 
-def _cut_behind(model: nn.Module, example: Example, names: Sequence[str]) -> Cut:
-    seen = survey(model, example)
+def _cut_behind(model: nn.Module, seen: Survey, names: Sequence[str]) -> Cut:
     trace = seen.traces[0]
     visits = {name: _visit(trace, name, seen.model) for name in names}
     last = max(visits.values(), key=lambda visit: visit.end)

@@ -19,7 +19,7 @@ from .geometry import Tracker
 from .recorder import Recorder
 from .trace import NEVER_ENDS, Origin, Trace, Visit
 
-__all__ = ["trace"]
+__all__ = ["trace", "watch"]
 
 
 def trace(
@@ -78,7 +78,7 @@ def trace(
 
     for module in names:
         if module is not body:
-            _watch(module, enter, leave)
+            watch(module, enter, leave)
     body.train(training)
     with originals, inputs.precision.anew(), torch.no_grad(), preserved_randomness(inputs), recorder:
         record.output = inputs.call(body)
@@ -92,7 +92,7 @@ def trace(
     return record
 
 
-def _watch(module: nn.Module, enter: Callable[..., None], leave: Callable[..., Any]) -> None:
+def watch(module: nn.Module, enter: Callable[..., None], leave: Callable[..., Any]) -> None:
     """Call `enter` and `leave` around a module's forward.
 
     Not by hooks where the module has none: torch's fused transformer layers take another way, with other bits, as soon
