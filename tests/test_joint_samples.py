@@ -22,7 +22,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from hoarfrost import Freezer, Views
-from hoarfrost.errors import ArgumentError, DatasetError, UnstableTransformError
+from hoarfrost.augment import deterministic
+from hoarfrost.errors import ArgumentError, DatasetError, UnstableDataError, UnstableTransformError
 from hoarfrost.samples import EXAMPLES
 from hoarfrost.samples.compact import compacted, nbytes_of, opened
 
@@ -750,3 +751,72 @@ def test_a_transform_without_chance_moves_the_mask_of_a_pair_too(how: str, turne
         for _ in range(2):
             for inputs, masks in evaluation:
                 assert torch.equal(inputs[:, 0] > 0.5, masks.bool())
+
+
+def boxed(i: int, boxes: Any) -> dict[str, Any]:
+    return {"pixels": IMAGES[i], "boxes": boxes, "labels": torch.tensor([1])}
+
+
+def test_sanitising_boxes_is_refused_where_it_gets_no_labels() -> None:
+    boxes = tv_tensors.BoundingBoxes(torch.tensor([[1.0, 1.0, 5.0, 6.0]]), format="XYXY", canvas_size=(SIZE, SIZE))
+    data = Items(lambda self, i: boxed(i, boxes))
+    transform = v2.Compose([v2.RandomHorizontalFlip(), v2.SanitizeBoundingBoxes()])
+    with pytest.raises(ArgumentError, match=r"SanitizeBoundingBoxes drops boxes together with their labels.* item"):
+        freezer_of(data, transform=transform)
+
+
+@pytest.mark.parametrize("way", ["a transform of the image", "joint transforms of the data set"])
+def test_boxes_that_no_type_shows_are_said_once(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    plain = torch.tensor([[1.0, 1.0, 5.0, 6.0]])
+    told: dict[str, Any] = {}
+    if way == "a transform of the image":
+        data = Items(lambda self, i: boxed(i, plain))
+        told["transform"] = v2.RandomHorizontalFlip()
+    else:
+
+        def make(self: Items, i: int) -> Any:
+            return self.transforms(tv_tensors.Image(IMAGES[i]), {"boxes": plain})
+
+        data = Items(make, transforms=v2.RandomHorizontalFlip())
+    with caplog.at_level("WARNING", "hoarfrost"):
+        freezer_of(data, **told)
+    said = [record.getMessage() for record in caplog.records if "tv_tensors.BoundingBoxes" in record.getMessage()]
+    assert len(said) == 1
+    assert "'boxes'" in said[0]
+
+
+def test_boxes_of_their_type_and_colours_alone_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    plain = torch.tensor([[1.0, 1.0, 5.0, 6.0]])
+    boxes = tv_tensors.BoundingBoxes(plain, format="XYXY", canvas_size=(SIZE, SIZE))
+    with caplog.at_level("WARNING", "hoarfrost"):
+        freezer_of(Items(lambda self, i: boxed(i, boxes)), transform=v2.RandomHorizontalFlip())
+        freezer_of(Items(lambda self, i: boxed(i, plain)), transform=v2.GaussianBlur(3))
+    assert not caplog.records
+
+
+def scaled(sample: dict[str, Any]) -> dict[str, Any]:
+    return {**sample, "pixels": sample["pixels"] / 2, "twice": sample["label"] * 2}
+
+
+def drawn(sample: dict[str, Any]) -> dict[str, Any]:
+    return {**sample, "pixels": sample["pixels"] * torch.rand(())}
+
+
+def test_a_function_of_the_whole_item_may_be_declared_deterministic() -> None:
+    data = Items(lambda self, i: {"pixels": IMAGES[i], "label": i})
+    for transform, advised in ((scaled, True), (drawn, False)):
+        (line,) = [line for line in freezer_of(data, transform=transform).describe() if "do not know" in line]
+        assert ("augment.deterministic" in line) == advised
+    freezer = freezer_of(data, transform=deterministic(scaled), policy="none")
+    assert not freezer._data.samples.pipeline.is_random
+    for batch in freezer.batches(0):
+        assert torch.equal(batch["twice"], 2 * batch["label"])
+        assert torch.equal(batch["pixels"], IMAGES[batch["label"]] / 2)
+
+
+def test_an_unstable_evaluation_gets_advice_for_an_evaluation() -> None:
+    freezer = freezer_of(Items(lambda self, i: (IMAGES[i], i)))
+    unstable = Items(lambda self, i: (IMAGES[i] + torch.rand(()), i))
+    with pytest.raises(UnstableDataError, match=r"an evaluation would .* evaluation\(dataset, transform=") as caught:
+        freezer.evaluation(unstable)
+    assert "Freezer(model" not in str(caught.value)

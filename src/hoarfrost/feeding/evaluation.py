@@ -21,6 +21,7 @@ from ..errors import (
     CodecError,
     DatasetError,
     NonFiniteError,
+    UnstableDataError,
 )
 from ..freezing import Division
 from ..samples import Collate, Input, OnDevice, Order, PrefixSource, Rows, Samples, Workers
@@ -82,6 +83,12 @@ class Evaluation:
 
         try:
             self._samples = taken(told)
+        except UnstableDataError as error:
+            raise UnstableDataError(
+                f"{type(dataset).__name__} gave two different images for one index, so that an evaluation would "
+                "measure other images each time: let the data set give images without augmentation, and what prepares "
+                "them as evaluation(dataset, transform=...)"
+            ) from error
         except DatasetError:
             # Trained on several views of a sample, and evaluated on samples as they are.
             if not isinstance(told, list | tuple) or isinstance(told[0], int | str):

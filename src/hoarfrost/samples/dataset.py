@@ -22,9 +22,9 @@ from .form import Form, Input
 from .lengths import Lengths, find_lengths
 from .own_transform import PassThrough, hold, take_over
 from .parcel import Parcel
-from .places import is_image, nearest, shape_of
+from .places import is_image, nearest, shape_of, size_of
 from .rendered import Rendered, rendered_ahead
-from .rendering import Rendering, size_of
+from .rendering import Rendering
 from .unreadable import Unreadable
 from .workers import Workers
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import DatasetError
+from ..augment import image_size
+from ..errors import DatasetError, HoarfrostError
 
 __all__ = [
     "Key",
@@ -29,6 +30,7 @@ __all__ = [
     "places_of",
     "replaced",
     "shape_of",
+    "size_of",
     "stand_in",
     "told_place",
 ]
@@ -145,6 +147,15 @@ def shape_of(leaf: Any) -> tuple[int, ...] | None:
     if isinstance(leaf, Tensor | np.ndarray):
         return tuple(leaf.shape)
     return (len(leaf),) if isinstance(leaf, list | tuple) else None
+
+
+def size_of(leaf: Any) -> tuple[int, int] | None:
+    """Height and width in pixels; None for what is no image."""
+    try:
+        height, width = image_size(leaf)
+    except (HoarfrostError, TypeError, ValueError):
+        return None
+    return int(height), int(width)
 
 
 def stand_in(leaf: Any, value: float = 0.0) -> Any:

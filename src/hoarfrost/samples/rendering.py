@@ -16,21 +16,21 @@ from ..augment import (
     Pipeline,
     check_repeatable,
     derive_targets,
-    image_size,
+    deterministic,
     is_apart,
     known_names,
     moves_by_type,
-    moves_images,
     takes_two,
 )
 from ..cache import hash_samples
-from ..errors import DatasetError, HoarfrostError
+from ..errors import DatasetError
 from ..seeds import mix
 from .form import Form
+from .left_behind import refuse_masks, refuse_sanitizing, warn_of_boxes
 from .own_transform import PassThrough
 from .places import Key, Place, at, is_image, items_of, leaves_below, path_of, places_of, replaced, shape_of, told_place
 
-__all__ = ["Call", "Rendering", "size_of"]
+__all__ = ["Call", "Rendering"]
 
 _HELD = 8
 """Draws that are remembered: of calls that draw by themselves, and of what is rendered once more."""
@@ -131,12 +131,13 @@ class Rendering:
             form: of items as they are.
         """
         pipeline = Pipeline.from_transform(transform)
+        refuse_sanitizing(pipeline)
         calls = [Call((place,), number=number) for place, number in _inputs(form, item)]
         if len(calls) == 1:
             calls = [_with_what_moves(pipeline, calls[0].places[0], item)]
         made = cls(pipeline, calls, samples)
         whole = cls(pipeline, [Call(((),), single=False)], samples)
-        unknown = any(step.kind == "image-only" for step in pipeline.steps)
+        unknown = any(step.kind == "image-only" or step.is_declared for step in pipeline.steps)
         if unknown and isinstance(item, Mapping) and not made._runs(item) and whole._runs(item):
             return whole
         return made._of_what_it_gives(item)
@@ -162,7 +163,9 @@ class Rendering:
             single = len(places) == 1 and not keywords and is_image(at(item, places[0]))
             calls.append(Call(tuple(places), tuple(keywords), number, single=single))
         if any(call.names for call in calls) and not known_names(pipeline.steps):
-            pipeline = Pipeline.from_transform(ByName(transform))
+            named = ByName(transform)
+            declared = all(step.is_declared for step in pipeline.steps)
+            pipeline = Pipeline.from_transform(deterministic(named) if declared else named)
         if len(calls) == 1 and len(calls[0].places) == 2 and moves_by_type(pipeline.steps):
             image, beside = calls[0].places
             if is_image(at(item, image)) and is_apart(at(item, image), at(item, beside)):
@@ -271,22 +274,12 @@ class Rendering:
         return derive_targets(self.pipeline, rests, self.draw(source), self.draw(target), ids, size)
 
     def refuse_what_stays_behind(self, item: Any) -> None:
-        """Raise DatasetError where an image moves, and something of its size, a mask say, would not."""
+        """Raise DatasetError where an image moves and a mask of it would not; say it of what looks like boxes."""
         images = [call.places[0] for call in self.calls if call.single]
-        if not images or not moves_images(self.pipeline.steps):
-            return
-        size = size_of(at(item, images[0]))
-        inside = [places_of(item, at(item, place)) for call in self.calls for place in call.places]
-        rendered = {path for paths in inside for path in paths}
-        for path, leaf in leaves_below(item):
-            if path in rendered or not (isinstance(leaf, MOVING_WITH_IMAGES) or (size and size_of(leaf) == size)):
-                continue
-            raise DatasetError(
-                f"the transform moves what an image shows, and not the {type(leaf).__name__} at {told_place(path)}, "
-                "which is of its size: a mask must move with its image. Let the data set give it as "
-                "torchvision.tv_tensors.Mask, give the data set a transforms= of both, or hand over a function of "
-                "(image, target)"
-            )
+        if images:
+            refuse_masks(self.pipeline, images[0], [place for call in self.calls for place in call.places], item)
+        if self.calls:
+            warn_of_boxes(self.pipeline, [place for call in self.calls if call.names for place in call.places], item)
 
     def to_config(self, form: Form) -> list[str]:
         """For a fingerprint: nothing where it renders the input alone."""
@@ -363,12 +356,3 @@ def _inputs(form: Form, item: Any) -> list[tuple[Place, int]]:
 def _within(place: Place, outer: Place) -> bool:
     path, within = path_of(place), path_of(outer)
     return path[: len(within)] == within
-
-
-def size_of(leaf: Any) -> tuple[int, int] | None:
-    """Height and width in pixels; None for what is no image."""
-    try:
-        height, width = image_size(leaf)
-    except (HoarfrostError, TypeError, ValueError):
-        return None
-    return int(height), int(width)

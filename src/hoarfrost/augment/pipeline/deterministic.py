@@ -28,8 +28,8 @@ class Deterministic:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
 
-    def __call__(self, *items: Any) -> Any:
-        return self.function(*items)
+    def __call__(self, *items: Any, **named: Any) -> Any:
+        return self.function(*items, **named)
 
 
 def deterministic(function: Callable[..., Any]) -> Deterministic:

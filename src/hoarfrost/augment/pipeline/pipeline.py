@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ _VALUES_TOGETHER = 1 << 18
 
 STILL = -1
 _SEEN = {True: "; it drew random numbers when it was tried", False: "; it drew none when it was tried"}
+_MAY_BE_FIXED = " (wrap it in hoarfrost.augment.deterministic if it decides nothing at random)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +92,12 @@ class Pipeline:
 
     def describe(self) -> list[str]:
         """One line a step: its name, its kind and why, and what `check_repeatable` saw of it."""
-        seen = [""] * len(self.steps) if self._drew is None else [_SEEN[drew] for drew in self._drew]
-        return [
-            f"{step.name}: {step.kind}, {step.reason}{said if step.kind == 'image-only' else ''}"
-            for step, said in zip(self.steps, seen, strict=True)
-        ]
+        lines, seen = [], repeat(None, len(self.steps)) if self._drew is None else iter(self._drew)
+        for step, drew in zip(self.steps, seen, strict=True):
+            said = _SEEN[drew] if drew is not None and step.kind == "image-only" else ""
+            way_out = _MAY_BE_FIXED if step.is_unknown and not drew else ""
+            lines.append(f"{step.name}: {step.kind}, {step.reason}{said}{way_out}")
+        return lines
 
     def remember_drawing(self, drew: Sequence[bool]) -> None:
         """Keep for `describe` which steps were seen to draw random numbers."""

@@ -16,9 +16,11 @@ from ..transforms.own_states import find_states
 from ..transforms.paired import Paired
 from . import from_timm, from_torchvision
 from .albumentations_calls import call_on_image, is_albumentations
-from .deterministic import is_deterministic
+from .deterministic import Deterministic, is_deterministic
 
 __all__ = ["Step", "split"]
+
+_UNKNOWN = "a function that we do not know"
 
 # Random transforms that move pixels, or may hold others that do.
 _MOVING: tuple[type, ...] = (
@@ -63,6 +65,16 @@ class Step:
         if self.kind != "image-only":
             return False
         return not _is_torchvisions(self.transform) or isinstance(self.transform, (*_MOVING, *_WARPING))
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it is a function of the user's own, of which nothing is declared."""
+        return self.reason.startswith(_UNKNOWN)
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether it is one that the user declares to be free of randomness."""
+        return isinstance(self.transform, Deterministic)
 
     @property
     def is_random(self) -> bool:
@@ -131,10 +143,7 @@ def _reason(transform: Any) -> str:
     if type(transform).__module__.split(".")[0] == "kornia":
         return "kornia, without a form on features; run on images under a seed of each sample"
     own = " and its own" if find_states(transform) else ""
-    return (
-        f"a function that we do not know: rendered anew each time, the global{own} random states seeded for each "
-        "sample (wrap it in hoarfrost.augment.deterministic if it decides nothing at random)"
-    )
+    return f"{_UNKNOWN}: rendered anew each time, the global{own} random states seeded for each sample"
 
 
 def _is_torchvisions(transform: Any) -> bool:
