@@ -146,7 +146,7 @@ class Freezer:
             form, other = self._data.samples.form, self._data.other_lengths
             self._front = Front(
                 *(self.model, self.cuts, self._data.example, optimizer, settle, form.keyword, keep_frozen, route),
-                *(steps_in, other),
+                *(steps_in, other, self._data.other_sizes),
             )
             self._undo.callback(self._front.close)
             self._feeder = Feeder(self._data, self._front, told, directory, self._mixing, self._record)

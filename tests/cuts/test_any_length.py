@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hoarfrost.cuts import OtherLengths, Ragged, divide, find_cut, find_cuts, lengths_of
 from hoarfrost.errors import ArgumentError, InvalidCutError
-from shared.ragged import BANDS, WIDTH, Frames, Strided, Texts
+from shared.ragged import BANDS, WIDTH, Frames, Strided, Texts, mean_of
 
 
 def tokens(length: int, samples: int = 4) -> tuple[Tensor, Tensor]:
@@ -190,3 +190,56 @@ def test_lengths_are_seen_where_one_dimension_differs() -> None:
     assert lengths_of(recordings(12), recordings(9)) == (12, 9)
     assert lengths_of(tokens(12), tokens(12)) is None
     assert lengths_of(torch.zeros(2, 3, 4), torch.zeros(2, 4, 5)) is None
+
+
+def text_encoder(name: str) -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    sizes: dict[str, Any] = {
+        "vocab_size": 40,
+        "hidden_size": WIDTH,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    special = {f"{kind}_token_id": number for number, kind in enumerate(("pad", "bos", "eos", "cls", "sep"))}
+    own: dict[str, dict[str, Any]] = {
+        "Electra": {**sizes, "embedding_size": WIDTH},
+        "Albert": {**sizes, "embedding_size": WIDTH},
+        "DistilBert": {"vocab_size": 40, "dim": WIDTH, "n_layers": 3, "n_heads": 2, "hidden_dim": 32},
+        "DebertaV2": {**sizes, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
+        "ModernBert": {**sizes, **special, "attn_implementation": "eager"},
+        "T5": {"vocab_size": 40, "d_model": WIDTH, "d_kv": 8, "d_ff": 32, "num_layers": 3, "num_heads": 2},
+    }
+    config = getattr(transformers, f"{name}Config")(**own.get(name, sizes))
+    made: nn.Module = getattr(transformers, "T5EncoderModel" if name == "T5" else f"{name}Model")(config)
+    return made
+
+
+class Classified(nn.Module):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body, self.last = body, nn.Linear(WIDTH, 3)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        tokens = self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        scores: Tensor = self.last(mean_of(tokens, attention_mask == 0))
+        return scores
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["Bert", "Roberta", "Electra", "Albert", "DistilBert", "MPNet", "DebertaV2", "ModernBert", "T5"]
+)
+def test_masks_that_a_model_makes_of_its_mask_input_cost_no_cut(name: str) -> None:
+    def batch(length: int) -> dict[str, Tensor]:
+        ids, padding = tokens(length)
+        return {"input_ids": ids.clamp(min=5), "attention_mask": (~padding).long()}
+
+    model = Classified(text_encoder(name))
+    fixed, ragged = (find_cuts(model, batch(12), **told) for told in ({}, {"other": batch(20)}))
+    assert len(fixed) > 3
+    assert [cut.label for cut in ragged] == [cut.label for cut in fixed]
+    cut = ragged[len(ragged) // 2]
+    prefix, suffix = (part.eval() for part in divide(model, cut, batch(12), other=batch(20)))
+    given = batch(33)
+    assert torch.equal(suffix(prefix(**given)), model.eval()(**given))

@@ -6,7 +6,7 @@ modules over the model's own parameters, `Prefix` and `Suffix`, that together co
 
 from .cut import Crossing, Cut, Ragged, find_cut, misshapen
 from .dividing.between import Between, between
-from .dividing.divide import divide, join
+from .dividing.divide import divide, join, suffix_for
 from .dividing.fronts import parameters_in_front
 from .dividing.prefix import Prefix
 from .dividing.suffix import Suffix
@@ -62,6 +62,7 @@ __all__ = [
     "parameters_in_front",
     "require_cuts",
     "shadow",
+    "suffix_for",
     "survey",
     "taken",
     "tensors_in",

@@ -16,7 +16,7 @@ from ..augment import Mixing
 from ..cache import Cache, CacheSpec
 from ..codecs import Codec, Ladder
 from ..costs import training_flops
-from ..cuts import Crossing, Cut, called, count_of, first_tensor, taken
+from ..cuts import Crossing, Cut, Example, called, count_of, first_tensor, taken
 from ..errors import ArgumentError
 from ..freezing import Division, Front
 from ..samples import PrefixSource, Rows, Together, TrainingData, Way, grid_of
@@ -162,15 +162,22 @@ class Feeder:
 
     def step_flops(self, model: nn.Module) -> int:
         """FLOPs of one training step as it runs now, per sample, the prefix's forward included where it is run."""
-        few, division = taken(self._data.example, 2), self._front.division
-        count, calls = count_of(few), len(self._data.samples.form.mains)
+        inputs = [self._data.example, *self._data.other_sizes]
+        shapes = [first_tensor(of_call).shape for of_call in self._data.examples]
         with self._front.precision.now.autocast():
-            if division is None:
-                return calls * training_flops(model, few, count, called)
-            with torch.no_grad():
-                features = called(division.prefix, few)
-            recomputed = division.cut.prefix_flops if self.cache is None else 0
-            return calls * (training_flops(division.suffix.shadow(), features, count) + recomputed)
+            flops = [self._call_flops(model, taken(of_size, 2)) for of_size in inputs]
+        return sum(f * shapes.count(first_tensor(of_size).shape) for f, of_size in zip(flops, inputs, strict=True))
+
+    def _call_flops(self, model: nn.Module, few: Example) -> int:
+        """Of one call of the model in such a step."""
+        count, division = count_of(few), self._front.division
+        if division is None:
+            return training_flops(model, few, count, called)
+        with torch.no_grad():
+            features = called(division.prefix, few)
+        suffix = division.suffix_of(division.cut.rows_of(features)) or division.suffix
+        recomputed = suffix.cut.prefix_flops if self.cache is None else 0
+        return training_flops(suffix.shadow(), features, count) + recomputed
 
     def state_dict(self) -> dict[str, Any]:
         return {

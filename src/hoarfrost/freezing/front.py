@@ -10,7 +10,19 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Cut, Example, OtherLengths, bare, call_of, candidate_cuts, count_of, divide, first_tensor, misshapen
+from ..cuts import (
+    Cut,
+    Example,
+    OtherLengths,
+    bare,
+    call_of,
+    candidate_cuts,
+    count_of,
+    divide,
+    first_tensor,
+    misshapen,
+    suffix_for,
+)
 from ..errors import ArgumentError, CheckpointError, InvalidCutError
 from .averages import Averages
 from .division import Division
@@ -40,6 +52,7 @@ class Front:
         route: see there.
         precision: that steps compute in; None: it is seen as they run.
         other: inputs of other lengths, where they differ in length.
+        other_sizes: inputs of each other size that it is called with too.
 
     Made for a model that has one already, it takes that one's place: the earlier is closed.
     """
@@ -56,6 +69,7 @@ class Front:
         route: bool = False,
         precision: TrainingPrecision | None = None,
         other: OtherLengths | None = None,
+        other_sizes: Sequence[Example] = (),
     ) -> None:
         self._called, self._model = model, bare(model)  # as the user compiled it, and as it is written
         self._cuts, self._example, self._optimizer = tuple(cuts), example, optimizer
@@ -66,7 +80,8 @@ class Front:
         self.precision = precision or TrainingPrecision(None, first_tensor(example).device)
         """What steps compute in; a division runs in what it was when it was made."""
         self._frozen: list[Frozen] = []
-        self._settle, self._main, self.keep, self._other = settle, main, keep, other
+        self._settle, self._main, self.keep = settle, main, keep
+        self._other, self._other_sizes = other, tuple(other_sizes)
         self._averages = Averages(self._reachable()) if settle == "average" else None
         self._standing, self._noted = standing_norms(self._model), False
         self._told_other = False
@@ -103,7 +118,9 @@ class Front:
         with self.precision.autocast():
             if division is None:
                 return self._called(*args, **keywords)
-            return division.suffix(self._features(division.cut, args, keywords))
+            rows = _rows(args[0] if args else keywords.get(str(self._main)))
+            suffix = (division.resized and division.suffix_of(rows)) or division.suffix
+            return suffix(self._features(suffix.cut if division.resized else division.cut, args, keywords))
 
     def _features(self, cut: Cut, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         """What the suffix takes. An argument that it needs again is the call's: the loop may have changed it."""
@@ -147,7 +164,10 @@ class Front:
         precision = self.precision.now
         with precision.autocast():
             prefix, suffix = divide(self._called, cut, self._example, other=self._other)
-        prefix.precision = suffix.precision = precision
+            resized = tuple(suffix_for(self._called, cut, inputs) for inputs in self._other_sizes)
+        for part in (prefix, suffix, *resized):
+            part.precision = precision
+        prefix.resized = tuple(other.cut for other in resized)
         self._told_other = False
         if inputs is not None and self._settle != "last":
             if self._averages is not None:
@@ -159,7 +179,7 @@ class Front:
         with held_back():
             self._frozen.append(freeze(self._model, prefix, self._optimizer))
             self._release()
-            self.depth, self.division = depth, Division(cut, prefix, suffix, event)
+            self.depth, self.division = depth, Division(cut, prefix, suffix, event, resized)
         return self.division
 
     @property
@@ -178,7 +198,7 @@ class Front:
     def _release(self) -> None:
         """The division of so far answers no calls of the model's modules any more."""
         if self.division is not None:
-            self.division.suffix.release()
+            self.division.release()
 
     def route(self) -> None:
         """From now on the model itself does what this does when it is called: with features it runs what is behind the
@@ -196,12 +216,7 @@ class Front:
         """Whether a call of the model holds features; or is a step, of which a freeze will want to know."""
         if self.division is None:
             return self._model.training and torch.is_grad_enabled()
-        rows = _rows(args[0] if args else keywords.get(str(self._main)))
-        wanted = self.division.cut.rows
-        return len(rows) == len(wanted) and all(
-            isinstance(row, Tensor) and not misshapen(row.shape[1:] if crossing.shape else row.shape[2:], crossing)
-            for row, crossing in zip(rows, wanted, strict=True)
-        )
+        return self.division.suffix_of(_rows(args[0] if args else keywords.get(str(self._main)))) is not None
 
     def _check_told_apart(self, cut: Cut) -> None:
         inputs = first_tensor(self._example)

@@ -136,7 +136,7 @@ class PrefixSource:
             if isinstance(self.prefix, Prefix):
                 self._check_sizes(inputs, self.prefix)
                 tensors = self.prefix.cut.rows_of(features)
-                self._check(inputs, tensors, self.prefix.cut, ids)
+                self._check(inputs, tensors, _sized(self.prefix, tensors), ids)
             else:
                 tensors = (features,) if isinstance(features, Tensor) else tuple(features)
             lengths = self.samples.lengths
@@ -184,6 +184,13 @@ class PrefixSource:
                     f"{list(crossing.shape or ())} for the first ones: inputs differ in length or size; bring them to "
                     "one, texts by padding to a fixed length, or by a collate_fn that pads each batch"
                 )
+
+
+def _sized(prefix: Prefix, tensors: Sequence[Tensor]) -> Cut:
+    """The cut as it is on inputs of the size that gave these; the prefix's own where none fits."""
+    shapes = [tensor.shape[1:] for tensor in tensors]
+    fitting = (cut for cut in prefix.resized if not any(map(misshapen, shapes, cut.rows)))
+    return next(fitting, prefix.cut)
 
 
 def dense_block(features: Tensor, spec: CacheSpec) -> Packed:

@@ -90,9 +90,23 @@ class TrainingData:
     @cached_property
     def example(self) -> Example:
         """What the model is called with for a few samples: enough for batch statistics, few enough to be quick."""
+        return self.examples[0]
+
+    @cached_property
+    def other_sizes(self) -> tuple[Example, ...]:
+        """Likewise at a further call, for each size of inputs that is not that of the first: smaller crops, say."""
+        found: dict[torch.Size, Example] = {}
+        for inputs in self.examples:
+            found.setdefault(first_tensor(inputs).shape, inputs)
+        return tuple(found.values())[1:]
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        """`example` for each call of the model."""
         draw = self.samples.pipeline.draw(len(self.samples), self.order.seed)
         count = min(EXAMPLES, len(self.samples), max(2, self.batch_size))
-        return self.images(torch.arange(count), draw)
+        placed: list[Example] = [self.on_device(inputs) for inputs in self.samples.calls(torch.arange(count), draw)[0]]
+        return placed
 
     @cached_property
     def other_lengths(self) -> OtherLengths | None:
@@ -115,8 +129,8 @@ class TrainingData:
 
     @cached_property
     def frame(self) -> Frame | None:
-        """The sizes behind its images; None for what is no image, or for raw sizes that differ."""
-        return self.samples.frame(first_tensor(self.example))
+        """The sizes behind its images; None for what is no image, or for sizes that differ."""
+        return None if self.other_sizes else self.samples.frame(first_tensor(self.example))
 
     def images(self, ids: Tensor, draw: Any) -> Example:
         """What the model is called with for samples under a draw, on the device; [B, ...] say."""

@@ -92,9 +92,8 @@ class Budget:
         if left is None:
             return [None] * len(plan.specs)
         others = [round(other.bytes_per_sample * plan.spec.samples) for other in plan.beside]
-        sizes = [plan.view_bytes // plan.calls - sum(others), *others]
-        shares: list[int | None] = [left * size // max(1, plan.view_bytes) for size in sizes]
-        return shares * plan.calls
+        sizes = [round(plan.view_bytes / sum(plan.loads)) - sum(others), *others]
+        return [int(left * size * load) // max(1, plan.view_bytes) for load in plan.loads for size in sizes]
 
 
 def _plans(calibration: Calibration, over_budget: OverBudget) -> list[Calibration]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from torch import Tensor, nn
 
@@ -57,7 +59,8 @@ class Calibration:
             samples; reading and writing are not measured where the user asked to recompute.
         chunks: that were measured on.
         task: by which harm was measured; None where the user asked to recompute.
-        calls: of the model for each sample, whose features are all stored alike; bytes and seconds are of all.
+        shapes: of one sample, of what crosses at each call of the model for it; all are stored alike, bytes and seconds
+            are of all.
     """
 
     spec: CacheSpec
@@ -75,12 +78,19 @@ class Calibration:
     write_seconds: float | None
     chunks: int = 1
     task: Task | None = None
-    calls: int = 1
+    shapes: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
     @property
     def specs(self) -> tuple[CacheSpec, ...]:
         """Of all caches: for each call of the model one for each tensor that crosses the cut."""
-        return (self.spec, *(other.spec for other in self.beside)) * self.calls
+        specs = (self.spec, *(other.spec for other in self.beside))
+        pairs = (pair for shapes in self.shapes for pair in zip(specs, shapes, strict=True))
+        return tuple(replace(spec, shape=shape) for spec, shape in pairs) or specs
+
+    @property
+    def loads(self) -> tuple[float, ...]:
+        """How many values cross at each call, by how many at the first."""
+        return _loads(self.shapes)
 
     @property
     def codec(self) -> Codec:
@@ -107,7 +117,7 @@ class Calibration:
             further = replace(further, harm=None)  # it was measured at the other rung
         # Each has a rung of its own, unless there is room for stronger ones only.
         beside = tuple(other.at(views, 0 if rung is self.rung else rung.index) for other in self.beside)
-        others, samples = sum(other.bytes_per_sample for other in beside), self.spec.samples * self.calls
+        others, samples = sum(other.bytes_per_sample for other in beside), self.spec.samples * sum(self.loads)
         stored = (StoredView(), *[further.stored] * (views - 1))
         return replace(
             self,
@@ -163,7 +173,7 @@ def calibrate(
     plain = storing.mode == "recompute"
     sample = CalibrationSample.take(data.source(division.prefix), cut, base, most=1 if plain else 4)
     if plain:
-        return _unmeasured(sample, len(data.samples.form.mains))
+        return _unmeasured(sample)
     for number in sample.floating:
         check_finite(sample.tensors[number], sample.channel_axis(number), sample.ids, cut.label)
     # The tolerance is for all of them together.
@@ -191,7 +201,7 @@ def calibrate(
         _coded(*parts, sample.first_lengths(n))
         for n, parts in enumerate(zip(sample.first, sample.specs, codecs, strict=True))
     ]
-    calls = len(data.samples.form.mains)
+    calls = sum(_loads(sample.shapes))
     all_chunks = calls * order.chunks * sample.share[0]
     write_seconds, read_seconds = (all_chunks * sum(column) for column in list(zip(*coded, strict=True))[:2])
     decision = decide(
@@ -231,11 +241,16 @@ def calibrate(
         write_seconds=write_seconds,
         chunks=sample.chunks,
         task=task,
-        calls=calls,
+        shapes=sample.shapes,
     )
 
 
-def _unmeasured(sample: CalibrationSample, calls: int) -> Calibration:
+def _loads(shapes: Sequence[Sequence[tuple[int, ...]]]) -> tuple[float, ...]:
+    values = [sum(map(prod, of_call)) for of_call in shapes] or [1]
+    return tuple(number / values[0] for number in values)
+
+
+def _unmeasured(sample: CalibrationSample) -> Calibration:
     """Of a freeze that is recomputed as asked."""
     return Calibration(
         spec=sample.specs[0],
@@ -251,7 +266,7 @@ def _unmeasured(sample: CalibrationSample, calls: int) -> Calibration:
         prefix_seconds=sample.prefix_seconds,
         read_seconds=None,
         write_seconds=None,
-        calls=calls,
+        shapes=sample.shapes,
     )
 
 

@@ -40,6 +40,7 @@ class CalibrationSample:
         chunks: how many there are.
         prefix_seconds: of one pass of the prefix over all chunks, not only these.
         share: how long all samples are, by those of the first chunk and by these; 1 where all have one shape.
+        shapes: of one sample, of what crosses at each call of the model.
     """
 
     source: PrefixSource
@@ -51,17 +52,19 @@ class CalibrationSample:
     chunks: int
     prefix_seconds: float
     share: tuple[float, float] = (1.0, 1.0)
+    shapes: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
     @classmethod
     def take(cls, source: PrefixSource, cut: Cut, draw: Draw, most: int = 4) -> CalibrationSample:
         """Run the prefix on the renditions of `draw`, of at most so many chunks."""
-        seconds, parts, targets = [], [], []
+        seconds, parts, targets, shapes = [], [], [], []
 
         def run(chunk: int) -> None:
             began = time.perf_counter()
             tensors, beside = source.tensors(chunk, draw)
             seconds.append(time.perf_counter() - began)
             parts.append(tensors[: len(cut.rows)])  # of further calls of the model alike
+            shapes.append([tuple(tensor.shape[1:]) for tensor in tensors])
             targets.append(source.samples.under(beside, draw))
 
         run(0)
@@ -79,7 +82,8 @@ class CalibrationSample:
         share = _share(source, len(parts))
         prefix_seconds = chunks * seconds_a_chunk(seconds) * share[1]
         padded = _padded(source, cut, tensors, len(parts))
-        return cls(source, cut, padded, parts[0], compared, tuple(specs), len(parts), prefix_seconds, share)
+        by_call = tuple(tuple(shapes[0][n : n + len(tensors)]) for n in range(0, len(shapes[0]), len(tensors)))
+        return cls(source, cut, padded, parts[0], compared, tuple(specs), len(parts), prefix_seconds, share, by_call)
 
     def channel_axis(self, number: int) -> int:
         """Of one of the tensors, as it stands here."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -41,6 +43,13 @@ def offered(model: nn.Module, data: TrainingData, told: Settings, *, needed: boo
     if other is not None:
         # What calls bring themselves is of a batch of another length than what is measured.
         found = [cut for cut in found if not cut.brought]
+    for inputs in data.other_sizes:
+        if freezing.cuts is not None:
+            cut_behind(model, inputs, freezing.cuts)
+        else:
+            there = {cut.label for cut in find_cuts(model, inputs, max_tensors=freezing.max_tensors)}
+            found = [cut for cut in found if cut.label in there]
+    found = [replace(cut, index=index) for index, cut in enumerate(found)]
     cuts = storable(found, needed_by=model if needed else None)
     if needed:
         _check_outputs(model, example, told.storing)

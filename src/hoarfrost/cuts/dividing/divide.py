@@ -10,7 +10,7 @@ from ...errors import ArgumentError, InvalidCutError
 from ..cut import Cut
 from ..finding.find import cut_at, why_not
 from ..finding.lengths import OtherLengths, Sizes, lengths_of, ragged_cuts
-from ..sandbox.arguments import Arguments, Example
+from ..sandbox.arguments import Arguments, Example, first_tensor
 from ..sandbox.compiled import compiler_of, is_wrapper
 from ..tracing.survey import survey
 from .partition import Plan
@@ -19,7 +19,7 @@ from .script import Script
 from .suffix import Suffix
 from .verification import check_law
 
-__all__ = ["divide", "join"]
+__all__ = ["divide", "join", "suffix_for"]
 
 
 def divide(
@@ -88,6 +88,24 @@ def divide(
     prefix = Prefix(plan, model)
     prefix.rounding = rounding
     return prefix, Suffix(Script.of(plan), model, compiler)
+
+
+def suffix_for(model: nn.Module, cut: Cut, example: Example) -> Suffix:
+    """The suffix of a cut for inputs of another size, smaller crops say; the prefix takes those as it is.
+
+    Args:
+        cut: found on inputs of the first size.
+        example: a batch of the other one.
+
+    Raises:
+        InvalidCutError: on such inputs the model cannot be divided there; the message gives the reason.
+    """
+    seen = survey(model, example)
+    crossing = 1 if cut.single else len(cut.tensors)
+    reason = why_not(seen, (cut.name, cut.call), crossing)
+    if reason is not None:
+        raise InvalidCutError(f"cut '{cut.label}', on inputs of {list(first_tensor(example).shape[1:])}: {reason}")
+    return divide(model, cut_at(seen, cut.label, crossing), example)[1]
 
 
 def _between(plan: Plan, others: OtherLengths) -> list[Example]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ArgumentError, InvalidCutError
+from ..cut import Cut
 from ..sandbox.arguments import Key, entries_of
 from ..sandbox.clone import shadow
 from .capture import Catch, Reached, Shown
@@ -72,6 +73,7 @@ class Prefix(Part):
         module_names: modules, likewise.
         shared_parameters: parameters that act on both sides.
         entries: of each argument that is a list of tensors, the shapes that the model was divided on.
+        resized: the same cut, as it is on inputs of other sizes that the prefix is to take too.
     """
 
     _body: nn.Module
@@ -83,6 +85,7 @@ class Prefix(Part):
     module_names: tuple[str, ...]
     shared_parameters: tuple[str, ...]
     entries: dict[Key, set[tuple[int, ...]]]
+    resized: tuple[Cut, ...]
 
     def __init__(self, plan: Plan, model: nn.Module) -> None:
         body, clones = shadow(model, lambda name: plan.sides[name][0])
@@ -95,6 +98,7 @@ class Prefix(Part):
         parameters = set(plan.seen.parameters)
         self.frozen = False
         self.rounding = None
+        self.resized = ()
         self.parameter_names = tuple(name for name in only if name in parameters)
         self.buffer_names = tuple(name for name in only if name not in parameters)
         self.module_names = plan.front_modules
