@@ -18,6 +18,7 @@ from shared.ragged import (
     WIDTH,
     Frames,
     Item,
+    LengthsFirst,
     Strided,
     Texts,
     Unmasked,
@@ -328,6 +329,22 @@ def test_bytes_behind_a_stride_are_those_of_its_steps(tmp_path: Path) -> None:
     lengths = [len(item["frames"]) for item in frames()]
     assert freezer.cache is not None
     assert freezer.cache.dense_nbytes == 4 * 6 * sum((length - 3) // 2 + 1 for length in lengths)
+
+
+def test_the_main_input_need_not_be_the_first_argument(tmp_path: Path) -> None:
+    def collate(items: list[Item]) -> Item:
+        batch = frames_collate([{**item, "frames": item["bands"].mT} for item in items])
+        return {"bands": batch.pop("frames").mT, **batch}
+
+    data = [{"bands": item.pop("frames").mT, **item} for item in frames()]
+    kind = Kind(LengthsFirst, frames, collate, "encoder.layers.1", "bands")
+    freezer = frozen(kind, tmp_path, data=data, epochs=None)
+    model = freezer.model.eval()
+    with torch.no_grad():
+        for batch in freezer.batches(1):
+            whole = collate([data[number] for number in batch["id"]])
+            expected = model(whole["lengths"], whole["bands"])
+            torch.testing.assert_close(freezer(lengths=batch["lengths"], bands=batch["bands"]), expected)
 
 
 def test_a_transform_that_changes_the_length_is_not_stored_by_it(tmp_path: Path) -> None:

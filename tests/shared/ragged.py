@@ -73,6 +73,13 @@ class Strided(Frames):
         return super().forward(self.stem(frames.mT).relu().mT, steps)
 
 
+class LengthsFirst(Frames):
+    """It takes what its collate adds in front of its main input, whose last axis is the long one."""
+
+    def forward(self, lengths: Tensor, bands: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(bands.mT, lengths)
+
+
 def texts(samples: int = 60, seed: int = 0, shortest: int = 5, longest: int = 60) -> list[Item]:
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(shortest, longest + 1, (samples,), generator=generator).tolist()

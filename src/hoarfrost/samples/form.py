@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Crossing, Example
+from ..cuts import Crossing, Example, first_tensor
 from ..errors import ArgumentError, DatasetError
 from .places import Key, Place, at, is_image, is_picture, items_of, listed, path_of, replaced, stand_in, told_place
 
@@ -187,6 +187,11 @@ class Form:
     def main_of(self, item: Any) -> Any:
         """The part that features take the place of, in the first call."""
         return item if self.main is None else at(item, self.main)
+
+    def main_argument(self, inputs: Example) -> Tensor:
+        """The same among what the model is called with, however many arguments come before it."""
+        named = inputs.get(self.keyword or "") if isinstance(inputs, Mapping) else None
+        return named if isinstance(named, Tensor) else first_tensor(inputs)
 
     def images_of(self, item: Any) -> list[Place]:
         """Places of the images that the model is called with; a table of numbers beside the main input is none."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..augment import Draw
 from ..cache import CacheSpec
 from ..codecs import Packed
-from ..cuts import Crossing, Cut, Example, Prefix, called, entries_of, first_tensor, misshapen
+from ..cuts import Crossing, Cut, Example, Prefix, called, entries_of, misshapen
 from ..errors import DatasetError
 from .dataset import Samples
 from .device import OnDevice
@@ -171,7 +171,8 @@ class PrefixSource:
                         f"{int(lengths.max())}: a sample is as long as it is when collated alone, cut it to a length "
                         "before it is collated"
                     )
-                whole = first_tensor(inputs).shape[self.samples.lengths.axis] if self.samples.lengths else 0
+                axis = 0 if self.samples.lengths is None else self.samples.lengths.axis
+                whole = self.samples.form.main_argument(inputs).shape[axis]
                 if length != crossing.ragged.of(whole):
                     raise DatasetError(
                         f"features at cut {cut.label!r} are {length} long for inputs of {whole}, where batches of "

@@ -119,7 +119,7 @@ class TrainingData:
         def batch(length: int) -> Example:
             return self.images((own == length).int().argmax().expand(2), draw)
 
-        here, known = first_tensor(self.example).shape[lengths.axis], sorted(set(own.tolist()))
+        here, known = self.samples.form.main_argument(self.example).shape[lengths.axis], sorted(set(own.tolist()))
         # Single entries are special to many a model.
         known = [length for length in known if length > 1 and length != here] or known
         # Clearly another, so that it is so behind a stride too, and yet short: it is looked at more closely.
