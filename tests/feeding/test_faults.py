@@ -109,9 +109,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("undisturbed")
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("way", WAYS)
+QUICK = {
+    ("stored", "in the build", "removed"),
+    ("stored", "before the deeper freeze", "full"),
+    ("stored", "before end_epoch", "removed"),
+    ("stored", "within an epoch", "damaged"),
+    ("stored", "before evaluating", "read-only"),
+    ("stored", "before close", "another user's"),
+    ("drawn anew", "before an epoch", "locked"),
+    ("recorded", "within an epoch", "bad sectors"),
+}
+"""One of each kind; all of them together take minutes."""
+
+OTHERWISE = ("within an epoch", "before an epoch", "before the deeper freeze")
+"""When epochs write: the moments that are tried then."""
+
+
+def cases() -> list[Any]:
+    every = [
+        (way, moment, fault)
+        for way in WAYS
+        for moment in (MOMENTS if way == "stored" else OTHERWISE)
+        for fault in FAULTS
+    ]
+    return [pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow, id=", ".join(case)) for case in every]
+
+
+@pytest.mark.parametrize(("way", "moment", "fault"), cases())
 def test_the_run_goes_on_with_the_same_bits(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, way: str, moment: str, fault: str
 ) -> None:
