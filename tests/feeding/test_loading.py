@@ -116,6 +116,20 @@ def test_a_damaged_chunk_is_recovered_in_the_caller_and_the_epoch_is_the_same(co
     assert sorted(source.recovered) == [(chunk, threading.current_thread().name) for chunk in (1, 4)]
 
 
+def test_samples_leave_a_batch_with_all_their_entries() -> None:
+    lengths, gone = torch.tensor([2, 0, 3, 1]), torch.tensor([False, False, True, False])
+    batch = Batch(torch.arange(12.0).view(6, 2), torch.arange(4), torch.tensor([9, 8, 7, 6]), lengths)
+    left = batch.without(gone)
+    assert left.features[:, 0].tolist() == [0.0, 2.0, 10.0]
+    assert left.targets.tolist() == [0, 1, 3]
+    assert left.sample_ids.tolist() == [9, 8, 6]
+    assert left.lengths is not None
+    assert left.lengths.tolist() == [2, 0, 1]
+    plain = Batch(torch.arange(8.0).view(4, 2), torch.arange(4), torch.arange(4)).without(gone)
+    assert plain.features[:, 1].tolist() == [1.0, 3.0, 7.0]
+    assert plain.lengths is None
+
+
 def test_an_epoch_that_is_broken_off_leaves_no_thread() -> None:
     order = Order(64, 0, chunk_size=8, window=1)
     spec = spec_of(order)

@@ -36,6 +36,8 @@ def write_start(journal: Journal, freezer: Freezer, about: Mapping[str, Any]) ->
             "transform": freezer.describe(),
         }
     )
+    for record in freezer.history:  # of what it met before anyone listened
+        journal.write(record)
     freezer.listener = journal.write
 
 
