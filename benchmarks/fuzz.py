@@ -1,8 +1,8 @@
 """Whether files from a stranger can do more than be refused: each reader on contents that somebody made up.
 
-Measures, for each reader, how many contents it took, how many it refused by name (a `HoarfrostError`), and how many ended
-otherwise: in another exception, in more than `--longest` seconds, or in more memory than `--most` bytes beyond what the
-process has. Checksums are made right again behind each change, so that what lies behind them is reached.
+Measures, for each reader, how many contents it took, how many it refused by name (a `HoarfrostError`), and in how many
+ways others ended: in another exception, in more than `--longest` seconds, or in more memory than `--most` bytes beyond
+what the process has. Checksums are made right again behind each change, so that what lies behind them is reached.
 On: small caches of each codec, a checkpoint, a training's state, a configuration, the records of a run.
 Repeats: `--seconds` for each reader. The engine "atheris" is guided by coverage (the extra `fuzz`), each reader in a
 process of its own; "draws" changes its seeds, and what grew from them, at random, and needs nothing.

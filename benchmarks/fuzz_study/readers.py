@@ -8,7 +8,8 @@ import struct
 import tempfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ class Reader(ABC):
         return True
 
 
-def _cache(folder: Path, codec: Codec = Linear(4), *, ragged: bool = False) -> Cache:
+def _cache(folder: Path, codec: Codec | None = None, *, ragged: bool = False) -> Cache:
+    codec = codec or Linear(4)
     if ragged:
         spec = CacheSpec(6, 4, (3,), torch.float32, 1, False, codec, (None, (2, 0)), 15)
     else:
@@ -193,7 +195,7 @@ class CheckpointReader(Reader):
 class StateReader(Reader):
     """A training's checkpoint whose plain part was changed, and a run that goes on from it."""
 
-    def __init__(self, policy: str = "budget:2x") -> None:
+    def __init__(self, policy: Any = "budget:2x") -> None:
         super().__init__()
         self.policy, self.file = policy, self.folder / "checkpoint"
         with self._freezer() as (freezer, told):
@@ -205,27 +207,16 @@ class StateReader(Reader):
         self.tensors: list[Any] = []
         self.plain = self._without(self.tree)
 
-    def _freezer(self) -> Any:
-        from contextlib import contextmanager
-
-        @contextmanager
-        def made() -> Any:
-            torch.manual_seed(0)
-            model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(32, 2))
-            data = [(torch.rand(1, 8, 8), n % 2) for n in range(8)]
-            optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-            with Freezer(
-                *(model, data),
-                batch_size=4,
-                epochs=4,
-                policy=self.policy,
-                optimizer=optimizer,
-                verbose=False,
-            ) as freezer:
-                schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0)
-                yield freezer, (optimizer, schedule, torch.amp.GradScaler("cpu", enabled=False))
-
-        return made()
+    @contextmanager
+    def _freezer(self) -> Iterator[Any]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(32, 2))
+        data = [(torch.rand(1, 8, 8), n % 2) for n in range(8)]
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        policy, quiet = self.policy, {"verbose": False}
+        with Freezer(model, data, batch_size=4, epochs=4, policy=policy, optimizer=optimizer, **quiet) as freezer:
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0)
+            yield freezer, (optimizer, schedule, torch.amp.GradScaler("cpu", enabled=False))
 
     def _without(self, node: Any) -> Any:
         if isinstance(node, torch.Tensor):
@@ -376,6 +367,7 @@ READERS: dict[str, Callable[[], Reader]] = {
     "record of lengths": lambda: RecordReader(Shared(40, (0, 3, 5)), ragged=True),
     "checkpoint": CheckpointReader,
     "state": StateReader,
+    "state, frozen": lambda: StateReader({1: 0}),
     "configuration": ConfigReader,
     "records": RecordsReader,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,12 @@ def linear_cka(first: Tensor, second: Tensor) -> float:
 
 
 def principal_directions(rows: Tensor, variance: float = 0.99) -> Tensor:
-    """An orthonormal basis [N, K] of the directions that explain so much of the variance of `rows` [N, D]; float64."""
+    """An orthonormal basis [N, K] of the directions that explain so much of the variance of `rows` [N, D]; float64.
+
+    Of rows that are not all finite it is one of NaN, which is like no other.
+    """
+    if not bool(rows.isfinite().all()):
+        return rows.new_full((len(rows), 1), math.nan, dtype=torch.float64)
     centred = rows.double()
     centred = centred - centred.mean(0)
     left: Tensor
@@ -48,6 +55,8 @@ def svcca(first: Tensor, second: Tensor) -> float:
     count = min(first.shape[1], second.shape[1])
     if not count:
         return 0.0
+    if bool(first.isnan().any() | second.isnan().any()):
+        return math.nan
     return float(torch.linalg.svdvals(first.T @ second).clamp(max=1.0).sum()) / count
 
 
