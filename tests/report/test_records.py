@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,3 +78,39 @@ def test_stored_channels(changes: dict[str, object], expected: set[int]) -> None
 def test_codecs_as_text() -> None:
     assert codec_label("half") == "half"
     assert codec_label({"name": "linear", "bits": 4}) == "linear bits=4"
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"event": 3}, "is not a record with an 'event'"),
+        ({"event": "epoch"}, "is a record of the event 'epoch' without 'epoch'"),
+        ({"event": "thaw", "epoch": 1}, "is a record of the event 'thaw' without 'step'"),
+        ({"event": "epoch", "epoch": -1}, "'epoch' must be a whole number from 0 on"),
+        ({"event": "epoch", "epoch": 10**30}, "'epoch' must be a whole number from 0 on"),
+        ({"event": "epoch", "epoch": 0, "depth": 10**18}, "'depth' must be a whole number up to"),
+        ({"event": "epoch", "epoch": 0, "seconds": 10**400}, "it holds a number beyond 1e\\+18"),
+        ({"event": "freeze", "epoch": 0, "rungs": [1]}, "'rungs' must be a list of at most 1,024 mappings"),
+        ({"event": "freeze", "epoch": 0, "sensitivity": ["x"]}, "'sensitivity' must be a list of at most"),
+        ({"event": "start", "cuts": 3}, "'cuts' must be a list of names"),
+        ({"event": "start", "model": "\ud800"}, "it holds half of a character"),
+    ],
+)
+def test_a_record_from_a_stranger_is_refused_by_line_and_name(record: Any, words: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "metrics.jsonl", '{"event": "start"}', json.dumps(record), '{"event": "end"}')
+    with pytest.raises(ArgumentError, match=rf"metrics\.jsonl, line 2 .*{words}"):
+        read_records(path)
+
+
+def test_records_are_nested_and_long_within_bounds(tmp_path: Path) -> None:
+    path = write(tmp_path / "metrics.jsonl", "[" * 10**5, '{"event": "end"}')
+    with pytest.raises(ArgumentError, match="line 1 is not JSON: it is nested deeper than 40 levels"):
+        read_records(path)
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ArgumentError, match=r"cannot be read: it is .* bytes long"):
+        read_records(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ArgumentError, match="cannot be read: it is a named pipe, not a regular file"):
+        read_records(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from inspect import signature
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import yaml
 
 from hoarfrost import Freezer
-from hoarfrost.errors import ArgumentError
+from hoarfrost.errors import ArgumentError, HoarfrostError
+from hoarfrost.policies import resolve_policy
 from hoarfrost.running import RunConfig
 from hoarfrost.settings import parse_bytes
 
@@ -112,3 +114,58 @@ def test_sizes(text: str, bytes_: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ArgumentError, match="is no size; write 500MB, 2GiB"):
         parse_bytes(text)
+
+
+BOMB = "a: &a [x, x]\nb: &b [*a, *a, *a, *a, *a, *a]\nc: [*b, *b, *b, *b, *b, *b]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BOMB, r"cannot be read: it refers to a value by an alias, \*a"),
+        ("lr: " + "[" * 10**5, "cannot be read: it is nested deeper than 40 levels"),
+        ("? " * 5000, "cannot be read: it is nested deeper than 40 levels"),
+        ("lr: 2001-13-45", "cannot be read: month must be in"),
+        ("lr: " + "9" * 5000, "cannot be read"),
+        ("lr: 0x" + "f" * 5000, "it holds a value of 5,002 characters, where 1,000 are the most"),
+        ("lr: 1" + ":59" * 5000, "it holds a value of 15,001 characters"),
+        ("lr: 2001-01-01", "lr must be a finite number, not '2001-01-01'"),
+        ("lr: !!python/object/apply:os.system [ls]", "cannot be read: could not determine a constructor"),
+        ("lr: '0.1'", "lr must be a finite number, not '0.1'"),
+        ("{1: 2, a: 3}", "has unknown names 1, a"),
+        ("views: {'': 1}", "views are told by the fields of hoarfrost.Views"),
+        ("views: {channels: {share: [1]}}", "views are told by the fields of hoarfrost.Views"),
+        ("cache_dir: 3", "cache_dir must be a directory's name, or None, not 3"),
+        ("over_budget: 8", "over_budget names ways, 'views', 'rung', 'cut', 'recompute', not 8"),
+        ("pretrained: 1", "pretrained must be true or false, not '1'"),
+        ("workers: .inf", "workers must be a whole number, not 'inf'"),
+        ("policy: egeria:tolerance=" + "(" * 1000, "cannot be read|tolerance"),
+    ],
+)
+def test_a_configuration_from_a_stranger_is_refused_by_name(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(HoarfrostError, match=words):
+        resolve_policy(RunConfig.told(path).points)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("pipe", "a named pipe"), ("directory", "a directory"), ("zero", "a device")]
+)
+def test_a_configuration_is_a_regular_file(kind: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(ArgumentError, match=rf"run\.yaml cannot be read: .*it is {words}, not a regular file"):
+        RunConfig.told(path)
+
+
+def test_a_large_configuration_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "run.yaml").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ArgumentError, match="1,099,511,627,776 bytes long, where 1,048,576 are the most"):
+        RunConfig.told(tmp_path / "run.yaml")

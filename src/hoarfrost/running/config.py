@@ -18,8 +18,8 @@ from .files import RunFiles
 
 __all__ = ["RunConfig"]
 
-LARGEST = 1 << 20
-"""Bytes of a configuration."""
+LARGEST, LONGEST = 1 << 20, 1000
+"""Bytes of a configuration, and characters of a value in it."""
 
 OPTIMIZERS = ("sgd", "adamw")
 MAY_CHANGE = frozenset({"workers", "device", "out"})
@@ -196,6 +196,9 @@ def _check_events(text: str) -> None:
     for event in yaml.parse(text, yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise ValueError(f"it refers to a value by an alias, *{event.anchor}: write the value")
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST:
+            # Digits of a base of two, or of sixty, make numbers that Python takes long to print, or refuses to.
+            raise ValueError(f"it holds a value of {len(event.value):,} characters, where {LONGEST:,} are the most")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise ValueError(f"it is nested deeper than {DEEPEST} levels")

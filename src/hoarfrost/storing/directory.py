@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..cache import list_caches
 from ..errors import CacheDirectoryError
 
 __all__ = ["cache_directory", "prepare_directory"]
@@ -55,10 +56,10 @@ def _remove_abandoned() -> None:
 
 
 def prepare_directory(directory: Path) -> Path:
-    """Make the cache directory, and see that it can be written to.
+    """Make the cache directory, and see that it can be written to, or that a finished cache can be read in it.
 
     Raises:
-        CacheDirectoryError: it is a file, or cannot be made or written.
+        CacheDirectoryError: it is a file, or cannot be made or written, and holds nothing to read.
     """
     if directory.exists() and not directory.is_dir():
         raise CacheDirectoryError(f"cache_dir {directory} is a file; name a directory")
@@ -67,5 +68,13 @@ def prepare_directory(directory: Path) -> Path:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        raise CacheDirectoryError(f"cache_dir {directory} cannot be written: {error.strerror}") from error
+        if not _holds_cache(directory):
+            raise CacheDirectoryError(f"cache_dir {directory} cannot be written: {error.strerror}") from error
     return directory
+
+
+def _holds_cache(directory: Path) -> bool:
+    try:
+        return any(found.state == "ready" for found in list_caches(directory))
+    except CacheDirectoryError:
+        return False
