@@ -12,13 +12,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hoarfrost import Freezer, Views
-from hoarfrost.codecs import BFloat16, Codec, Exact, Half, Linear, Shared
+from hoarfrost.codecs import BFloat16, Codec, Exact, FirstTokens, Half, Linear, Shared
 from hoarfrost.errors import ArgumentError, CodecError, NonFiniteError, PolicyError
 from hoarfrost.policies import NAMED, resolve_policy
 from hoarfrost.running import RunConfig
 from hoarfrost.settings import fields_of
 
-CODECS = [Exact(), Half(), BFloat16(), Linear(1), Linear(4), Linear(8), Shared(2), Shared(40), Shared(9, (0, 4, 1))]
+CODECS = [
+    Exact(),
+    Half(),
+    BFloat16(),
+    Linear(1),
+    Linear(4),
+    Linear(8),
+    Shared(2),
+    Shared(40),
+    Shared(9, (0, 4, 1)),
+    FirstTokens(1, Linear(4)),
+]
 BAD = pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")], ids=str)
 
 

@@ -20,7 +20,7 @@ from torch import nn
 from hoarfrost import Freezer
 from hoarfrost.cache import Cache, CacheSpec, Fingerprint, list_caches
 from hoarfrost.cache.journal import Record, write_line
-from hoarfrost.codecs import BFloat16, Codec, Exact, Half, Linear, Shared
+from hoarfrost.codecs import BFloat16, Codec, Exact, FirstTokens, Half, Linear, Shared
 from hoarfrost.codecs.frame import squeeze, unsqueeze_parts
 from hoarfrost.errors import HoarfrostError
 from hoarfrost.running import RunConfig
@@ -88,18 +88,15 @@ def _read_all(cache: Cache) -> None:
 class ManifestReader(Reader):
     """manifest.json, its sha256 made right."""
 
-    def __init__(self) -> None:
+    def __init__(self, codec: Codec | None = None, *, ragged: bool = False) -> None:
         super().__init__()
-        self.path = _cache(self.folder).path
+        self.path = _cache(self.folder, codec, ragged=ragged).path
         self.file = self.path / "manifest.json"
         self.own = self.file.read_bytes()
 
     @property
     def seeds(self) -> list[bytes]:
-        with tempfile.TemporaryDirectory() as other:
-            ragged = _cache(Path(other), Shared(9, (0, 1, 2)), ragged=True)
-            found = [self.own, (ragged.path / "manifest.json").read_bytes()]
-        return [json.dumps(json.loads(data)).encode() for data in found]
+        return [json.dumps(json.loads(self.own)).encode()]
 
     def read(self, content: bytes) -> None:
         try:
@@ -142,16 +139,16 @@ class RecordReader(Reader):
         self.path = _cache(self.folder, codec, ragged=ragged).path
         self.data, self.journal = self.path / "features.bin", self.path / "journal.jsonl"
         self.own, self.lines = self.data.read_bytes(), self.journal.read_bytes()
+        self.raw = isinstance(codec, FirstTokens)
         self.record: Record = Cache.open(self.path)._journal.records[0, 0]
 
     @property
     def seeds(self) -> list[bytes]:
         frame = self.own[self.record.offset :][: self.record.nbytes]
-        return [unsqueeze_parts(frame, 0, 1 << 20)]
+        return [frame if self.raw else unsqueeze_parts(frame, 0, 1 << 20)]
 
     def read(self, content: bytes) -> None:
-        # The first byte says whether the content is the frame itself, as a header that lies would be.
-        frame = content[1:] if content[:1] == b"\x28" else squeeze(content) if content else b""
+        frame = content if self.raw else squeeze(content)
         known = self.record
         at = (known.targets_crc32, known.sample_ids, known.edition, known.lengths, known.cache)
         line = write_line(Record(0, 0, len(self.own), len(frame), zlib.crc32(frame), *at))
@@ -357,6 +354,8 @@ class RecordsReader(Reader):
 
 READERS: dict[str, Callable[[], Reader]] = {
     "manifest": ManifestReader,
+    "manifest of lengths": lambda: ManifestReader(FirstTokens(1, Shared(9, (0, 1, 2))), ragged=True),
+    "manifest, shared": lambda: ManifestReader(Shared(9, (0, 1, 2))),
     "journal": JournalReader,
     "journal of lengths": lambda: JournalReader(ragged=True),
     "record, exact": lambda: RecordReader(Exact()),
@@ -365,6 +364,7 @@ READERS: dict[str, Callable[[], Reader]] = {
     "record, linear": lambda: RecordReader(Linear(4)),
     "record, shared": lambda: RecordReader(Shared(9)),
     "record of lengths": lambda: RecordReader(Shared(40, (0, 3, 5)), ragged=True),
+    "record, first tokens": lambda: RecordReader(FirstTokens(2, Linear(4)), ragged=True),
     "checkpoint": CheckpointReader,
     "state": StateReader,
     "state, frozen": lambda: StateReader({1: 0}),

@@ -45,7 +45,7 @@ def test_a_resumed_run_remembers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("epoch: 3\n", "unknown names epoch; known are batch_size"),
+        ("epoch: 3\n", "unknown names epoch; known are background"),
         ("- 3\n", "holds a list, not names with values"),
         ("a: [", "cannot be read"),
     ],
@@ -135,6 +135,8 @@ BOMB = "a: &a [x, x]\nb: &b [*a, *a, *a, *a, *a, *a]\nc: [*b, *b, *b, *b, *b, *b
         ("{1: 2, a: 3}", "has unknown names 1, a"),
         ("views: {'': 1}", "views are told by the fields of hoarfrost.Views"),
         ("views: {channels: {share: [1]}}", "views are told by the fields of hoarfrost.Views"),
+        ("views: {channels: {threshold: 1" + "0" * 400 + "}}", "Selection: threshold must be a number, got 1000"),
+        ("views: {channels: {budget_bytes: .nan}}", "Selection: budget_bytes must be 0 or more, got nan"),
         ("cache_dir: 3", "cache_dir must be a directory's name, or None, not 3"),
         ("over_budget: 8", "over_budget names ways, 'views', 'rung', 'cut', 'recompute', not 8"),
         ("pretrained: 1", "pretrained must be true or false, not '1'"),

@@ -20,7 +20,7 @@ from .stored_view import StoredView
 
 __all__ = ["CacheSpec"]
 
-MOST_VALUES = 1 << 32
+MOST_VALUES, MOST_ROWS = 1 << 32, 1 << 26
 """Of one record: one level alone stands for any number of equal values, so that no file's size tells of too many."""
 
 
@@ -140,7 +140,7 @@ class CacheSpec:
         if lengths is None:
             return self.rows(chunk)
         rows = sum(lengths)
-        if rows > min(self.total_length or 0, MOST_VALUES // prod(self.shape)):
+        if rows > min(self.total_length or 0, MOST_VALUES // prod(self.shape), MOST_ROWS):
             raise ArgumentError(f"the samples of chunk {chunk} are {rows:,} long together, which is too much")
         return rows
 

@@ -27,6 +27,8 @@ from .packed import FirstRows, Packed
 __all__ = ["FirstTokens"]
 
 _HEAD = 4
+MOST_VALUES = 1 << 32
+"""Of the first tokens of a record: a number of them that was read is not believed."""
 
 
 @register
@@ -148,6 +150,8 @@ class FirstTokens(Codec):
         if self.lengths is None:
             return FirstRows(first)
         lengths = torch.tensor(self.lengths)
+        if (held := len(lengths) * self.tokens * first[:1].numel()) > MOST_VALUES:
+            raise CodecError(f"{self.tokens:,} first tokens of {len(lengths):,} samples have {held:,} values")
         values = torch.zeros(len(lengths), self.tokens, *first.shape[1:], dtype=first.dtype)
         values[torch.arange(self.tokens) < lengths[:, None]] = first
         return FirstRows(values, lengths)

@@ -90,9 +90,11 @@ class Shared(Codec):
         return replace(self, finer=tuple((octaves - octaves.min()).round().int().tolist()))
 
     def among(self, channels: Sequence[int] | None) -> Shared:
-        return (
-            self if channels is None or not self.finer else replace(self, finer=tuple(self.finer[c] for c in channels))
-        )
+        if channels is None or not self.finer:
+            return self
+        if max(channels) >= len(self.finer):
+            raise CodecError(f"this codec has finer steps for {len(self.finer)} channels, not for {max(channels) + 1}")
+        return replace(self, finer=tuple(self.finer[c] for c in channels))
 
     def each(self, spans: Sequence[float]) -> list[Shared]:
         """What gives channels of such ranges, encoded one by one, the steps that they have among one another."""

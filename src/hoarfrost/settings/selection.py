@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Selection"]
 
+LARGEST = 1e18
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -42,9 +44,9 @@ class Selection:
             )
         if self.share is not None and not 0 <= self.share <= 1:
             raise ArgumentError(f"Selection: share must be from 0 to 1, got {self.share!r}")
-        if self.threshold is not None and math.isnan(self.threshold):
-            raise ArgumentError("Selection: threshold must be a number, got nan")
-        if self.budget_bytes is not None and self.budget_bytes < 0:
+        if self.threshold is not None and not abs(self.threshold) <= LARGEST and not abs(self.threshold) == math.inf:
+            raise ArgumentError(f"Selection: threshold must be a number, got {str(self.threshold)[:40]}")
+        if self.budget_bytes is not None and not 0 <= self.budget_bytes <= LARGEST:
             raise ArgumentError(f"Selection: budget_bytes must be 0 or more, got {self.budget_bytes!r}")
 
     def choose(self, sensitivity: Tensor, bytes_per_channel: float | Sequence[float] | Tensor | None = None) -> Tensor:
