@@ -197,3 +197,18 @@ def test_svcca_of_nan_is_like_no_other() -> None:
     basis, broken = principal_directions(rows), principal_directions(rows * float("inf"))
     assert svcca(basis, broken) != svcca(basis, broken)
     assert svcca(basis, basis) == pytest.approx(1.0)
+
+
+def test_a_number_of_first_tokens_is_bounded() -> None:
+    for tokens in (0, 1 << 31, 1 << 64):
+        with pytest.raises(CodecError, match=f"a whole number of tokens from 1 on, not {tokens}"):
+            FirstTokens(tokens, Exact())
+    codec = FirstTokens(1_000_000_000, Exact()).for_lengths((1, 1))
+    payload = codec.encode(torch.rand(2, 3))
+    with pytest.raises(CodecError, match="1,000,000,000 first tokens of 2 samples have 6,000,000,000 values"):
+        codec.decode(payload, (2, 3), torch.float32)
+
+
+def test_finer_steps_for_too_few_channels_are_named() -> None:
+    with pytest.raises(CodecError, match="finer steps for 2 channels, not for 6"):
+        Shared(9, (0, 1)).among((0, 5))

@@ -144,6 +144,31 @@ def test_a_checkpoint_of_another_version_is_refused_by_what_it_lacks(tmp_path: P
         fitted(tmp_path, resume=True)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"model": [1]},
+        {"tally": [0.0, "x", 3]},
+        {"step": True},
+        {"schedule": {"lr_lambdas": None}},
+        {"random": {"cpu": torch.zeros(3, dtype=torch.uint8)}},
+        {"freezer": {}},
+        {"freezer": {"fingerprints": torch.zeros(2)}},
+        {"optimizer": {"state": {}, "param_groups": 3}},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_checkpoint_with_values_of_a_wrong_kind_is_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    fitted(tmp_path, stop=stopping_after(1))
+    saved = load_tree(checkpoint)
+    if wrong.get("freezer"):
+        wrong = {"freezer": {**saved["freezer"], **wrong["freezer"]}}
+    save_tree(checkpoint, {**saved, **wrong})
+    with pytest.raises(CheckpointError, match=r"the checkpoint|a freezer.s state"):
+        fitted(tmp_path, resume=True)
+
+
 def test_there_has_to_be_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         fitted(tmp_path, resume=True)

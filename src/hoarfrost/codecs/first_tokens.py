@@ -56,8 +56,8 @@ class FirstTokens(Codec):
     name: ClassVar[str] = "first-tokens"
 
     def __post_init__(self) -> None:
-        if isinstance(self.tokens, bool) or not isinstance(self.tokens, int) or self.tokens < 1:
-            raise CodecError(f"FirstTokens takes a whole number of tokens from 1 on, not {self.tokens!r}")
+        if isinstance(self.tokens, bool) or not isinstance(self.tokens, int) or not 0 < self.tokens < 1 << 31:
+            raise CodecError(f"FirstTokens takes a whole number of tokens from 1 on, not {str(self.tokens)[:40]}")
         for codec in (self.rest, self.first):
             if not isinstance(codec, Codec) or isinstance(codec, FirstTokens):
                 raise CodecError(f"FirstTokens takes codecs of another kind, such as Shared(16), not {codec!r}")

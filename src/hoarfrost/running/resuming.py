@@ -118,9 +118,10 @@ def _described(checkpoint: Path) -> Iterator[None]:
     """
     try:
         yield
-    except HoarfrostError:
+    except (HoarfrostError, torch.cuda.OutOfMemoryError):
         raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    # A tensor in the place of a plain value is a RuntimeError of torch's.
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         told = f"{type(error).__name__}: {error}"[:400]
         raise CheckpointError(
             f"the checkpoint {checkpoint} holds what no run of this version wrote ({told})"
