@@ -48,7 +48,6 @@ from shared.runs import train
         ({"policy": {2: "layer2", 3: "layer1"}}, PolicyError, "asks to thaw"),
         ({"policy": {2: 99}}, PolicyError, "depth 99 does not exist: the model has 8 cuts"),
         ({"policy": "schedule", "epochs": None}, PolicyError, "an even schedule needs to know the number of epochs"),
-        ({"policy": lambda state: 99}, PolicyError, "past the last cut: the model has 8 cuts, the last is 'pool'"),
     ],
     ids=lambda value: re.sub(" at 0x[^>]*", "", str(value)) if isinstance(value, dict) else "",
 )
@@ -59,6 +58,12 @@ def test_bad_arguments_are_refused_and_the_transform_is_given_back(
     with pytest.raises(error, match=text):
         freezer_of(data=data, **options)
     assert data.transform is RANDOM
+
+
+def test_a_policy_is_asked_with_the_first_batch_and_may_be_refused_then() -> None:
+    text = "past the last cut: the model has 8 cuts, the last is 'pool'"
+    with freezer_of(policy=lambda state: 99) as freezer, pytest.raises(PolicyError, match=text):
+        next(freezer.batches(0))
 
 
 def test_what_is_no_module_is_refused() -> None:
@@ -94,8 +99,8 @@ def test_a_model_without_a_cut_trains_with_the_policy_none(policy: Any) -> None:
 
 def test_a_refused_freezer_leaves_no_temporary_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pytest.raises(PolicyError, match="past the last cut"):
-        freezer_of(policy=lambda state: 99)
+    with pytest.raises(UnknownCutError, match="layer9"):
+        freezer_of(policy={1: "layer9"})
     assert not [*tmp_path.iterdir()]
 
 

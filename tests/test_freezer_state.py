@@ -135,13 +135,15 @@ def test_a_cache_that_is_gone_is_built_again(tmp_path: Path) -> None:
 )
 def test_a_state_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any], text: str) -> None:
     state, _ = saved_state(tmp_path)
-    with start(tmp_path, **change)[0] as freezer, pytest.raises(CheckpointError, match=text):
-        freezer.load_state_dict(state)
+    with start(tmp_path, **change)[0] as freezer:
+        freezer.decide()
+        with pytest.raises(CheckpointError, match=text):
+            freezer.load_state_dict(state)
 
 
-@pytest.mark.parametrize("state", [{}, {"version": 3}], ids=["none", "newer"])
+@pytest.mark.parametrize("state", [{}, {"version": 4}], ids=["none", "newer"])
 def test_what_is_no_state_is_refused(state: dict[str, Any]) -> None:
-    text = "a freezer's state of version 2 is needed, this one has"
+    text = "a freezer's state of version 3 is needed, this one has"
     with freezer_of() as freezer, pytest.raises(CheckpointError, match=text):
         freezer.load_state_dict(state)
 

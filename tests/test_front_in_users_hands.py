@@ -274,7 +274,7 @@ def test_adapters_end_the_front() -> None:
 
 def test_nothing_frozen_is_told_with_the_cuts() -> None:
     with pytest.raises(PolicyError, match=r'policy "frozen" takes over .* layer1 \(\d+%\), layer2 \(\d+%\)'):
-        freezer_of(resnet(), policy="frozen")
+        freezer_of(resnet(), policy="frozen").decide()
     with pytest.raises(Exception, match="on_changed_front"):
         freezer_of(resnet(), on_changed_front="ignore")
 
@@ -340,4 +340,4 @@ def test_where_all_is_frozen_nothing_is_left_to_train() -> None:
     model: Any = resnet()
     model.requires_grad_(False)
     with pytest.raises(PolicyError, match="nothing would train"):
-        freezer_of(model, policy="frozen")
+        freezer_of(model, policy="frozen").decide()

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from hoarfrost import Freezer, TrainState
 from hoarfrost.errors import PolicyError
+from shared.freezers import end_epoch
 from shared.images import PLAIN, RANDOM, images
 from shared.nets import in_place
 from shared.runs import Trace, assert_same_run, sgd
@@ -102,7 +103,7 @@ def test_behind_a_freeze_each_sample_still_comes_once_as_the_frozen_layers_show_
 
         got = shown(freezer, 0, check)
         assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
-        freezer.end_epoch()
+        end_epoch(freezer)
         assert freezer.source == "cache"
         events = [(r["event"], r["epoch"], r.get("step"), r.get("depth")) for r in freezer.history]
         assert events == [("midway", 0, 4, 3), ("epoch", 0, None, 3), ("freeze", 1, None, 3)]

@@ -37,7 +37,7 @@ class Freezer:
         for inputs, targets in freezer.batches(epoch):      # images at first, stored features later
             loss = criterion(freezer(inputs), targets)      # only what still trains runs
             loss.backward(); optimizer.step(); optimizer.zero_grad()
-        freezer.end_epoch({"val_loss": evaluate(model)})    # may freeze more, may build a cache
+        freezer.end_epoch({"val_loss": evaluate(model)})    # may freeze more; the next batch stores it
     ```
 
     `model` stays the user's: evaluate, save and export it as ever. The settings explain what is not explained here:
@@ -134,12 +134,10 @@ class Freezer:
             steps_in = TrainingPrecision(precision, self.device)
             with steps_in.now.autocast():
                 self.cuts: tuple[Cut, ...] = offered(model, self._data, told, needed=self.policy != Never())
+            stored = 0 if mode == "recompute" else told.storing.views.count
+            known = model, self.cuts, self._data, optimizer, criterion or harm
             measurements = Measurements(
-                *(model, self.cuts, self._data, optimizer, criterion or harm),
-                views=0 if mode == "recompute" else told.storing.views.count,
-                history=lambda: self.history,
-                clock=self._clock,
-                precision=steps_in,
+                *known, views=stored, history=lambda: self.history, clock=self._clock, precision=steps_in
             )
             self._asking = Asking(self.policy, model, self.cuts, self._data, optimizer, epochs, measurements)
             self._undo.callback(self._asking.close)
@@ -193,12 +191,16 @@ class Freezer:
         self._front.route()
 
     def end_epoch(self, metrics: Mapping[str, float] | None = None) -> None:
-        """Close the epoch: record it, ask the policy, freeze and store if it says so.
+        """Close the epoch: record it, ask the policy, freeze if it says so, and decide what the next batch stores.
 
         Args:
             metrics: what the policy and the records should see, such as {"val_loss": ...}.
         """
         self._epochs.end({} if metrics is None else metrics)
+
+    def decide(self) -> None:
+        """What `end_epoch` does for the next epoch, for the first: a loop that saves a state then saves decisions."""
+        self._epochs.decide()
 
     def evaluation(
         self,
@@ -247,17 +249,15 @@ class Freezer:
         return self._epochs.steps
 
     def step_flops(self) -> int:
-        """FLOPs of one training step as it runs now, per sample: forward and backward of what still trains, and the
-        forward of the prefix where it is recomputed."""
+        """FLOPs of a training step as it runs now, per sample; the prefix's forward where it is run too."""
         return self._feeder.step_flops(self.model)
 
     def describe(self) -> list[str]:
-        """What is done with items, with each step of the transform, and with each batch, one line each."""
-        mixed = [] if self._mixing is None else [f"each batch: {self._mixing.describe()}"]
-        return [*self._data.describe(), *mixed]
+        """What is done with items, each step of the transform, and each batch, one line each."""
+        return [*self._data.describe(), *(() if self._mixing is None else [f"each batch: {self._mixing.describe()}"])]
 
     def state_dict(self) -> dict[str, Any]:
-        """Depth, cut, policy, epoch and history, to go on from; JSON, but for what the policy remembers."""
+        """All that was decided, and how far it is, to go on from; JSON, but for what the policy remembers."""
         return {"history": list(self.history), **self._epochs.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

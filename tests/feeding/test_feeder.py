@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from hoarfrost import Cache, Freezer, Linear, Selection, Views
 from hoarfrost.costs.decision import Decision
-from shared.freezers import N, epoch_of, frozen, record
+from shared.freezers import N, epoch_of, frozen, record, run_epoch
 from shared.images import NORMALISE, RANDOM, CountingImages, images
 from shared.nets import resnet
 from shared.runs import Trace, sgd, train, train_epoch
@@ -123,8 +123,7 @@ def test_auto_follows_what_was_decided_and_says_why(
     monkeypatch.setattr("hoarfrost.storing.calibration.decide", decide)
     with frozen(mode="auto", policy={2: "layer1", 5: "layer2"}) as freezer:
         for epoch in range(2):
-            epoch_of(freezer, epoch)
-            freezer.end_epoch()
+            run_epoch(freezer, epoch)
         assert freezer.source == source
         assert record(freezer)["decision"] == decision.reason
         assert record(freezer)["choice"] == source

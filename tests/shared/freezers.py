@@ -23,8 +23,14 @@ def freezer_of(model: nn.Module | None = None, data: Any = None, **options: Any)
 
 def run_epoch(freezer: Freezer, epoch: int) -> list[tuple[Tensor, Tensor]]:
     batches = [*freezer.batches(epoch)]
-    freezer.end_epoch()
+    end_epoch(freezer)
     return batches
+
+
+def end_epoch(freezer: Freezer) -> None:
+    """End the epoch, and store now what the next one's first batch would."""
+    freezer.end_epoch()
+    freezer._epochs.settle()
 
 
 def frozen(data: Any = None, model: nn.Module | None = None, **options: Any) -> Freezer:

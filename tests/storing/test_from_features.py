@@ -19,7 +19,8 @@ from hoarfrost.errors import ArgumentError
 from hoarfrost.policies import TrainState
 from hoarfrost.storing.build import fill
 from hoarfrost.storing.fingerprint import origin_of
-from hoarfrost.storing.from_features import FromFeatures, from_features
+from hoarfrost.storing.from_features import MeasuredFeatures, from_features
+from shared.freezers import end_epoch
 from shared.images import RANDOM, images
 from shared.nets import resnet
 
@@ -36,7 +37,7 @@ def deepened(model: nn.Module | None = None, **options: Any) -> Freezer:
     """A freezer that has just frozen a second time, its features built from the first one's."""
     freezer = begun(model, **options)
     [*freezer.batches(0)]
-    freezer.end_epoch()
+    end_epoch(freezer)
     return freezer
 
 
@@ -105,7 +106,7 @@ def test_neither_the_whole_prefix_nor_an_image_is_needed_for_the_build(monkeypat
     with begun() as freezer:
         [*freezer.batches(0)]
         monkeypatch.setattr("hoarfrost.storing.storage.fill", watched)
-        freezer.end_epoch()
+        end_epoch(freezer)
         assert freezer.source == "cache"
         assert ran == []
 
@@ -145,7 +146,7 @@ def test_where_that_will_not_do_images_are_taken_and_it_is_said(options: dict[st
     with begun(**options) as freezer:
         [*freezer.batches(0)]
         with pytest.warns(UserWarning, match=f"hoarfrost builds the cache from images: {reason}"):
-            freezer.end_epoch()
+            end_epoch(freezer)
         assert record(freezer)["built_from"] is None
         assert "built from images: " in record(freezer)["decision"]
         assert freezer.cache is not None
@@ -159,9 +160,9 @@ def test_where_that_will_not_do_images_are_taken_and_it_is_said(options: dict[st
 def test_the_build_is_priced_as_what_it_is(pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[float] = []
 
-    def timed(*args: Any) -> FromFeatures | str:
+    def timed(*args: Any) -> MeasuredFeatures | str:
         found = from_features(*args)
-        assert isinstance(found, FromFeatures)
+        assert isinstance(found, MeasuredFeatures)
         measured.append(found.view_seconds)
         # A price that no clock can blur.
         return replace(found, view_seconds=0.0 if pays else 1e9)
@@ -195,7 +196,7 @@ def test_the_views_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
         freezer._feeder._storer._storing = replace(freezer._feeder._storer._storing, views=WHOLE)
         freezer._feeder._storer.storage._views = WHOLE
         with pytest.warns(UserWarning, match="2 views are asked for, 1 are stored of 'layer1'"):
-            freezer.end_epoch()
+            end_epoch(freezer)
         assert freezer.cache is not None
         assert freezer.cache.spec.views == 2
 
@@ -207,7 +208,7 @@ def test_a_damaged_record_of_the_earlier_cache_is_no_disaster() -> None:
         path = freezer.cache.path / "features.bin"
         path.write_bytes(bytes(path.stat().st_size))
         with pytest.warns(UserWarning, match="hoarfrost builds the cache from images: chunk 0, view 0"):
-            freezer.end_epoch()
+            end_epoch(freezer)
         assert torch.equal(stored(freezer, 2, 1), exact(freezer, 2, 1, event=1))
 
 
@@ -246,7 +247,7 @@ def test_what_it_was_built_from_is_in_the_fingerprint_and_a_resumed_run_goes_on(
         [*freezer.batches(0)]
         assert freezer.cache is not None
         before = freezer.cache.fingerprint.digest
-        freezer.end_epoch()
+        end_epoch(freezer)
         origin = origin_of(freezer.cache)
         assert origin is not None
         assert (origin.cache, origin.event) == (before, 0)
@@ -286,7 +287,7 @@ def test_a_damaged_record_is_healed_from_images_and_nearer_to_the_exact_features
 def test_a_third_cache_carries_the_first_ones_renditions_on() -> None:
     with deepened(policy=going("layer1", "layer2", "layer3")) as freezer:
         [*freezer.batches(1)]
-        freezer.end_epoch()
+        end_epoch(freezer)
         assert record(freezer)["built_from"]["cut"] == "layer2"
         assert torch.equal(stored(freezer, 0, 1), exact(freezer, 0, 1))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..cuts import tensors_in
@@ -22,25 +23,27 @@ def training_flops(
 ) -> int:
     """FLOPs of one training step on `inputs` of so many samples, forward and backward, per sample.
 
-    Counted by torch's FlopCounterMode over the operations that run: buffers, gradients and random state of `module`
-    are put back.
+    Counted by torch's FlopCounterMode over the operations that run. They run on stand-ins of parameters and buffers:
+    no gradient, and no hook on one, tells of it. The random state is put back.
     """
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    gradients = {name: p.grad for name, p in module.named_parameters()}
+    step = _Step(module, call)
+    stand_ins = {name: p.detach().requires_grad_(p.requires_grad) for name, p in step.named_parameters()}
+    buffers = {name: buffer.clone() for name, buffer in step.named_buffers()}
     counter = FlopCounterMode(display=False)
-    try:
-        # Set aside, not only remembered: backward would add to them in place.
-        for parameter in module.parameters():
-            parameter.grad = None
-        with torch.random.fork_rng(_cuda_devices(inputs)), counter, torch.enable_grad():
-            torch.autograd.backward(sum_of(call(module, inputs)))
-    finally:
-        with torch.no_grad():
-            for name, buffer in module.named_buffers():
-                buffer.copy_(buffers[name])
-        for name, parameter in module.named_parameters():
-            parameter.grad = gradients[name]
+    with torch.random.fork_rng(_cuda_devices(inputs)), counter, torch.enable_grad():
+        functional_call(step, {**stand_ins, **buffers}, (inputs,))
     return int(counter.get_total_flops()) // samples
+
+
+class _Step(nn.Module):
+    """Forward and backward in one call: what is run again in the backward pass meets the same stand-ins."""
+
+    def __init__(self, module: nn.Module, call: Callable[[nn.Module, Any], Any]) -> None:
+        super().__init__()
+        self.module, self._call = module, call
+
+    def forward(self, inputs: Any) -> None:
+        torch.autograd.backward(sum_of(self._call(self.module, inputs)))
 
 
 def _cuda_devices(inputs: Any) -> list[int]:

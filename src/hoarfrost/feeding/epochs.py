@@ -16,7 +16,7 @@ from .front_guard import FrontGuard
 
 __all__ = ["Epochs"]
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 class Epochs:
@@ -53,13 +53,11 @@ class Epochs:
         """Batches of the epoch that were given so far, those skipped included; 0 once it has been ended."""
         self.resumed = False
         """Whether an earlier process gave them, and the epoch is to go on behind them."""
-        with without_autocast(data.on_device.device):
-            self._ask(0)
 
     @property
     def source(self) -> str:
         """What an epoch is made of now: "images", "cache", or "recompute"."""
-        return "images" if not self._front.depth else "cache" if self._feeder.cache is not None else "recompute"
+        return "images" if not self._front.depth else "cache" if self._feeder.stores else "recompute"
 
     @property
     def epoch(self) -> int:
@@ -87,13 +85,17 @@ class Epochs:
         self.begin(epoch)
         self._ask(epoch)
         self._follow(epoch, 0, exactly=True)
-        self._settle(epoch)
+        self._decide(epoch)
+        self.settle()
+        self._feeder.tidy()
         with self._clock.training(live=not self._front.depth):
             yield from self._asking.observer.counted(self._asked_between(epoch, start), epoch, start)
 
     def close(self) -> None:
         """No more batches."""
         self._leave()
+        if not self._closed:
+            self._feeder.tidy(over=self._epochs is not None and self._epoch >= self._epochs)
         self._closed = True
 
     def begin(self, epoch: int) -> None:
@@ -105,7 +107,7 @@ class Epochs:
             self._epoch, self._feeder.midway = epoch, False
 
     def end(self, metrics: Mapping[str, Any], *, last: bool = False) -> None:
-        """Close the epoch: record it, ask the policy, freeze and store if it says so.
+        """Close the epoch: record it, ask the policy, freeze if it says so, and decide what is stored.
 
         Args:
             last: no other will follow.
@@ -138,12 +140,19 @@ class Epochs:
         self._leave()
         self._epoch, self.given, self._feeder.midway = self._epoch + 1, 0, False
         self._follow(self._epoch, 0)
-        self._front.precision.look()
         if self._epochs is None or self._epoch < self._epochs:
-            with without_autocast(self._data.on_device.device):
-                self._ask(self._epoch)
-                self._settle(self._epoch)
+            self.decide()
         self._front.end_epoch()
+
+    def decide(self) -> None:
+        """Ask the policy for the epoch that comes, freeze if it says so, and decide what is stored; nothing is yet.
+
+        A state that is saved then holds all of that.
+        """
+        self._front.precision.look()
+        with without_autocast(self._data.on_device.device):
+            self._ask(self._epoch)
+            self._decide(self._epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON, but for what the policy remembers: that may be tensors."""
@@ -178,6 +187,8 @@ class Epochs:
         if depth < self._front.depth:
             raise CheckpointError(f"the checkpoint has depth {depth}, but depth {frozen} is frozen already")
         with without_autocast(self._data.on_device.device):
+            self._front.precision.load_state_dict(state["front"]["precision"])
+            earlier = self._earlier(state)
             if self._front.load_state_dict(state):
                 self._feeder.reset()
             division = self._front.division
@@ -186,7 +197,14 @@ class Epochs:
             self.resumed = bool(self.given)
             self._clock.load_state_dict(state["clock"])
             self._asking.load_state_dict(state)
-            self._feeder.load_state_dict(state)
+            self._feeder.load_state_dict(state, earlier)
+
+    def _earlier(self, state: Mapping[str, Any]) -> Division | None:
+        """The shallower freeze whose features the caches of a state are to be built from, done again."""
+        earlier = state["earlier"]
+        if earlier is None or earlier["depth"] <= self._front.depth:
+            return None
+        return self._front.freeze(earlier["depth"], earlier["event"], None)
 
     def _belonging(self) -> dict[str, int]:
         """What a state must have been made with."""
@@ -295,7 +313,7 @@ class Epochs:
         return {"epoch": epoch, "step": step, "cut": label, "policy": self._asking.name}
 
     def _freeze(self, depth: int, event: int, settled: bool = False) -> Division:
-        """The surgery. What feeds the suffix follows in `_settle`.
+        """The surgery. What feeds the suffix follows in `_decide` and `settle`.
 
         Args:
             settled: the front was settled when it froze, and is divided anew.
@@ -314,22 +332,29 @@ class Epochs:
         self._guard = None
         self._feeder.drop()
 
-    def _settle(self, epoch: int) -> None:
-        """See to it that the features of the current depth can be had: stored, or computed."""
+    def _decide(self, epoch: int) -> None:
+        """See to it that it is known how the features of the current depth are had."""
         depth, division = self._front.depth, self._front.division
         if self._front.outdated and division is not None:
             # The same front, of the same event, in what steps compute in by now.
             with self._clock.building():
                 self._freeze(depth, division.event, settled=True)
-        if not depth or self._feeder.midway or self._feeder.ready:
+        if not depth or self._feeder.midway or self._feeder.decided:
             return
         with self._clock.building():
-            self._feeder.settle(
+            self._feeder.decide(
                 self._asking.epochs_left(epoch, depth),
                 self._asking.name,
                 later=self._cuts[depth:],
                 deepen=lambda cut: self._freeze(self._cuts.index(cut) + 1, epoch),
             )
+
+    def settle(self) -> None:
+        """Store what was decided to be stored, where it is not there yet."""
+        if not self._front.depth or self._feeder.midway or self._feeder.ready:
+            return
+        with self._clock.building():
+            self._feeder.settle()
 
 
 def _named(names: Sequence[str]) -> str:

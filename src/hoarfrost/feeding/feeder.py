@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from ..costs import training_flops
 from ..cuts import Crossing, Cut, Example, called, count_of, first_tensor, taken
 from ..errors import ArgumentError
 from ..freezing import Division, Front
-from ..samples import PrefixSource, Rows, Together, TrainingData, Way, grid_of
+from ..samples import PrefixSource, Rows, Together, TrainingData, grid_of
 from ..settings import Freezing, Settings, Views
-from ..storing import Held, StoredFeatures, Storer, event_of, origin_of, way_of
+from ..storing import Decided, Held, StoredFeatures, Storer, event_of, origin_of, way_of
 from .cache_source import CacheSource
 from .chunks_in_memory import ChunksInMemory
 from .evaluation import Evaluation
@@ -98,7 +98,22 @@ class Feeder:
         self.reset()
         self._storer.drop()
 
-    def settle(
+    @property
+    def decided(self) -> bool:
+        """Whether it is known how the features of the division are had."""
+        return self._decided is not None
+
+    @property
+    def stores(self) -> bool:
+        """Whether they are read from the disk, or will be once they are stored."""
+        return self._decided is not None and self._decided.choice == "cache"
+
+    @property
+    def _decided(self) -> Decided | None:
+        decided, division = self._storer.decided, self._front.division
+        return decided if decided is not None and division is not None and decided.fits(division) else None
+
+    def decide(
         self,
         epochs_left: int | None,
         policy: str,
@@ -106,12 +121,28 @@ class Feeder:
         later: Sequence[Cut],
         deepen: Callable[[Cut], Division],
     ) -> None:
+        """Measure and choose how the features of the division are had: see `Storer.decide`."""
+        if self._front.division is None:
+            raise RuntimeError("Feeder.decide before a freeze")
+        self._storer.decide(self._front.division, epochs_left, policy, later=later, deepen=deepen)
+
+    def settle(self) -> None:
         """See to it that the features of the division can be had: see `Storer.store`."""
         if self._front.division is None:
             raise RuntimeError("Feeder.settle before a freeze")
         for evaluation in self._evaluations:
             evaluation.drop()  # the disk budget is for the features that are trained on first
-        self._use(self._storer.store(self._front.division, epochs_left, policy, later=later, deepen=deepen))
+        self._use(self._storer.store(self._front.division))
+
+    def tidy(self, *, over: bool = False) -> None:
+        """Remove what was stored of shallower cuts, and is needed by no saved state any more.
+
+        Args:
+            over: the training is: no state goes on with them.
+        """
+        if over:
+            self._storer.storage.keep(self.caches)
+        self._storer.storage.drop_previous()
 
     def batches(self, epoch: int, start: int = 0) -> Batches:
         """An epoch's batches from one on, on the device, laid out as the user's own; the order is always the same.
@@ -176,23 +207,21 @@ class Feeder:
         with torch.no_grad():
             features = called(division.prefix, few)
         suffix = division.suffix_of(division.cut.rows_of(features)) or division.suffix
-        recomputed = suffix.cut.prefix_flops if self.cache is None else 0
+        recomputed = 0 if self.stores else suffix.cut.prefix_flops
         return training_flops(suffix.shadow(), features, count) + recomputed
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "midway": self.midway,
-            "rung": self._storer.rung,
-            "ways": {event: asdict(way) for event, way in self._storer.ways.items()},
-            "fingerprints": [cache.fingerprint.digest for cache in self.caches],
-        }
+        return {"midway": self.midway, **self._storer.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with what an earlier process chose and stored."""
-        self.midway = bool(state.get("midway", False))
-        self._storer.rung = int(state["rung"])
-        self._storer.ways = {int(event): Way(**way) for event, way in state.get("ways", {}).items()}
-        if state["fingerprints"]:
+    def load_state_dict(self, state: Mapping[str, Any], earlier: Division | None = None) -> None:
+        """Go on with what an earlier process chose and stored.
+
+        Args:
+            earlier: the shallower division whose features are to be built from.
+        """
+        self.midway = bool(state["midway"])
+        self._storer.load_state_dict(state, earlier)
+        if state["fingerprints"] and state["earlier"] is None:
             self.reopen(state["fingerprints"])
 
     def reopen(self, digests: Sequence[str]) -> bool:

@@ -278,6 +278,7 @@ class Front:
             "front": {
                 "averages": None if self._averages is None else self._averages.state_dict(),
                 "precision": self.precision.state_dict(),
+                "standing": sorted(self._standing),
             },
         }
 
@@ -287,16 +288,15 @@ class Front:
         Raises:
             CheckpointError: as `checked_depth`.
         """
-        depth, division = self.checked_depth(state), self.division
-        if "precision" in state.get("front", {}):
-            self.precision.load_state_dict(state["front"]["precision"])
+        depth, division, known = self.checked_depth(state), self.division, state["front"]
+        self.precision.load_state_dict(known["precision"])
         same = division is not None and division.event == state["event"] and not self.outdated
         changed = depth and (depth > self.depth or not same)
         if changed:
             self.freeze(depth, int(state["event"]), None)
-        averages = state.get("front", {}).get("averages")
-        if self._averages is not None and averages is not None:
-            self._averages.load_state_dict(averages)
+        self._standing = frozenset(known["standing"])
+        if self._averages is not None and known["averages"] is not None:
+            self._averages.load_state_dict(known["averages"])
         return bool(changed)
 
     def checked_depth(self, state: Mapping[str, Any]) -> int:

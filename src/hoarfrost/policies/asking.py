@@ -153,17 +153,16 @@ class Asking:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        epoch, step = state.get("asked", (state["epoch"], 0))
+        epoch, step = state["asked"]
         self._asked = int(epoch), int(step)
-        self._depth = int(state.get("policy_depth", state["depth"]))
-        self._overruled, self._answer = state.get("overruled"), None
+        self._depth = int(state["policy_depth"])
+        self._overruled, self._answer = state["overruled"], None
         self.metrics = list(state["metrics"])
-        self._measurements.epoch = self._asked[0]
-        self._measurements.before = float(state.get("wall", 0.0))
+        self._measurements.epoch = max(0, self._asked[0])
+        self._measurements.before = float(state["wall"])
         if state["policy"] is not None:
             self.policy.load_state_dict(state["policy"])  # type: ignore[attr-defined]
-        if "observer" in state:
-            self.observer.load_state_dict(state["observer"])
+        self.observer.load_state_dict(state["observer"])
 
 
 def observer_for(

@@ -46,7 +46,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict
     """Write named tensors as a safetensors file: to a temporary name, flushed, then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.tmp")  # one name: what a killed run left is written over
     # Tied weights share storage, which the format refuses; each name gets bytes of its own.
     own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     try:

@@ -137,7 +137,9 @@ class RunConfig:
         path.parent.mkdir(parents=True, exist_ok=True)
         default = to_flat(RunConfig())
         differing = {name: value for name, value in to_flat(self).items() if value != default[name]}
-        path.write_text(yaml.safe_dump(differing, sort_keys=False) if differing else "{}\n")
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(yaml.safe_dump(differing, sort_keys=False) if differing else "{}\n")
+        temporary.replace(path)
 
     def folder(self, resume: bool = False) -> Path:
         """Where the run's files go.

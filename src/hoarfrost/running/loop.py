@@ -41,13 +41,14 @@ def fit(
     Forward pass and loss run under the freezer's `precision`, gradients in float16 are scaled.
 
     A run that was killed and resumed ends with the weights of one that was not: the checkpoint holds weights,
-    optimizer, rate, random state, freeze depth, and the place within the epoch.
+    optimizer, rate, random state, all that the freezer decided, and the place within the epoch.
 
     Args:
         rate: share of the peak learning rate at a share of the training; None: `cosine()`.
         evaluate: its values go into the records as `test_...`.
         evaluate_every: epochs from one evaluation to the next; the last epoch is always evaluated.
-        checkpoint: written at the end of each epoch, and where `stop` breaks the epoch off.
+        checkpoint: written before the first epoch and at the end of each, before what was decided is done, and where
+            `stop` breaks the epoch off.
         stop: asked after every step; True leaves a checkpoint and returns.
         on_step: called with the number of steps done in this epoch, and of those there are.
 
@@ -77,6 +78,9 @@ def fit(
         if checkpoint is not None:
             save_training(checkpoint, progress, freezer, optimizer, schedule, scaler, epochs)
 
+    if checkpoint is not None and not resume:
+        freezer.decide()
+        save()
     flops: dict[tuple[int, str], int] = {}
     while progress.epoch < epochs:
         freezer.model.train()

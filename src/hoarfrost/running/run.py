@@ -43,7 +43,8 @@ def train(
     """Train as described and leave model.safetensors, metrics.jsonl and report.html in `config.out`.
 
     Args:
-        resume: go on from the checkpoint there; a run that is finished is left as it is.
+        resume: go on from the checkpoint there; a run that is finished is left as it is, and one that was killed before
+            its first checkpoint begins again.
         listener: called with each record.
         on_step: as in `fit`.
         on_stop: called when Ctrl-C was heard, in its signal handler.
@@ -58,6 +59,7 @@ def train(
     with files.held():
         if resume and files.model.exists():
             return Outcome(files, finished=True, before=True)
+        resume = resume and (files.checkpoint.exists() or not files.config.exists())
         return _trained(config, files, resume, listener, on_step, on_stop)
 
 
@@ -103,9 +105,9 @@ def _trained(
                 )
             if finished:
                 write_end(journal, freezer, plain, augmented, began)
-        if finished:
-            save_model(files.model, setup.model)
         report_on([files.folder])
+        if finished:
+            save_model(files.model, setup.model)  # last: a run that has it is finished
         return Outcome(files, finished)
 
 

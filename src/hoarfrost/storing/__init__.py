@@ -10,6 +10,7 @@ from .directory import cache_directory
 from .distances import channel_distance, channel_harm
 from .fingerprint import event_of, origin_of, way_of
 from .further_view import derivable
+from .plan import Decided
 from .requirements import offered
 from .rungs import pick
 from .sensitivity import sensitivity
@@ -18,6 +19,7 @@ from .storer import Held, Storer
 
 __all__ = [
     "Calibration",
+    "Decided",
     "Faults",
     "Held",
     "StoredFeatures",

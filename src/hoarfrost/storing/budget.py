@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from ..cuts import Cut
 from ..errors import BudgetError
+from ..freezing import Division
 from ..settings import OverBudget
 from .calibration import Calibration
+from .plan import Plan
 
 __all__ = ["Budget"]
 
@@ -29,28 +31,27 @@ class Budget:
         """Bytes that are not used; None: there is no limit."""
         return None if self.nbytes is None else max(0, self.nbytes - used)
 
-    def beside(self, used: int, plan: Calibration) -> float:
+    def beside(self, used: int, plan: Calibration | Plan) -> float:
         """Bytes that would be left beside what is used already and this plan."""
         return math.inf if self.nbytes is None else self.nbytes - used - plan.predicted_bytes
 
-    def plans(self, calibration: Calibration) -> list[Calibration]:
+    def plans(self, calibration: Calibration, division: Division) -> tuple[Plan, ...]:
         """What may be stored, from all that is asked for to the least that is allowed."""
-        return _plans(calibration, self.over_budget)
+        return tuple(Plan.of(plan, calibration, division) for plan in _plans(calibration, self.over_budget))
 
-    def fitting(self, calibration: Calibration, label: str) -> list[Calibration]:
-        """The plans that should fit.
+    def fitting(self, plans: Sequence[Plan], label: str) -> Sequence[Plan]:
+        """Those that should fit.
 
         Raises:
             BudgetError: there is none.
         """
-        plans = self.plans(calibration)
         if self.nbytes is None:
             return plans
         fitting = [plan for plan in plans if plan.predicted_bytes <= self.nbytes]
         if not fitting:
             least = min(plans, key=lambda plan: plan.predicted_bytes)
             views = len(least.spec.stored)
-            at = "rung that does no harm" if least.spec.codec == calibration.spec.codec else "rung of the ladder"
+            at = "rung that does no harm" if least.spec.codec == plans[0].spec.codec else "rung of the ladder"
             raise BudgetError(
                 f"the disk budget is {self.nbytes:,} bytes, {'one view' if views == 1 else f'{views} views'} of "
                 f"{least.spec.samples:,} samples at cut {label!r} needs about {least.predicted_bytes:,} at the "
@@ -58,21 +59,12 @@ class Budget:
             )
         return fitting
 
-    def left_out(self, asked: Calibration, plan: Calibration, predicted: bool) -> tuple[tuple[str, ...], str]:
-        """The ways by which a plan is less than what was asked for, and the same in words."""
-        views, wanted = len(plan.spec.stored), len(asked.spec.stored)
-        told = {}
-        if views < wanted:
-            told["views"] = f"{views} of {wanted} views"
-        if plan.rung is not None and asked.rung is not None and plan.rung is not asked.rung:
-            told["rung"] = (
-                f"{plan.rung.codec} in place of {asked.rung.codec}, with a harm of {plan.rung.harm:.2g} "
-                f"in place of {asked.rung.harm:.2g}"
-            )
-        if not told:
-            return (), ""
+    def left_out(self, plan: Plan, predicted: bool) -> str:
+        """What of a plan is less than what was asked for, in words; or ""."""
+        if not plan.less:
+            return ""
         why = f"to stay within the disk budget of {self.nbytes:,} bytes" if predicted else "for more there was no room"
-        return tuple(told), f"{' and '.join(told.values())}, {why}"
+        return f"{' and '.join(plan.less.values())}, {why}"
 
     def deeper(self, cut: Cut, calibration: Calibration, later: Sequence[Cut]) -> Cut | None:
         """The first recommended cut of `later` to freeze instead, where `over_budget` asks for that before it is
@@ -86,14 +78,12 @@ class Budget:
         fits = self.nbytes * cut.bytes_per_sample / least
         return next((other for other in later if other.recommended and other.bytes_per_sample <= fits), None)
 
-    def shares(self, plan: Calibration, used: int) -> list[int | None]:
+    def shares(self, plan: Plan, used: int) -> list[int | None]:
         """What `used` bytes leave, divided between the tensors that are stored as their bytes will be."""
         left = self.left(used)
         if left is None:
             return [None] * len(plan.specs)
-        others = [round(other.bytes_per_sample * plan.spec.samples) for other in plan.beside]
-        sizes = [round(plan.view_bytes / sum(plan.loads)) - sum(others), *others]
-        return [int(left * size * load) // max(1, plan.view_bytes) for load in plan.loads for size in sizes]
+        return [left * size // max(1, sum(plan.sizes)) for size in plan.sizes]
 
 
 def _plans(calibration: Calibration, over_budget: OverBudget) -> list[Calibration]:

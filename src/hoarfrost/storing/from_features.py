@@ -21,7 +21,7 @@ from ..samples import Deriver, OnDevice, PrefixSource, TrainingData
 from .channels import stored_and_back
 from .fingerprint import Origin
 
-__all__ = ["EarlierFeatures", "FromFeatures", "from_features"]
+__all__ = ["EarlierFeatures", "FromFeatures", "MeasuredFeatures", "from_features"]
 
 
 @dataclass(frozen=True)
@@ -76,37 +76,56 @@ class EarlierFeatures:
 
 @dataclass(frozen=True)
 class FromFeatures:
-    """How a deeper cut's cache is built from an earlier one.
+    """What a deeper cut's cache is built from where that is an earlier one.
 
     Attributes:
         source: runs the newly frozen layers.
+    """
+
+    earlier: EarlierFeatures
+    source: PrefixSource
+
+    @classmethod
+    def of(cls, earlier: EarlierFeatures, source: PrefixSource) -> FromFeatures:
+        """With the layers between the earlier cut and that of `source`, which runs a deeper prefix on images.
+
+        Raises:
+            CutError: these layers cannot be run alone.
+        """
+        deep = source.prefix
+        if not isinstance(deep, Prefix):
+            raise CutError("only a prefix of the model itself has layers behind an earlier cut")
+        example = earlier.data.images(source.order.members(0)[:8], earlier.draw(0))
+        layers = between(earlier.prefix, deep, example)
+        return cls(earlier, replace(source, prefix=layers, on_device=OnDevice(source.on_device.device)))
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.earlier.cache.fingerprint.digest, self.earlier.event)
+
+
+@dataclass(frozen=True)
+class MeasuredFeatures:
+    """What building from earlier features does.
+
+    Attributes:
+        origin: whose features they are.
         rung: what it is stored with: the strongest that keeps to twice the tolerance with what the earlier codec did.
         harm: divergence of the suffix's outputs on such features from those on exact ones.
         harm_stored: the same after this cache's own rung.
         view_seconds: to read and compute one view of all samples, before it is encoded and written.
     """
 
-    earlier: EarlierFeatures
-    source: PrefixSource
+    cut: str
+    origin: Origin
     rung: RungMeasure
     harm: float
     harm_stored: float
     view_seconds: float
 
-    @property
-    def origin(self) -> Origin:
-        return Origin(self.earlier.cache.fingerprint.digest, self.earlier.event)
-
     def to_record(self) -> dict[str, Any]:
         """For the freeze record."""
-        return {"cut": self.earlier.cut.label, "kl": self.harm, "kl_stored": self.harm_stored}
-
-    @property
-    def note(self) -> str:
-        return (
-            f"built from the stored features of {self.earlier.cut.label!r}, with a harm of {self.harm:.2g}, "
-            f"{self.harm_stored:.2g} once stored"
-        )
+        return {"cut": self.cut, "kl": self.harm, "kl_stored": self.harm_stored}
 
 
 def from_features(
@@ -118,8 +137,8 @@ def from_features(
     tolerance: float,
     chunks: int,
     task: Task | None = None,
-) -> FromFeatures | str:
-    """How to build from the earlier features, measured on `chunks` chunks of each view; or why not, in words.
+) -> MeasuredFeatures | str:
+    """What building from the earlier features does, measured on `chunks` chunks of each view; or why not, in words.
 
     Args:
         source: of the deeper prefix, on images: what is exact.
@@ -140,13 +159,11 @@ def from_features(
     if not earlier.cache.whole:
         return f"the features of {earlier.cut.label!r} are stored as epochs show them"
     draws = [earlier.draw(view) for view in range(spec.views)]
-    example = earlier.data.images(source.order.members(0)[:8], draws[0])
     try:
-        layers = between(earlier.prefix, deep, example)
+        layers = FromFeatures.of(earlier, source)
     except CutError as error:
         return str(error)
-    device = source.on_device.device
-    through = replace(source, prefix=layers, on_device=OnDevice(device))
+    device, through = source.on_device.device, layers.source
     places = [(chunk, view) for view in range(spec.views) for chunk in range(chunks)]
     exact = torch.cat([source.features(chunk, draws[view])[0] for chunk, view in places])
     parts, seconds = [], []
@@ -161,7 +178,7 @@ def from_features(
         decoded, _ = stored_and_back(StoredView(), built, built, replace(spec, codec=rung.codec))
         least = divergence(suffix, exact, decoded, device, task)
         if least <= 2 * tolerance:
-            return FromFeatures(earlier, through, rung, harm, least, view_seconds)
+            return MeasuredFeatures(earlier.cut.label, layers.origin, rung, harm, least, view_seconds)
     return (
         f"what the codec of {earlier.cut.label!r} has done would become a harm of {least:.2g} with the gentlest rung, "
         f"beyond twice the tolerance of {tolerance:g}"

@@ -1,4 +1,5 @@
-"""The caches of one run: built within the disk budget, found again, dropped when deeper ones stand."""
+"""The caches of one run: built within the disk budget, found again, dropped when deeper ones stand and no saved state
+needs them."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ from ..settings import Storing
 from .budget import Budget
 from .build import fill
 from .calibration import Calibration
-from .fingerprint import fingerprint_of, origin_of, way_of
+from .fingerprint import Origin, fingerprint_of, origin_of, way_of
 from .from_features import FromFeatures
+from .plan import Decided, Plan
 from .stored_features import Faults, StoredFeatures
 
 __all__ = ["Storage", "Stored"]
@@ -28,22 +30,23 @@ class Stored:
     """What was stored in the end.
 
     Attributes:
-        plan: the calibration with the views and the rung that are stored.
-        ways: the `OverBudget.ways` by which it is less than what was asked for.
-        note: these in words, or "".
+        note: what of it is less than what was asked for, in words, or "".
         remarks: likewise, and what else is to be said of the build.
-        from_features: how it was built from the earlier features; None: from images.
+        origin: whose features it was built from; None: from images.
     """
 
-    plan: Calibration
-    ways: tuple[str, ...]
+    plan: Plan
     note: str
     remarks: str
-    from_features: FromFeatures | None
+    origin: Origin | None
 
 
 class Storage:
-    """The caches of one run in its directory: those being read, and the shallower cut's while deeper ones are built."""
+    """The caches of one run in its directory: those being read, and earlier ones as long as somebody needs them.
+
+    A state that was saved names the caches that it goes on with (`keep`). These stay until a later state names others,
+    whatever is frozen meanwhile: a run that is killed goes on from the state that it has. The disk budget comes first.
+    """
 
     def __init__(self, directory: Path, data: TrainingData, storing: Storing, faults: Faults) -> None:
         self._directory, self._data, self._views = directory, data, storing.views
@@ -52,6 +55,7 @@ class Storage:
         self.features: tuple[StoredFeatures, ...] = ()
         """Of each tensor that crosses the cut; none when recomputing."""
         self._previous: tuple[StoredFeatures, ...] = ()
+        self._kept: frozenset[Path] = frozenset()
 
     @property
     def caches(self) -> tuple[Cache, ...]:
@@ -66,16 +70,16 @@ class Storage:
     @property
     def left(self) -> int | None:
         """Bytes of the disk budget that are not used; None: there is no budget."""
-        return self.budget.left(self._used(self.features))
+        return self.budget.left(self._used((*self._previous, *self.features)))
 
     @property
     def vanished(self) -> bool:
         """Whether a cache that is being read is no longer on disk."""
         return not all(stored.stands for stored in self.features)
 
-    def room_beside(self, plan: Calibration) -> float:
-        """Bytes of the disk budget that would be left beside the features that stand already and this plan."""
-        return self.budget.beside(self._used((*self._previous, *self.features)), plan)
+    def room_beside(self, features: Sequence[StoredFeatures], plan: Calibration | Plan) -> float:
+        """Bytes of the disk budget that would be left beside these features and this plan."""
+        return self.budget.beside(self._used(features), plan)
 
     def deriver(self, cut: Cut, way: Way, source: PrefixSource) -> Deriver | None:
         """What makes features of one rendition from another's; None where features or images allow none."""
@@ -88,48 +92,54 @@ class Storage:
                 stored.missed()
         self._previous, self.features = (*self._previous, *self.features), ()
 
+    def earlier(self, digest: str) -> Cache | None:
+        """The cache of that digest among those that were set aside."""
+        return next((s.cache for s in self._previous if s.cache.fingerprint.digest == digest), None)
+
     def store(
-        self,
-        division: Division,
-        calibration: Calibration,
-        source: PrefixSource,
-        from_features: FromFeatures | None = None,
+        self, division: Division, decided: Decided, source: PrefixSource, from_features: FromFeatures | None = None
     ) -> Stored:
         """Build the caches of a division, or find them built, with no more left out than the disk budget asks for.
 
-        What was predicted from a sample can turn out too small: then the next that should be smaller is tried.
+        What was predicted from a sample can turn out too small: then the next plan that should be smaller is tried.
 
         Args:
-            from_features: how to build from the earlier features. Where these have to make room, or turn out damaged,
-                it is built from images after all.
+            from_features: what to build from in place of images. Where these features have to make room, or turn out
+                damaged, it is built from images after all.
 
         Raises:
             BudgetError: nothing that may be left out makes it fit.
             CacheDirectoryError, CacheBusyError: nothing can be written, or another run is writing the same.
         """
         remarks: list[str] = []
-        refused: Calibration | None = None
+        refused: Plan | None = None
 
-        def make_room() -> None:
+        def make_room(plan: Plan | None = None) -> None:
+            """What nobody builds from goes first; where that is not enough for the plan, all of it."""
+            nonlocal from_features
+            read = None if from_features is None else from_features.earlier.cache
+            source = [stored for stored in self._previous if stored.cache is read]
+            if 0 < len(source) < len(self._previous) and (plan is None or self.room_beside(source, plan) >= 0):
+                self._drop(but=source)
+                return
             remarks.append("the earlier features were removed first, since there was no room for both")
-            self.drop_previous()
+            from_features = None
+            self._drop()
 
-        for plan in self.budget.fitting(calibration, division.cut.label):
+        for plan in self.budget.fitting(decided.plans, division.cut.label):
             if refused is not None and plan.predicted_bytes >= refused.predicted_bytes:
                 continue
-            if self._previous and self.room_beside(plan) < 0:
-                make_room()
-                from_features = None
-            if from_features is not None and plan.rung is not calibration.rung:
+            if self._previous and self.room_beside(self._previous, plan) < 0:
+                make_room(plan)
+            if from_features is not None and plan.rung != decided.plans[0].rung:
                 remarks.append("built from images, since the harm was measured with another rung")
                 from_features = None
             while True:
                 try:
-                    self._take(self._stored(division, plan, source, from_features))
+                    self._take(self._stored(division, plan, decided.way, source, from_features))
                 except BudgetError as error:
                     if self._previous:
                         make_room()
-                        from_features = None
                         continue
                     refused, last = plan, error
                     break
@@ -139,21 +149,33 @@ class Storage:
                     from_features = None
                     remarks.append(f"built from images: {error}")
                     continue
-                ways, note = self.budget.left_out(calibration, plan, predicted=refused is None)
-                remarks = [note, *remarks, "" if from_features is None else from_features.note]
-                return Stored(plan, ways, note, "; ".join(filter(None, remarks)), from_features)
+                note = self.budget.left_out(plan, predicted=refused is None)
+                told = "; ".join(filter(None, [note, *remarks]))
+                return Stored(plan, note, told, None if from_features is None else from_features.origin)
         raise last
 
-    def drop_previous(self) -> None:
-        """Remove the features of the shallower cut."""
-        kept = [cache.path for cache in self.caches]
-        for stored in self._previous:
-            if stored.cache.path not in kept:
-                stored.drop()
-        self._previous = ()
+    def keep(self, caches: Sequence[Cache]) -> None:
+        """A state goes on with these caches: they stay until another one goes on with others."""
+        self._kept = frozenset(cache.path for cache in caches)
 
-    def reopen(self, division: Division, digests: Sequence[str]) -> bool:
-        """Go on with the caches of an earlier process; False if one is gone or was made from something else."""
+    def drop_previous(self) -> None:
+        """Remove the features of shallower cuts, but for those that a saved state goes on with."""
+        self._drop(but=[stored for stored in self._previous if stored.cache.path in self._kept])
+
+    def _drop(self, but: Sequence[StoredFeatures] = ()) -> None:
+        """Remove what was set aside; what is read again by now is not set aside any more."""
+        read = [cache.path for cache in self.caches]
+        for stored in self._previous:
+            if stored not in but and stored.cache.path not in read:
+                stored.drop()
+        self._previous = tuple(stored for stored in but if stored.cache.path not in read)
+
+    def reopen(self, division: Division, digests: Sequence[str], *, aside: bool = False) -> bool:
+        """Go on with the caches of an earlier process; False if one is gone or was made from something else.
+
+        Args:
+            aside: they are not read; what is built next is built from them.
+        """
         crossing = len(division.cut.rows)
         if len(digests) != crossing * len(self._data.samples.form.mains):
             return False
@@ -174,6 +196,9 @@ class Storage:
         except CacheDirectoryError:
             return False
         self._take(found)
+        self.keep(found)
+        if aside:
+            self.set_aside()
         return True
 
     def _take(self, caches: Sequence[Cache]) -> None:
@@ -201,7 +226,7 @@ class Storage:
         return 0 if self.budget.nbytes is None else sum(stored.nbytes for stored in features)
 
     def _stored(
-        self, division: Division, plan: Calibration, source: PrefixSource, from_features: FromFeatures | None
+        self, division: Division, plan: Plan, way: Way, source: PrefixSource, from_features: FromFeatures | None
     ) -> tuple[Cache, ...]:
         """The caches of this division: identical ones that stand already, and new ones."""
         origin = None if from_features is None else from_features.origin
@@ -212,9 +237,7 @@ class Storage:
         try:
             for tensor, spec in enumerate(specs):
                 call, which = divmod(tensor, crossing)
-                fingerprint = fingerprint_of(
-                    division, self._data, spec, plan.way, self._views.base, which, origin, call
-                )
+                fingerprint = fingerprint_of(division, self._data, spec, way, self._views.base, which, origin, call)
                 try:
                     found = Cache.open(self._directory / fingerprint.key, fingerprint)
                     if self._takes(found):
@@ -227,7 +250,7 @@ class Storage:
                     warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
                 writers[tensor] = Cache.create(self._directory, fingerprint, spec, budget_bytes=shares[tensor])
             if writers:
-                deriver = self.deriver(division.cut, plan.way, source)
+                deriver = self.deriver(division.cut, way, source)
                 fill(writers, division, self._data, self._views, specs, source, deriver, from_features)
             # One after the other: a crash in between leaves whole caches, and the build of the others goes on.
             whole = self._views.record == "ahead"

@@ -1,25 +1,26 @@
-"""What is done behind a freeze: measure, choose, store if that pays and fits, and say what was decided."""
+"""What is done behind a freeze: measure and decide; then, once a checkpoint may hold that, store it and say so."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..cache import CacheSpec
+from ..cache import Cache, CacheSpec
 from ..cuts import Cut
-from ..errors import BudgetError, CacheError
+from ..errors import BudgetError, CacheError, CutError
 from ..freezing import Division
-from ..samples import TrainingData, Way
+from ..samples import PrefixSource, TrainingData
 from ..settings import Storing, Views
 from .calibration import Calibration, calibrate
 from .fingerprint import event_of, way_of
-from .freeze_record import freeze_record
-from .from_features import EarlierFeatures, FromFeatures, from_features
+from .freeze_record import freeze_record, measured_record
+from .from_features import EarlierFeatures, FromFeatures, MeasuredFeatures, from_features
 from .further_view import derivable
+from .plan import Decided, Plan, precision_of
 from .storage import Storage
 from .stored_features import Faults
 
@@ -42,17 +43,19 @@ class Held:
 
 @dataclass(frozen=True)
 class _Measured:
-    """A division with its calibration, and how to build it from earlier features, or why not."""
+    """A division with its calibration, and what building it from earlier features does, or why it is not."""
 
     division: Division
-    views: Views
     calibration: Calibration
     instead: str
-    found: FromFeatures | str | None
+    found: MeasuredFeatures | str | None
 
 
 class Storer:
     """Stores the features of one division after the other, deeper each time.
+
+    `decide` measures and chooses, and touches nothing on the disk; `store` does what was decided. A state that is saved
+    in between holds the decisions: a run that goes on from it does the same.
 
     Args:
         say: called with the record of each freeze.
@@ -66,23 +69,22 @@ class Storer:
         self.storage = Storage(directory, data, storing, self.faults)
         self.rung = 0
         """Position of the current rung in the ladder; the next cache does not start below it."""
-        self.ways: dict[int, Way] = {}
-        """How features were derived, by the epoch that began frozen: what is stored again is derived alike."""
+        self.decided: Decided | None = None
         self._held: Division | None = None
-        """Whose features the caches hold."""
+        """Whose features the caches hold, those that were set aside last too."""
 
     def forget(self) -> None:
         """No further cache is built from these features."""
         self.storage.set_aside()
-        self._held = None
+        self._held, self.decided = None, None
 
     def drop(self) -> None:
         """Everything trains again: remove what was stored, and forget what was chosen for it."""
-        self.storage.set_aside()
+        self.forget()
         self.storage.drop_previous()
-        self.rung, self.ways = 0, {}
+        self.rung = 0
 
-    def store(
+    def decide(
         self,
         division: Division,
         epochs_left: int | None,
@@ -90,10 +92,8 @@ class Storer:
         *,
         later: Sequence[Cut],
         deepen: Callable[[Cut], Division],
-    ) -> Held:
-        """Measure, choose, store if that pays and fits, and say what was decided.
-
-        Never raises for lack of room: it goes on with less or by recomputing, and says so.
+    ) -> None:
+        """Measure, and choose how the features of a division are had; nothing on the disk changes.
 
         Args:
             policy: in a word, for the record.
@@ -102,56 +102,80 @@ class Storer:
         """
         measured = self._deepened(division, epochs_left, later, deepen)
         division, calibration, found = measured.division, measured.calibration, measured.found
-        choice, decision = calibration.decision.choice, calibration.decision.reason
-        ways = ["cut"] if measured.instead else []
-        rung, built, build_seconds = calibration.rung, None, 0.0
+        stores, reason = calibration.decision.choice == "cache", calibration.decision.reason
+        if stores and isinstance(found, str):
+            reason = f"{reason}; built from images: {found}"
+            warnings.warn(f"hoarfrost builds the cache from images: {found}", stacklevel=2)
+        if not stores or not isinstance(found, MeasuredFeatures):
+            found = None
+        if found is not None:
+            calibration = calibration.at(calibration.spec.views, found.rung)
+        plans = self.storage.budget.plans(calibration, division) if stores else ()
+        self.decided = Decided(
+            cut=division.cut.label,
+            event=division.event,
+            precision=precision_of(division),
+            choice=calibration.decision.choice,
+            reason=reason,
+            judged=_judged(calibration),
+            plans=plans or (Plan.of(calibration, calibration, division),),
+            way=calibration.way,
+            origin=None if found is None else found.origin,
+            built_from=None if found is None else found.to_record(),
+            instead=measured.instead,
+            record=measured_record(division, calibration, policy=policy, recorded=self._storing.views.record),
+        )
         self.storage.set_aside()
-        if choice == "cache":
+
+    def store(self, division: Division) -> Held:
+        """Do what was decided for a division: store its features if that pays and fits, and say so.
+
+        What was stored once and has gone is stored as it was. Never raises for lack of room: it goes on with less or by
+        recomputing, and says so.
+        """
+        decided, views = self.decided, self._views_at(division)
+        if decided is None or not decided.fits(division):
+            raise RuntimeError("Storer.store before Storer.decide")
+        if decided.done and decided.choice == "recompute":
+            return Held(division, decided.plans[0].specs, views)
+        reason, ways, build_seconds = decided.reason, ["cut"] if decided.instead else [], 0.0
+        self.storage.set_aside()
+        if decided.choice == "cache":
             began = time.perf_counter()
-            source = self._data.source(division.prefix, calibration.spec)
-            if isinstance(found, str):
-                decision = f"{decision}; built from images: {found}"
-                warnings.warn(f"hoarfrost builds the cache from images: {found}", stacklevel=2)
-                found = None
-            elif found is not None:
-                calibration = calibration.at(calibration.spec.views, found.rung)
-                rung = calibration.rung
+            source = self._data.source(division.prefix, decided.plans[0].spec)
+            earlier = self._built_from(decided, source)
+            lost = "the earlier features are gone: built from images" if decided.origin and earlier is None else ""
             try:
-                stored = self.storage.store(division, calibration, source, found)
+                stored = self.storage.store(division, decided, source, earlier)
             except CacheError as error:
-                choice, decision = "recompute", f"recomputed, because the features could not be stored: {error}"
+                reason = f"recomputed, because the features could not be stored: {error}"
                 ways += ["recompute"] * isinstance(error, BudgetError)
-                built = found
+                decided = replace(decided, choice="recompute")
                 warnings.warn(f"hoarfrost goes on by recomputing: {error}", stacklevel=2)
             else:
-                calibration, built, ways = stored.plan, stored.from_features, [*ways, *stored.ways]
-                decision = "; ".join(filter(None, (decision, stored.remarks)))
+                ways += stored.plan.less
+                built_from = None if stored.origin is None else decided.built_from
+                reason = "; ".join(filter(None, (reason, lost, stored.remarks, _from(built_from))))
+                # The floor of later freezes is what did no harm, not what the disk budget forced.
+                self.rung = decided.plans[0].rung or 0
+                decided = replace(decided, plans=(stored.plan,), origin=stored.origin, built_from=built_from)
                 if stored.note:
                     warnings.warn(f"hoarfrost stores less than asked for: {stored.note}", stacklevel=2)
             build_seconds = time.perf_counter() - began
-        self.ways = {division.event: calibration.way}
         caches = self.storage.caches
-        # The floor of later freezes is what did no harm, not what the disk budget forced.
-        if caches and rung is not None:
-            self.rung = rung.index
-        self._held = division
+        self._held, self.decided = division, replace(decided, done=True)
         self.storage.drop_previous()
         self._say(
             freeze_record(
-                division,
-                calibration,
+                self.decided,
                 caches,
-                policy=policy,
                 cache_bytes=self.storage.nbytes,
-                choice=choice,
-                decision="; ".join(filter(None, (measured.instead, decision, _judged(calibration)))),
-                recorded=self._storing.views.record,
+                decision="; ".join(filter(None, (decided.instead, reason, decided.judged))),
                 build_seconds=build_seconds,
                 over_budget=ways,
-                built_from=built,
             )
         )
-        return Held(division, tuple(cache.spec for cache in caches) or calibration.specs, measured.views)
+        return Held(division, tuple(cache.spec for cache in caches) or decided.plans[0].specs, views)
 
     def reopen(self, division: Division, digests: Sequence[str]) -> Held | None:
         """Go on with the caches of an earlier process; None if one is gone or was made from something else."""
@@ -159,6 +183,34 @@ class Storer:
             return None
         self._held = division
         return Held(division, tuple(cache.spec for cache in self.storage.caches), self._views_at(division))
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON. The caches that it names stay until another state names others."""
+        held, decided = self._held, self.decided
+        caches = self.storage.caches
+        earlier = None
+        if decided is not None and decided.origin is not None and not decided.done and held is not None:
+            found = self.storage.earlier(decided.origin.cache)
+            if found is not None:
+                caches, earlier = (found,), {"depth": held.cut.index + 1, "event": held.event}
+        self.storage.keep(caches)
+        return {
+            "rung": self.rung,
+            "decided": None if decided is None else decided.to_config(),
+            "fingerprints": [cache.fingerprint.digest for cache in caches],
+            "earlier": earlier,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], earlier: Division | None) -> None:
+        """Go on with what an earlier process decided.
+
+        Args:
+            earlier: whose features it was about to build from.
+        """
+        self.rung = int(state["rung"])
+        self.decided = None if state["decided"] is None else Decided.from_config(state["decided"])
+        if earlier is not None and self.storage.reopen(earlier, state["fingerprints"], aside=True):
+            self._held = earlier
 
     def _deepened(
         self,
@@ -170,49 +222,61 @@ class Storer:
         """The division that is to be fed, calibrated: a deeper one where the budget asks for that."""
         asked, told = division.cut, ""
         while True:
-            views = self._views_at(division)
+            before = self.decided
             calibration = calibrate(
                 division.shadow(),
                 self._data,
-                replace(self._storing, views=views),
+                replace(self._storing, views=self._views_at(division, tell=True)),
                 floor=self.rung,
                 epochs_left=epochs_left,
-                way=self.ways.get(division.event),
+                # What is stored again, in another precision, is derived alike.
+                way=before.way if before is not None and before.event == division.event else None,
             )
             found = self._from_features(division, calibration)
             # Without room for both it will be built from images, and costs what that costs.
-            if isinstance(found, FromFeatures) and self.storage.room_beside(calibration) >= 0:
+            beside = self.storage.room_beside(self.storage.features, calibration)
+            if isinstance(found, MeasuredFeatures) and beside >= 0:
                 calibration = calibration.built_in(found.view_seconds, epochs_left, self._storing.mode)
             stores = calibration.decision.choice == "cache"
             cut = self.storage.budget.deeper(division.cut, calibration, later) if stores else None
             if cut is None:
-                return _Measured(division, views, calibration, told, found)
+                return _Measured(division, calibration, told, found)
             division, later = deepen(cut), later[later.index(cut) + 1 :]
             told = f"frozen up to {cut.label!r} in place of {asked.label!r}, to stay within the disk budget"
             warnings.warn(f"hoarfrost: {told}", stacklevel=2)
 
-    def _from_features(self, division: Division, calibration: Calibration) -> FromFeatures | str | None:
-        """How to build from the earlier features, or why that is not done; None where it was not asked for."""
-        earlier = self._earlier(division)
-        if earlier is None or calibration.rung is None:
+    def _from_features(self, division: Division, calibration: Calibration) -> MeasuredFeatures | str | None:
+        """What building from the earlier features does, or why that is not done; None where it was not asked for."""
+        held, caches = self._held, self.storage.caches
+        if self._storing.build_from == "images" or not caches or held is None or held.cut == division.cut:
+            return None
+        if calibration.rung is None:
             return None
         if self._storing.views.refresh_every is not None:
             return "views that are drawn anew need the images"
         rungs = [rung for rung in calibration.rungs if rung.index <= calibration.rung.index]
         spec, suffix = calibration.spec, division.suffix.shadow()
-        source = self._data.source(division.prefix, spec)
+        source, earlier = self._data.source(division.prefix, spec), self._earlier(held, caches[0])
         try:
             tolerance, chunks = self._storing.tolerance, calibration.chunks
             return from_features(earlier, source, suffix, spec, rungs, tolerance, chunks, calibration.task)
         except CacheError as error:
             return str(error)
 
-    def _earlier(self, division: Division) -> EarlierFeatures | None:
-        """The features of a shallower cut, where the cache is to be built from them."""
-        held, caches = self._held, self.storage.caches
-        if self._storing.build_from == "images" or not caches or held is None or held.cut == division.cut:
+    def _built_from(self, decided: Decided, source: PrefixSource) -> FromFeatures | None:
+        """The earlier features that it was decided to build from, if they are still there."""
+        held = self._held
+        cache = None if decided.origin is None else self.storage.earlier(decided.origin.cache)
+        if cache is None or held is None or held.cut.label == decided.cut:
             return None
-        cache, source = caches[0], self._data.source(held.prefix, caches[0].spec)
+        try:
+            return FromFeatures.of(self._earlier(held, cache), source)
+        except (CutError, CacheError):
+            return None
+
+    def _earlier(self, held: Division, cache: Cache) -> EarlierFeatures:
+        """The features of a shallower cut."""
+        source = self._data.source(held.prefix, cache.spec)
         return EarlierFeatures(
             prefix=held.prefix,
             cache=cache,
@@ -222,16 +286,22 @@ class Storer:
             deriver=self.storage.deriver(held.cut, way_of(cache), source),
         )
 
-    def _views_at(self, division: Division) -> Views:
-        """The views asked for; as they are stored where nothing can be derived."""
+    def _views_at(self, division: Division, *, tell: bool = False) -> Views:
+        """The views asked for; as they are stored where nothing can be derived.
+
+        Args:
+            tell: that these are others than those asked for.
+        """
         views, data = self._storing.views, self._data
         if not views.derived or (data.frame is not None and derivable(division.cut, data.samples)):
             return views
-        warnings.warn(
-            f"hoarfrost: features at cut {division.cut.label!r} have no feature-space augmentation (that needs feature "
-            "maps or tokens of a grid, flips or padded crops, and images of one size); stored views are shown instead",
-            stacklevel=2,
-        )
+        if tell:
+            warnings.warn(
+                f"hoarfrost: features at cut {division.cut.label!r} have no feature-space augmentation (that needs "
+                "feature maps or tokens of a grid, flips or padded crops, and images of one size); stored views are "
+                "shown instead",
+                stacklevel=2,
+            )
         return replace(views, derived=0.0)
 
 
@@ -239,3 +309,12 @@ def _judged(calibration: Calibration) -> str:
     """How harm was measured, where that is not what most expect of it."""
     task = calibration.task
     return "" if task is None or task.name == "classes" else task.described
+
+
+def _from(built_from: Mapping[str, Any] | None) -> str:
+    if built_from is None:
+        return ""
+    return (
+        f"built from the stored features of {built_from['cut']!r}, with a harm of {built_from['kl']:.2g}, "
+        f"{built_from['kl_stored']:.2g} once stored"
+    )

@@ -169,12 +169,15 @@ class Observer:
         return {
             "seconds": self.seconds,
             "gradients": None if self._gradients is None else self._gradients.state_dict(),
+            "began": None if self._rates is None else self._rates.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.seconds = float(state["seconds"])
         if self._gradients is not None and state["gradients"] is not None:
             self._gradients.load_state_dict(state["gradients"], first_tensor(self._example).device)
+        if self._rates is not None and state["began"] is not None:
+            self._rates.load_state_dict(state["began"])
 
 
 def _to_cpu(leaf: Any) -> Any:

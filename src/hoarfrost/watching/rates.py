@@ -54,6 +54,13 @@ class SegmentRates:
         for handle in self._handles:
             handle.remove()
 
+    def state_dict(self) -> list[float]:
+        """The rates that the groups began with."""
+        return list(self._began)
+
+    def load_state_dict(self, state: Sequence[float]) -> None:
+        self._began = list(state)
+
     def _before(self, optimizer: Any, *_: Any) -> None:
         self._loops_own = [group["lr"] for group in optimizer.param_groups]
         done = self._done()

@@ -1,0 +1,1 @@
+"""Faults done on purpose, one file a kind: `faults.py` runs them."""
