@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=sorted(KINDS), default="kill")
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="subjects whose name has this in it")
+    parser.add_argument("--only", default="", help="subjects whose name has this, or one of a|b, in it")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "faults.json")
     told = parser.parse_args()

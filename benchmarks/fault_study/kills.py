@@ -39,7 +39,7 @@ class _Life:
 def study(count: int, seed: int, only: str, jobs: int) -> dict[str, Any]:
     """So many kills, spread over the subjects; see `benchmarks/faults.py`."""
     torch.set_num_threads(1)
-    subjects = [subject for subject in SUBJECTS if only in subject.name]
+    subjects = [subject for subject in SUBJECTS if any(part in subject.name for part in only.split("|"))]
     shares = [count // len(subjects) + (number < count % len(subjects)) for number in range(len(subjects))]
     trials = []
     with tempfile.TemporaryDirectory() as scratch:
