@@ -38,7 +38,11 @@ def run(cache: Path, interrupted: Callable[[Callable[[], None]], None]) -> Trace
     data, how = images(N, PLAIN), {"policy": {1: "layer1", 2: "layer2"}, "ladder": "exact", "mode": "cache", "views": 1}
     with Freezer(model, data, batch_size=50, epochs=3, optimizer=optimizer, cache_dir=cache, **how) as freezer:
         torch.manual_seed(7)
-        ends = freezer.end_epoch
+
+        def ends(metrics: Any) -> None:
+            Freezer.end_epoch(freezer, metrics)
+            freezer._epochs.settle()  # as the next batch would
+
         freezer.end_epoch = lambda metrics=None: interrupted(lambda: ends(metrics))  # type: ignore[method-assign]
         for epoch in range(3):
             train_epoch(freezer, optimizer, epoch, trace)
