@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..freezer import Freezer
@@ -55,8 +56,10 @@ def train(
     Raises:
         RunBusyError: another process is training in the folder.
     """
-    files = RunFiles(config.folder(resume))
+    files = RunFiles(config.folder(resume) if config.out is None else Path(config.out))
     with files.held():
+        if config.out is not None:
+            config.folder(resume)  # refuses one that holds another run
         if resume and files.model.exists():
             return Outcome(files, finished=True, before=True)
         resume = resume and (files.checkpoint.exists() or not files.config.exists())
