@@ -103,7 +103,7 @@ def test_changed_data_are_named_and_the_cache_is_built_again(tmp_path: Path) -> 
     changed.images = 255 - changed.images
     with start(tmp_path, model=model, data=changed)[0] as freezer:
         with pytest.warns(
-            UserWarning, match="hoarfrost builds the cache again: 'data' is .* here, but .* in the cache"
+            UserWarning, match=r"hoarfrost builds the cache again: 'data' \(memory.*\) is .* here, but .* in the cache"
         ):
             freezer.load_state_dict(state)
         assert freezer.cache is None

@@ -19,8 +19,9 @@ FLAT = {"errors", "plain_fields", "seeds", "untrusted"}
 """What every wing may import."""
 
 PLAN: dict[str, set[str]] = {
+    "provenance": set(),
     "cuts": set(),
-    "augment": set(),
+    "augment": {"provenance"},
     "codecs": set(),
     "data": set(),
     "models": set(),
@@ -28,11 +29,11 @@ PLAN: dict[str, set[str]] = {
     "settings": {"codecs"},
     "cache": {"codecs"},
     "costs": {"cuts"},
-    "samples": {"settings", "augment", "cuts", "codecs", "cache"},
+    "samples": {"settings", "augment", "cuts", "codecs", "cache", "provenance"},
     "freezing": {"cuts"},
     "watching": {"samples", "freezing", "costs", "cuts", "codecs"},
     "policies": {"watching", "samples", "cuts"},
-    "storing": {"settings", "samples", "freezing", "cache", "costs", "codecs", "cuts", "augment"},
+    "storing": {"settings", "samples", "freezing", "cache", "costs", "codecs", "cuts", "augment", "provenance"},
     "feeding": {
         "settings",
         "storing",

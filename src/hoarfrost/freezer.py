@@ -44,7 +44,7 @@ class Freezer:
 
     - when to freeze, and where, `hoarfrost.settings.Freezing`: policy, epochs, settle, max_tensors, cuts,
       on_changed_front, keep_frozen, route;
-    - what is stored, `Storing`: views, ladder, tolerance, harm, mode, cache_dir, disk_budget, over_budget, build_from;
+    - what is stored, `Storing`: views, ladder, tolerance, harm, mode, cache_dir, disk_budget, over_budget, stale, ...;
     - how samples become batches, `Reading`: batch_size, window, memory_budget;
     - how images are made, `Rendering`: seed, device, workers, channels_last, precision, on_bad_sample.
 
@@ -57,8 +57,7 @@ class Freezer:
         optimizer: frozen parameters leave it and their state is freed; the others' state is untouched.
         criterion: of outputs and targets, as the loop calls it; tells what the outputs are, and is a trial's loss.
         mix: torchvision's `v2.MixUp` or `v2.CutMix`, or a `v2.RandomChoice` of them, for each batch: of images first,
-            of features later. Targets become probabilities [B, classes]; which samples are mixed, and how, belongs to
-            the seed, the epoch and the step.
+            of features later, drawn by seed, epoch and step. Targets become probabilities [B, classes].
         input: keys of the input in an item, where that cannot be told; ((0,), (1,)) where each is called for itself.
         collate_fn: makes a batch of items; None: torch's.
         verbose: say once what was taken over, and what becomes of each step (logger "hoarfrost", INFO).
@@ -86,6 +85,7 @@ class Freezer:
         over_budget: str | Sequence[str] = ("views", "recompute"),
         memory_budget: int = 256 << 20,
         build_from: str = "images",
+        stale: str = "rebuild",
         views: int | Views = 2,
         ladder: str | int | Codec | Ladder | Sequence[int | Codec] = "auto",
         mode: str = "auto",

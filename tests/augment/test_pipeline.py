@@ -26,8 +26,8 @@ from torchvision.transforms import v2
 
 from hoarfrost import augment
 from hoarfrost.augment import Draw, HorizontalFlip, PaddedCrop, Pipeline, deterministic, image_size
-from hoarfrost.augment.transforms.description import describe_object
 from hoarfrost.errors import ArgumentError, DataError, ImageShapeError
+from hoarfrost.provenance import describe_object
 
 N = 12
 

@@ -50,6 +50,17 @@ def test_routing(tmp_path: Path) -> None:
     assert all(0 < of["low"] <= of["high"] and of["ms"] > 0 for kinds in found.values() for of in kinds.values())
 
 
+def test_fingerprints(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    run("fingerprints.py", "--samples", "96", "--trained", "64", "--turns", "1", "--out", str(out))
+    found = json.loads(out.read_text())
+    for kind in ("files", "memory"):
+        opening, building, reading = (found[kind][part] for part in ("opening", "building", "reading"))
+        assert all(seconds > 0 for seconds in opening.values())
+        assert building["ratio_to_none"] > 0
+        assert reading["ratio_to_stored"] > 0
+
+
 def test_texts_of_differing_lengths() -> None:
     rows = run("lengths.py", "--samples", "70", "--width", "16", "--epochs", "2").splitlines()
     values = [[float(cell) for cell in row.split("|")[2:-1]] for row in rows[2:]]

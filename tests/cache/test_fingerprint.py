@@ -35,7 +35,7 @@ def test_the_first_difference_is_named_with_both_values_shortened() -> None:
     there = Fingerprint({"cut": "layer1", "weights": "b" * 64, "codec": {"bits": 8}, "more": 1})
     assert here.differences(there) == ["codec", "weights", "more"]
     text = here.explain(there)
-    assert text.startswith('\'codec\' is {"bits":4} here, but {"bits":8} in the cache (3 fields differ')
+    assert text.startswith("'codec' (bits) is 4 here, but 8 in the cache (3 fields differ")
     only = Fingerprint({"weights": "a" * 64}).explain(Fingerprint({"weights": "b" * 64}))
     assert only == f"'weights' is \"{'a' * 36}... here, but \"{'b' * 36}... in the cache"
     assert here.explain(here) == ""

@@ -116,9 +116,9 @@ def test_a_refreshed_chunk_is_what_a_cache_of_the_new_renditions_would_show(
 def test_the_prefix_runs_once_for_each_renewal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand = Stand(tmp_path, views=Views(2, refresh_every=4))
     runs: list[tuple[int, int]] = []
-    honest = PrefixSource.features
+    honest = PrefixSource.told
     monkeypatch.setattr(
-        PrefixSource, "features", lambda self, chunk, draw: (runs.append((chunk, epoch)), honest(self, chunk, draw))[1]
+        PrefixSource, "told", lambda self, chunk, draw: (runs.append((chunk, epoch)), honest(self, chunk, draw))[1]
     )
     for epoch in range(3, 3 + 12):
         for chunk in range(stand.order.chunks):

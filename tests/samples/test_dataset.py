@@ -15,7 +15,8 @@ from torchvision.transforms import v2
 
 from hoarfrost.data import ImageArray
 from hoarfrost.errors import ArgumentError, DatasetError, ImageShapeError, UnstableDataError
-from hoarfrost.samples.dataset import Frame, Samples
+from hoarfrost.samples.dataset import Samples
+from hoarfrost.samples.frame import Frame
 from hoarfrost.samples.own_transform import PassThrough
 from shared.images import PLAIN, RANDOM, CountingImages, images
 
@@ -81,7 +82,7 @@ def test_several_may_hold_a_transform_and_the_last_gives_it_back() -> None:
     ids, draw = torch.arange(4), first.pipeline.draw(10, 3)
     assert torch.equal(first.images(ids, draw)[0], second.images(ids, draw)[0])  # type: ignore[arg-type]
     third = Samples(data, transform=PLAIN)  # of raw images, as long as it is there
-    assert third.identity == first.identity
+    assert third.identity.look() == first.identity.look()
     first.close()
     first.close()
     assert isinstance(data.transform, PassThrough)
@@ -221,14 +222,18 @@ def test_identity_follows_the_bytes() -> None:
     one, same, other = images(20), images(20), images(20)
     other.images = other.images.copy()
     other.images[0, 0, 0] += 1
-    assert Samples(one).identity == Samples(same).identity
-    assert Samples(one).identity != Samples(other).identity
+    seen, also, changed = (Samples(data).identity.look() for data in (one, same, other))
+    assert seen == also
+    assert seen.data["memory"] != changed.data["memory"]
+    assert seen.targets == changed.targets
 
 
 def test_identity_follows_the_targets() -> None:
     one, other = images(10), images(10)
     other.targets = [*other.targets[:-1], other.targets[-1] + 1]
-    assert Samples(one).identity != Samples(other).identity
+    seen, changed = (Samples(data).identity.look() for data in (one, other))
+    assert seen.targets != changed.targets
+    assert seen.data == changed.data
 
 
 def test_images_are_the_users_own_transform_of_the_items() -> None:

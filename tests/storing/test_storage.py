@@ -190,7 +190,7 @@ def test_reopening_another_cache_names_the_field_that_differs(tmp_path: Path) ->
         assert freezer._feeder.reopen([digest])
         with torch.no_grad():
             freezer.model.get_submodule("stem.0").weight.add_(1)  # type: ignore[union-attr,operator]
-        with pytest.warns(UserWarning, match="hoarfrost builds the cache again: 'prefix' is .* here, but"):
+        with pytest.warns(UserWarning, match="hoarfrost builds the cache again: 'weights' is .* here, but"):
             assert not freezer._feeder.reopen([digest])
 
 

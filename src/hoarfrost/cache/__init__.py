@@ -6,8 +6,9 @@ chunk. Out: the same chunks, or an error that names the one to heal; caches foun
 from .cache import Cache
 from .catalog import CacheInfo, list_caches, prune
 from .chunk import Chunk, Damage
-from .fingerprint import Fingerprint
-from .hashing import hash_samples, hash_tensors
+from .fingerprint import Fingerprint, told_difference
+from .hashing import digest_item, hash_samples, hash_tensors
+from .lookup import find_alike
 from .memory import MemoryCache, MemoryWriter
 from .spec import CacheSpec
 from .stored_view import StoredView, assembled, to_store
@@ -25,9 +26,12 @@ __all__ = [
     "MemoryWriter",
     "StoredView",
     "assembled",
+    "digest_item",
+    "find_alike",
     "hash_samples",
     "hash_tensors",
     "list_caches",
     "prune",
     "to_store",
+    "told_difference",
 ]

@@ -107,6 +107,14 @@ class Cache(Replaceable):
         return {**self.__dict__, "_lease": None}
 
     @property
+    def built(self) -> int:
+        """When it was committed, in nanoseconds as files' times are; 0 where that cannot be had."""
+        try:
+            return (self.path / MANIFEST_FILE).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    @property
     def nbytes(self) -> int:
         """Bytes that the cache takes on disk."""
         with directory_errors(self.path, "measuring"):
@@ -166,6 +174,12 @@ class Cache(Replaceable):
         """Which rendition the record shows, or None where there is no record. Reads nothing from disk."""
         record = self._journal.records.get((chunk, view))
         return None if record is None else record.edition
+
+    def digests(self, chunk: int) -> str | None:
+        """What the journal tells of the bytes that a chunk's samples had when it was built, as `append` took it; None
+        where nobody told. Reads nothing from disk."""
+        records = (self._journal.records.get((chunk, view)) for view in range(self.spec.views))
+        return next((record.digests for record in records if record is not None and record.digests), None)
 
     def written(self) -> tuple[int, ...]:
         """What changes when anyone writes to the data files, or puts others in their place: their inodes, sizes in

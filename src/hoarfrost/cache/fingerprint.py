@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ArgumentError
 
-__all__ = ["Fingerprint", "canonical_json"]
+__all__ = ["Fingerprint", "canonical_json", "told_difference"]
 
 
 def canonical_json(value: Any) -> bytes:
@@ -32,11 +32,16 @@ class Fingerprint:
         Fingerprint({"weights": hash_tensors(prefix.state_dict()), "cut": "layer2", "codec":
         codec.to_config()})
 
+    Attributes:
+        fields: these; the digest is theirs.
+        noted: what was the case beside them, of which whoever opens the cache makes what he will.
+
     Raises:
         ArgumentError: a name is no string, or a value none of JSON's.
     """
 
     fields: Mapping[str, Any]
+    noted: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.fields if not isinstance(name, str)]
@@ -45,6 +50,11 @@ class Fingerprint:
         # A copy through JSON: tuples become lists as they will when read again, and later changes stay
         # outside.
         object.__setattr__(self, "fields", json.loads(canonical_json(dict(self.fields))))
+        object.__setattr__(self, "noted", json.loads(canonical_json(dict(self.noted))))
+
+    def noting(self, **noted: Any) -> Fingerprint:
+        """The same, with more noted."""
+        return Fingerprint(self.fields, {**self.noted, **noted})
 
     @property
     def digest(self) -> str:
@@ -74,17 +84,35 @@ class Fingerprint:
             if _spelling(self.fields.get(name, missing), missing) != _spelling(other.fields.get(name, missing), missing)
         ]
 
-    def explain(self, stored: Fingerprint) -> str:
+    def explain(self, stored: Fingerprint, names: Sequence[str] | None = None) -> str:
         """`"weights" is 3f2a... here, but 91bc... in the cache (2 fields differ: weights, cut)`, or an
-        empty string.
+        empty string. Inside a field that has names of its own the first that differs is told.
+
+        Args:
+            names: of the fields that count; None: all that differ.
         """
-        names = self.differences(stored)
+        names = self.differences(stored) if names is None else names
         if not names:
             return ""
-        first = names[0]
-        here, there = (_shortened(f.fields, first) for f in (self, stored))
+        told = [told_difference(name, self.fields, stored.fields) for name in names]
         count = f" ({len(names)} fields differ: {', '.join(names)})" if len(names) > 1 else ""
-        return f"{first!r} is {here} here, but {there} in the cache{count}"
+        return f"{told[0]}{count}"
+
+
+def told_difference(name: str, here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """`'codec' (bits) is 4 here, but 8 in the cache`; of several that differ inside, the first and how many."""
+    within, more = [], 0
+    mine, its = here, there
+    key = name
+    while isinstance(mine.get(key), dict) and isinstance(its.get(key), dict):
+        mine, its = mine[key], its[key]
+        differing = [k for k in (*mine, *(k for k in its if k not in mine)) if mine.get(k, its) != its.get(k, mine)]
+        if not differing:
+            break
+        key, more = differing[0], more + len(differing) - 1
+        within.append(key)
+    path = f" ({'.'.join(within)}{f' and {more} more' if more else ''})" if within else ""
+    return f"{name!r}{path} is {_shortened(mine, key)} here, but {_shortened(its, key)} in the cache"
 
 
 def _spelling(value: Any, missing: object) -> bytes:

@@ -17,8 +17,9 @@ from torch import Tensor
 from ..errors import ArgumentError
 from .dtypes import name_of
 
-__all__ = ["hash_samples", "hash_tensors"]
+__all__ = ["digest_item", "hash_samples", "hash_tensors"]
 
+_LARGE = 1 << 20
 _Update = Callable[[Any], None]
 
 
@@ -52,6 +53,18 @@ def hash_samples(items: Iterable[Any]) -> str:
     for position, item in enumerate(items):
         _item(digest.update, item, f"sample {position}")
     return digest.hexdigest()
+
+
+def digest_item(item: Any, nbytes: int = 8) -> bytes:
+    """A few bytes that tell one sample from another, as `hash_samples` reads it: enough against chance, not against
+    malice.
+
+    Raises:
+        ArgumentError: likewise.
+    """
+    digest = hashlib.blake2b(digest_size=nbytes)
+    _item(digest.update, item, "a sample")
+    return digest.digest()
 
 
 def _text(update: _Update, text: str) -> None:
@@ -91,7 +104,8 @@ def _item(update: _Update, item: Any, what: str) -> None:
         if array.dtype.hasobject:
             raise ArgumentError(f"{what} is a numpy array of objects, which have no bytes to hash")
         _text(update, f"array {array.dtype.str} {np.shape(item)}")
-        update(array.tobytes())
+        # Large ones without a copy; the small ones may be of any kind.
+        update(array.reshape(-1).view(np.uint8).data if array.nbytes > _LARGE else array.tobytes())
     elif isinstance(item, tuple | list):
         _text(update, f"sequence {len(item)}")
         for place, part in enumerate(item):

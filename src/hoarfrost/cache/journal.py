@@ -32,7 +32,8 @@ class Record:
     """Where the bytes of one (chunk, view) lie in the data file, what they are, and whose they are.
 
     `edition` says which of the view's renditions they show: 0 at first, and more with each time that it was drawn anew.
-    `lengths` says how long each sample is; None where all have one shape. `cache` is the id of the cache.
+    `lengths` says how long each sample is; None where all have one shape. `cache` is the id of the cache. `digests`
+    tells each sample's own bytes, as the data set gave them, in base64; None where nobody told.
     """
 
     chunk: int
@@ -45,6 +46,7 @@ class Record:
     edition: int = 0
     lengths: tuple[int, ...] | None = None
     cache: str = ""
+    digests: str | None = None
 
     @property
     def place(self) -> tuple[int, int]:
@@ -67,8 +69,7 @@ def write_line(record: Record) -> bytes:
     that comma.
     """
     fields = asdict(record)
-    if record.lengths is None:
-        del fields["lengths"]
+    fields = {name: value for name, value in fields.items() if value is not None}
     body = canonical_json(fields)[:-1]
     return body + _MARK + b'%08x"}\n' % zlib.crc32(body)
 
@@ -94,7 +95,9 @@ def _plausible(fields: dict[str, Any]) -> bool:
     if not all(type(n := fields.get(name, 0)) is int and 0 <= n < 1 << 62 for name in sizes):
         return False
     lists = [(fields["sample_ids"], -1 << 63), (fields.get("lengths", []), 0)]
-    return type(fields.get("cache", "")) is str and all(
+    if not all(type(fields.get(name, "")) is str for name in ("cache", "digests")):
+        return False
+    return all(
         type(found) is list
         and set(map(type, found)) <= {int}
         and (not found or least <= min(found) <= max(found) < 1 << 63)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import CacheDirectoryError, CacheError, CorruptChunkError, StaleCacheError
@@ -9,7 +10,7 @@ from .files import MANIFEST_FILE, directory_errors, directory_nbytes, is_key
 from .fingerprint import Fingerprint
 from .manifest import Manifest
 
-__all__ = ["find_cache"]
+__all__ = ["find_alike", "find_cache"]
 
 LEAST_RECORD = 10
 """Bytes that a record takes at the least; a manifest that speaks of more is not believed."""
@@ -35,6 +36,24 @@ def _find(root: Path, fingerprint: Fingerprint | None) -> tuple[Path, Manifest]:
         names = ", ".join(p.name for p in held)
         raise CacheDirectoryError(f"{root} holds {len(held)} caches ({names}); open one of these directories")
     return _checked(held[0], None)
+
+
+def find_alike(root: Path, fingerprint: Fingerprint, names: Sequence[str]) -> list[tuple[Path, Manifest]]:
+    """The finished caches in a directory that agree with a fingerprint in the fields of these names, and can be read;
+    the one that differs least comes first."""
+    found = []
+    with directory_errors(root, "listing"):
+        paths = sorted(root.iterdir()) if root.is_dir() else []
+    for path in paths:
+        if is_key(path.name) and (path / MANIFEST_FILE).exists():
+            try:
+                manifest = Manifest.read(path / MANIFEST_FILE)
+            except CacheError:
+                continue
+            differing = fingerprint.differences(manifest.fingerprint)
+            if not set(differing) & set(names):
+                found.append((len(differing), path, manifest))
+    return [(path, manifest) for _, path, manifest in sorted(found, key=lambda entry: entry[0])]
 
 
 def _checked(path: Path, fingerprint: Fingerprint | None) -> tuple[Path, Manifest]:

@@ -51,6 +51,7 @@ class Manifest:
             "id": self.id,
             "fingerprint": dict(self.fingerprint.fields),
             "digest": self.fingerprint.digest,
+            "noted": dict(self.fingerprint.noted),
             "spec": self.spec.to_config(),
             "targets": None if self.targets is None else self.targets.to_config(),
             "totals": self.totals,
@@ -79,7 +80,7 @@ class Manifest:
                 raise StaleCacheError(f"'version' of the format is {VERSION} here, but {shorten(version)} in {path}")
             return cls(
                 _id(body["id"]),
-                _fingerprint(body["fingerprint"], body["digest"]),
+                _fingerprint(body["fingerprint"], body["digest"], body.get("noted", {})),
                 CacheSpec.from_config(body["spec"]),
                 None if body["targets"] is None else TargetForm.from_config(body["targets"]),
                 _totals(body["totals"]),
@@ -102,10 +103,11 @@ def _id(told: Any) -> str:
     return told
 
 
-def _fingerprint(told: Any, digest: Any) -> Fingerprint:
-    if not isinstance(told, dict):
-        raise ArgumentError(f"a fingerprint has named fields, not {type(told).__name__}")
-    found = Fingerprint(told)
+def _fingerprint(told: Any, digest: Any, noted: Any) -> Fingerprint:
+    for fields in (told, noted):
+        if not isinstance(fields, dict):
+            raise ArgumentError(f"a fingerprint has named fields, not {type(fields).__name__}")
+    found = Fingerprint(told, noted)
     if found.digest != digest:
         raise ArgumentError("the digest is not that of the fingerprint")
     return found

@@ -59,6 +59,7 @@ class MemoryWriter:
         targets: Tensor,
         features: Tensor,
         lengths: Sequence[int] | Tensor | None = None,
+        digests: str | None = None,
     ) -> int:
         """As `CacheWriter.append`; the budget counts encoded features and targets."""
         self.spec.check_record(chunk, view)

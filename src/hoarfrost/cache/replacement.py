@@ -21,6 +21,7 @@ class Replacement:
         edition: of what is written; None: the record's own, which is damaged and must last again.
         budget_bytes: that the whole cache may take.
         lengths: of the samples, where they differ in length.
+        digests: of the samples' own bytes, where no record of the chunk has them.
     """
 
     chunk: int
@@ -31,6 +32,7 @@ class Replacement:
     edition: int | None = None
     budget_bytes: int | None = None
     lengths: Sequence[int] | Tensor | None = None
+    digests: str | None = None
 
     @property
     def heals(self) -> bool:
@@ -72,25 +74,30 @@ class Replaceable(ABC):
         edition: int,
         features: Tensor,
         *,
-        targets: Tensor,
-        sample_ids: Sequence[int] | Tensor,
+        targets: Tensor | None = None,
+        sample_ids: Sequence[int] | Tensor | None = None,
         budget_bytes: int | None = None,
         lengths: Sequence[int] | Tensor | None = None,
+        digests: str | None = None,
     ) -> Chunk:
         """Writes another rendition of a record in its place, or the first one where it was never written.
 
         As `heal`, but the bytes take the room of earlier ones that nothing needs, and are not forced to the disk: what
-        a power failure destroys shows by its checksum, and is computed again.
+        a power failure destroys shows by its checksum, and is computed again. Targets and ids are needed for the first
+        record of a chunk.
 
         Args:
             edition: which rendition this is; `edition` and `read` tell it.
             budget_bytes: that the whole cache may take.
+            digests: as for `CacheWriter.append`, of a chunk of which nothing was written yet.
 
         Raises:
             BudgetError: it would take more than `budget_bytes`, or the disk is full. The old record stays.
             Further: as `heal`.
         """
-        return self._replace(Replacement(chunk, view, features, targets, sample_ids, edition, budget_bytes, lengths))
+        return self._replace(
+            Replacement(chunk, view, features, targets, sample_ids, edition, budget_bytes, lengths, digests)
+        )
 
     @abstractmethod
     def _replace(self, new: Replacement) -> Chunk:

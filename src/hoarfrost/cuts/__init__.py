@@ -5,6 +5,7 @@ modules over the model's own parameters, `Prefix` and `Suffix`, that together co
 """
 
 from .cut import Crossing, Cut, Ragged, find_cut, misshapen
+from .dividing.acting import acting_modules
 from .dividing.between import Between, between
 from .dividing.divide import divide, join, suffix_for
 from .dividing.fronts import parameters_in_front
@@ -36,6 +37,7 @@ __all__ = [
     "Prefix",
     "Ragged",
     "Suffix",
+    "acting_modules",
     "apart",
     "arguments_of",
     "bare",

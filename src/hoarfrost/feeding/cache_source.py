@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -30,6 +31,7 @@ class CacheSource:
         on_heal: called with (chunk, view, reason) for each damaged record.
         deriver: makes what is not stored of a view from view 0; None where nothing can be derived.
         resident: keeps chunks in memory that are shown as they are stored.
+        alone: held while samples are read: another thread may be reading some, to see whether they are as they were.
     """
 
     stored: StoredFeatures
@@ -41,6 +43,7 @@ class CacheSource:
     healer: PrefixSource
     on_heal: Callable[[int, int, str], None]
     resident: ChunksInMemory = field(default_factory=lambda: ChunksInMemory(0))
+    alone: AbstractContextManager[object] = field(default_factory=nullcontext)
 
     def begin(self) -> None:
         """An epoch begins: what was kept in memory counts only if the files are still the same."""
@@ -139,11 +142,14 @@ class CacheSource:
         It has the bits that the cache holds, but where that was built from a shallower cut's features: there it is
         nearer to the exact ones than the record that it replaces.
         """
-        features, targets = self.healer.features(chunk, self._draw(view, edition))
+        with self.alone:
+            features, targets, digests = self.healer.told(chunk, self._draw(view, edition))
         spec, ids = self.cache.spec, self.order.members(chunk)
         lengths = self.healer.lengths(ids)
         features = to_store(spec.stored[view], spec.channel_axis, features, derived)
-        packed = self.stored.put(chunk, view, edition, features, targets=targets, sample_ids=ids, lengths=lengths)
+        packed = self.stored.put(
+            *(chunk, view, edition, features), targets=targets, sample_ids=ids, lengths=lengths, digests=digests
+        )
         return Block(packed, targets, lengths)
 
     def _derived(self, chunk: int, shown: Packed, source: Draw, target: Draw) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -138,6 +139,7 @@ class Epochs:
         if last:
             return
         self._leave()
+        self._feeder.end_check()
         self._epoch, self.given, self._feeder.midway = self._epoch + 1, 0, False
         self._follow(self._epoch, 0)
         if self._epochs is None or self._epoch < self._epochs:
@@ -253,9 +255,15 @@ class Epochs:
 
         Raises:
             FrontChangedError: it was written into, and that is to be an error.
+            StaleCacheError: samples are not as they were when the cache was built, likewise.
         """
         division = self._front.division
         if division is None:
+            return
+        unlike = self._feeder.unlike()
+        if unlike:
+            warnings.warn(f"hoarfrost builds the cache again: {unlike}", stacklevel=2)
+            self._build_again(epoch, step, {"event": "stale", "why": unlike})
             return
         guard = self._guard = self._guard or FrontGuard(division.prefix)
         unfrozen = guard.unfrozen()
@@ -273,9 +281,13 @@ class Epochs:
                 f"{_named(changed)} in front of cut {guard.prefix.cut.label!r} changed behind its freeze: its stored "
                 'features are stale. Change it before the freeze, thaw() first, or say on_changed_front="rebuild"'
             )
+        self._build_again(epoch, step, {"event": "changed", "names": list(changed)})
+
+    def _build_again(self, epoch: int, step: int, record: dict[str, Any]) -> None:
+        """What is stored is stale: the rest of an epoch is rendered, and before the next it is built anew."""
         within = self._reading is not None
         self._leave()
-        self._say({"event": "changed", **self._change(epoch, step), "names": list(changed)})
+        self._say({**record, **self._change(epoch, step)})
         self._feeder.drop()
         self._feeder.midway = within
 

@@ -257,7 +257,7 @@ class Evaluation:
                 "cut": division.cut.label,
                 "tensor": tensor,
                 "samples": len(self._samples),
-                "data": self._samples.identity,
+                "data": self._samples.identity.look().data,
                 "transform": self._samples.pipeline.to_config(),
                 "batch_size": self._order.chunk_size,
                 "precision": None if division.precision is None else division.precision.plain(),

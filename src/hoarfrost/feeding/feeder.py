@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ..cache import Cache, CacheSpec
 from ..codecs import Codec, Ladder
 from ..costs import training_flops
 from ..cuts import Crossing, Cut, Example, called, count_of, first_tensor, taken
-from ..errors import ArgumentError
+from ..errors import ArgumentError, StaleCacheError
 from ..freezing import Division, Front
 from ..samples import PrefixSource, Rows, Together, TrainingData, grid_of
 from ..settings import Freezing, Settings, Views
@@ -57,7 +58,7 @@ class Feeder:
         self._data, self._front, self._mixing, self._say = data, front, mixing, say
         self._views, self._memory_budget = settings.storing.views, settings.reading.memory_budget
         self._storer = Storer(directory, data, settings.storing, say)
-        self._directory, self._mode = directory, settings.storing.mode
+        self._directory, self._mode, self._stale = directory, settings.storing.mode, settings.storing.stale
         data.samples.unreadable.tell(say)
         self._evaluations: list[Evaluation] = []
         self._sources: tuple[tuple[PrefixSource | CacheSource, CacheSpec], ...] = ()
@@ -78,6 +79,27 @@ class Feeder:
     def nbytes(self) -> int:
         """Bytes on disk of all that crosses."""
         return self._storer.storage.nbytes
+
+    def unlike(self) -> str:
+        """How samples are not as they were when the cache was built, where it is to be built again for that; "" if they
+        are, as far as that is known by now.
+
+        Raises:
+            StaleCacheError: they are not, and that is to be an error.
+        """
+        check = self._storer.storage.check
+        told = "" if check is None else check.taken()
+        if told and self._stale == "error":
+            raise StaleCacheError(f"{told}: the stored features were made from something else")
+        if told and self._stale == "reuse":
+            warnings.warn(f"hoarfrost reuses stale features, as asked: {told}", stacklevel=2)
+        return told if self._stale == "rebuild" else ""
+
+    def end_check(self) -> None:
+        """The epoch in which samples are looked at is over."""
+        check = self._storer.storage.check
+        if check is not None and check.end():
+            self._say({"event": "checked", "samples": check.read, "of": len(self._data.samples)})
 
     @property
     def ready(self) -> bool:
@@ -150,6 +172,7 @@ class Feeder:
         In the place of the input stand features [B, ...] behind a freeze, or tuples of all that crosses the cut. None
         stands for a batch of which no sample is left.
         """
+        self._data.samples.refresh()
         batches = self._unmixed(epoch, start)
         return batches if self._mixing is None else self._mixed(self._mixing, batches, epoch, start)
 
@@ -188,6 +211,8 @@ class Feeder:
 
     def close(self) -> None:
         """Remove what evaluations store, and give their data sets the transforms back."""
+        if self._storer.storage.check is not None:
+            self._storer.storage.check.end()
         for evaluation in self._evaluations:
             evaluation.close()
 
@@ -267,10 +292,20 @@ class Feeder:
         crossing = len(division.cut.rows)
         device, bounds = None if place.type == "cpu" else place, self._data.bounds(epoch)
         # The order is a pure function of seed and epoch, so that the tensors of one batch belong together.
+        today = self._data.samples.targets_now
         columns = [
-            feature_batches(source, order, spec, epoch, size, start=start, device=device, bounds=bounds)
+            feature_batches(
+                *(source, order, spec, epoch, size),
+                start=start,
+                device=device,
+                bounds=bounds,
+                targets=today if isinstance(source, CacheSource) else None,
+            )
             for source, spec in self._sources
         ]
+        check = self._storer.storage.check
+        if check is not None:
+            check.begin()
         with ExitStack() as reading:
             for column in columns:
                 reading.callback(column.close)
@@ -333,6 +368,7 @@ class Feeder:
             healer=prefix,
             on_heal=healed,
             resident=self._kept(cache),
+            alone=nullcontext() if self._storer.storage.check is None else self._storer.storage.check.alone,
         )
 
     def _kept(self, cache: Cache) -> ChunksInMemory:

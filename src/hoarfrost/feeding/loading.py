@@ -8,7 +8,7 @@ size), so that two runs see the same batches, and a run can resume in the middle
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,6 +55,7 @@ def feature_batches(
     device: torch.device | None = None,
     threads: int | None = None,
     bounds: Sequence[tuple[int, int]] | None = None,
+    targets: Callable[[Tensor], Tensor | None] | None = None,
 ) -> Generator[Batch, None, None]:
     """One epoch of features from a chunk source.
 
@@ -68,6 +69,7 @@ def feature_batches(
         device: where batches go; None is the CPU.
         threads: that read; None: as many as are likely to be free, 0: none.
         bounds: where batches begin and end; None: each has `batch_size` samples.
+        targets: sample numbers [n] -> targets [n, ...] in the place of those that the source gives, or None.
     """
     if batch_size < 1:
         raise ArgumentError(f"batch_size must be at least 1, not {batch_size}")
@@ -78,7 +80,8 @@ def feature_batches(
     if not bounds:
         return
     windows, skipped = _behind(windows, bounds[0][0])
-    with _Loader(source, epoch, order, device, _reading_threads(device) if threads is None else threads) as loader:
+    threads = _reading_threads(device) if threads is None else threads
+    with _Loader(source, epoch, order, device, threads, targets) as loader:
         pieces = _pieces(_windows(loader, windows, skipped), [end - begin for begin, end in bounds])
         batches = (batch_of(parts, spec, device) for parts in pieces)
         yield from sent_ahead(batches, device) if device is not None and device.type == "cuda" else batches
@@ -147,8 +150,15 @@ class _Loader:
     """
 
     def __init__(
-        self, source: ChunkSource, epoch: int, order: Order, device: torch.device | None, threads: int
+        self,
+        source: ChunkSource,
+        epoch: int,
+        order: Order,
+        device: torch.device | None,
+        threads: int,
+        targets: Callable[[Tensor], Tensor | None] | None,
     ) -> None:
+        self._targets = targets
         self._source, self._epoch, self._order, self._device = source, epoch, order, device
         self._pool = ThreadPoolExecutor(threads, "hoarfrost-read") if threads > 0 else None
         self._gathering = ThreadPoolExecutor(1, "hoarfrost-window") if device is not None and threads > 0 else None
@@ -183,7 +193,7 @@ class _Loader:
         if window is None:
             # Emptied on the way: a future would hold its block while the next ones are loaded.
             blocks = [self._block(chunk, coming.items.pop(0)) for chunk in coming.chunks]
-            window = Window.gather(blocks, coming.rows, coming.chunks, self._order, self._device)
+            window = self._window(blocks, coming)
         return window.with_tables_on(self._device)
 
     def _begun(self, chunk: int) -> Future[Block] | Block | int:
@@ -204,7 +214,11 @@ class _Loader:
         coming.items.clear()
         found = [block for block in blocks if isinstance(block, Block)]
         del blocks
-        return Window.gather(found, coming.rows, coming.chunks, self._order, self._device)
+        return self._window(found, coming)
+
+    def _window(self, blocks: list[Block], coming: _Coming) -> Window:
+        window = Window.gather(blocks, coming.rows, coming.chunks, self._order, self._device)
+        return window if self._targets is None else window.with_targets(self._targets(window.sample_ids))
 
     def _block(self, chunk: int, item: Future[Block] | Block | int) -> Block:
         if isinstance(item, Block):

@@ -115,6 +115,12 @@ class Window:
             first=apart.pinned() if apart is not None and pinned else apart,
         )
 
+    def with_targets(self, targets: Tensor | None) -> Window:
+        """The same with other targets [n, ...]; None: with its own."""
+        if targets is None:
+            return self
+        return replace(self, targets=targets.pin_memory() if self.targets.is_pinned() else targets)
+
     def with_tables_on(self, device: torch.device | None) -> Window:
         """The same with scales and what goes with them on a device; they are small, and wanted for each batch."""
         if device is None or self.scale is None:

@@ -4,10 +4,12 @@ In come a user's data set and transform; out go images in batches, and features 
 """
 
 from .collating import Collate
-from .dataset import Frame, Samples
+from .dataset import Samples
 from .derivation import WAYS, Deriver, Way, grid_of
 from .device import OnDevice, device_of
 from .form import Form, Input
+from .frame import Frame
+from .identity import Identity, Look, digests_from
 from .lengths import Lengths, Rows, padded
 from .loader import UserLoader
 from .order import Order, batch_bounds
@@ -25,8 +27,10 @@ __all__ = [
     "Deriver",
     "Form",
     "Frame",
+    "Identity",
     "Input",
     "Lengths",
+    "Look",
     "OnDevice",
     "Order",
     "PrefixSource",
@@ -41,6 +45,7 @@ __all__ = [
     "batch_bounds",
     "dense_block",
     "device_of",
+    "digests_from",
     "grid_of",
     "padded",
     "why_padding_counts",

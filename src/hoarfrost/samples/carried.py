@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
@@ -12,9 +13,9 @@ from torch.utils.data import default_collate
 from ..cuts import leaves
 from ..errors import DatasetError
 from .collating import Collate, collated, name_of
-from .compact import is_packed, opened
+from .compact import compacted, is_packed, opened
 from .form import Form
-from .places import at
+from .places import Place, at, replaced
 
 __all__ = ["Carried"]
 
@@ -41,6 +42,20 @@ class Carried:
         """Keep the rests of these samples, compacted; the last that was read counts."""
         self._rests.setdefault(seed, {}).update(zip(ids, rests, strict=True))
         self._packed = self._packed or any(map(is_packed, rests))
+
+    def put(self, place: Place | None, values: Callable[[list[int]], list[Any]]) -> None:
+        """What stands at a place of all rests in memory is another by now.
+
+        Args:
+            values: numbers of samples -> what stands there.
+        """
+        if place is None:
+            return
+        for rests in self._rests.values():
+            ids = list(rests)
+            for number, value in zip(ids, values(ids), strict=True):
+                rest = opened(rests[number])
+                rests[number] = compacted(replaced(rest, place, _as(at(rest, place), value)))
 
     def forget(self, seed: int) -> None:
         """What this draw rendered is not shown any more."""
@@ -104,3 +119,14 @@ def _tells_order(inputs: Any, samples: int) -> bool:
     if isinstance(inputs, tuple | list):
         return len(inputs) == samples and all(isinstance(entry, Tensor) for entry in inputs)
     return isinstance(inputs, Tensor) and (inputs.dim() == 1 or (inputs.dim() > 1 and len(inputs) == samples))
+
+
+def _as(old: Any, value: Any) -> Any:
+    """A value in the form in which another one came."""
+    if isinstance(old, Tensor):
+        return torch.as_tensor(value).to(old.dtype).reshape(old.shape)
+    if isinstance(old, np.ndarray):
+        return np.asarray(value, old.dtype).reshape(old.shape)
+    if isinstance(old, (int, float, np.generic)):
+        return type(old)(value)
+    return value

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset, default_collate
+from torch.utils.data import Dataset, default_collate
 
 from ..augment import STILL, Draw
 from ..cache import hash_samples
 from ..cuts import Crossing, Example, leaves
-from ..errors import DatasetError, UnstableDataError
+from ..errors import DatasetError
 from .carried import Carried
 from .collating import Collate, collated, collated_targets
 from .compact import compacted, nbytes_of
-from .form import Form, Input
+from .form import Input
+from .frame import Frame
+from .identity import Identity, digests_to, identity_of, read_alike, spread
+from .layout import check_length, first_item, layout_of
 from .lengths import Lengths, find_lengths
-from .own_transform import PassThrough, hold, take_over
+from .own_transform import PassThrough, follow, hold, take_over
 from .parcel import Parcel
 from .places import is_image, nearest, shape_of, size_of
 from .rendered import Rendered, rendered_ahead
-from .rendering import Rendering
 from .unreadable import Unreadable
 from .workers import Workers
 
-__all__ = ["Frame", "Samples"]
+__all__ = ["Samples"]
 
 TRIED = 2
 """Samples that are rendered twice, to see whether one draw gives one rendition."""
@@ -38,14 +40,6 @@ PROBED = 16
 
 PROBED_ROWS = 64
 """Rows of tokens that are looked at, to see whether they differ in length."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Heights and widths in pixels: of the raw images, in which placements count, and of what the model gets."""
-
-    raw: tuple[int, int]
-    rendered: tuple[int, int]
 
 
 class Samples:
@@ -81,16 +75,9 @@ class Samples:
         collate: Collate | None = None,
         on_bad_sample: str = "error",
     ) -> None:
-        if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
-            raise DatasetError(
-                f"{type(dataset).__name__} has no length: features are stored by sample number, "
-                "so a map-style data set with __len__ and __getitem__ is needed"
-            )
-        if len(dataset) < 2:
-            count = len(dataset)
-            raise DatasetError(f"the data set has {count} sample{'s' * (count != 1)}; training needs at least 2")
+        check_length(dataset)
         self._restore: Callable[[], object] = lambda: None
-        self.dataset = dataset
+        self.dataset = self._given = dataset
         self.workers = Workers(workers) if isinstance(workers, int) else workers
         self._rest_bytes = 0
         self.unreadable = Unreadable(on_bad_sample)
@@ -104,8 +91,12 @@ class Samples:
                 self.dataset, transform, stand_in, self._restore = take_over(dataset, self)
             else:
                 self._restore = hold(dataset, self)
-            first = self._first(stand_in)
-            self.rendering, self.form = self._rendering(first, transform, stand_in, model)
+            first = first_item(self.dataset, stand_in, self.unreadable)
+            self.rendering, self.form = layout_of(
+                *(first, transform, stand_in, self.dataset, model, told),
+                collated=collate is not None,
+                give_back=self.close,
+            )
             self.pipeline = self.rendering.pipeline
             made = self.rendering.shown(first)
             renders_more = self.rendering.renders_more(self.form, made)
@@ -125,7 +116,7 @@ class Samples:
             raise
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset)  # type: ignore[arg-type]  # looked at above
 
     def close(self) -> None:
         """Give the data set its transform back."""
@@ -224,6 +215,14 @@ class Samples:
         for rendered in self._ahead(groups, draw, self._keeps):
             yield self._kept(rendered, draw)
 
+    def stream_told(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[tuple[list[Example], Tensor, str | None]]:
+        """`calls` of several groups, likewise, and digests of the samples as they were read, for a journal."""
+        for rendered in self._ahead(groups, draw, self._keeps, told=True):
+            if self.form.pair and not self._whole:
+                shown = self.unreadable.shown(rendered.ids, len(self))
+                self.identity = self.identity.checked(torch.tensor(shown), rendered.targets)
+            yield *self._kept(rendered, draw), rendered.digests
+
     def batches(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[Any]:
         """`batch` of several groups, likewise; those of which no sample is left are left out."""
         return (batch for batch in self.batch_by_batch(groups, draw) if batch is not None)
@@ -241,11 +240,18 @@ class Samples:
         """Whether there are rests to be remembered: those that differ between renditions, or are not all known yet."""
         return self._whole and (self.moving or len(self.carried) < len(self))
 
-    def _ahead(self, groups: Sequence[Tensor], draw: Draw, keep: bool, drop: bool = False) -> Iterator[Rendered]:
-        render = partial(self._rendered, draw=draw, keep=keep, drop=drop)
+    def _ahead(
+        self, groups: Sequence[Tensor], draw: Draw, keep: bool, drop: bool = False, told: bool = False
+    ) -> Iterator[Rendered]:
+        render = partial(self._rendered, draw=draw, keep=keep, drop=drop, told=told)
         for rendered in rendered_ahead(render, groups, self.workers):
             self.unreadable.note(rendered.unreadable)
             yield rendered
+
+    def calls_told(self, ids: Tensor, draw: Draw) -> tuple[list[Example], Tensor, str | None]:
+        """`calls`, and digests of the samples as they were read."""
+        rendered = self._rendered(ids, draw, self._keeps, told=True)
+        return *self._kept(rendered, draw), rendered.digests
 
     def _kept(self, rendered: Rendered, draw: Draw) -> tuple[list[Example], Tensor]:
         """What the model is called with, and targets; the rest is remembered by sample."""
@@ -254,20 +260,22 @@ class Samples:
             self.carried.remember(rendered.ids, rests, draw.seed if self.moving else None)
         return self.form.calls(rendered.batch), rendered.targets
 
-    def _rendered(self, ids: Tensor, draw: Draw, keep: bool, drop: bool = False) -> Rendered:
+    def _rendered(self, ids: Tensor, draw: Draw, keep: bool, drop: bool = False, told: bool = False) -> Rendered:
         items = self._items(ids.tolist())
         if drop:
             ids, items = self.unreadable.left_of(ids, items)
         whose, unread = ids.tolist(), dict(self.unreadable.found)
         if not items:
             return Rendered(whose, None, ids, None, unread)
+        # Before anything is rendered: a transform may write into what it gets.
+        digests = self.digests(items) if told else None
         if not self._whole:
             targets = self._targets(whose, items)
             inputs = [self.form.main_of(item) for item in items]
-            return Rendered(whose, (self.pipeline.render(inputs, ids, draw), targets), targets, None, unread)
+            return Rendered(whose, (self.pipeline.render(inputs, ids, draw), targets), targets, None, unread, digests)
         items = self._made(items, ids, draw)
         rests = [compacted(self.form.without_images(item)) for item in items] if keep else None
-        return Rendered(whose, collated(self._collate, items), ids, rests, unread)
+        return Rendered(whose, collated(self._collate, items), ids, rests, unread, digests)
 
     def _made(self, items: Sequence[Any], ids: Tensor, draw: Draw) -> list[Any]:
         if self.form.shaped:
@@ -293,37 +301,6 @@ class Samples:
             found |= {n: self.form.without_images(item) for n, item in zip(lacking, items, strict=True)}
         return [compacted(found[number]) for number in ids]
 
-    def _rendering(
-        self, first: Any, transform: Any, stand_in: PassThrough | None, model: nn.Module | None
-    ) -> tuple[Rendering, Form]:
-        """How items are rendered, and how they are laid out then."""
-        if stand_in is not None:
-            own = Rendering.own(transform, stand_in, first, self.dataset)
-            if own is not None:
-                own.refuse_what_stays_behind(first)
-                return own, self._form_of(own.shown(first), model, own.views(first))
-            # Nobody asks it: then it renders nothing.
-            self.close()
-            transform = None
-        form = self._form_of(first, model)
-        rendering = Rendering.told(transform, first, form, len(self))
-        rendering.refuse_what_stays_behind(first)
-        if not rendering.calls:
-            return rendering, form
-        return rendering, form.viewed(rendering.shown(first), model)
-
-    def _form_of(self, item: Any, model: nn.Module | None, views: Input | None = None) -> Form:
-        told = views if self.told is None else self.told
-        return Form.of(item, model, told, collated=self.own_collate is not None)
-
-    def _first(self, stand_in: PassThrough | None) -> Any:
-        try:
-            return self.unreadable.item(self.dataset, 0)
-        except Exception as error:
-            if stand_in is None or not stand_in.calls():
-                raise
-            raise stand_in.refusal(self.dataset, "works on after it") from error
-
     def _items(self, ids: Iterable[int]) -> list[Any]:
         items = []
         for number in ids:
@@ -344,9 +321,9 @@ class Samples:
     def _lengths(self) -> Lengths | None:
         if self.own_collate is None or isinstance(self.form.main, tuple):
             return None
-        probed = self._items(_spread(len(self), PROBED))
+        probed = self._items(spread(len(self), PROBED))
         if not is_image(self.form.main_of(probed[0])):
-            probed += self._items(_spread(len(self), PROBED_ROWS))
+            probed += self._items(spread(len(self), PROBED_ROWS))
         if len({shape_of(self.form.main_of(item)) for item in probed}) < 2:
             return None
         if self.pipeline.steps and not self.rendering.keeps_shapes(probed, self.form):
@@ -361,40 +338,62 @@ class Samples:
         self.form = self.carried.form = replace(self.form, shaped=lengths is not None)
         return lengths
 
-    def _identify(self) -> str:
-        """A hash over some samples' raw bytes, each read twice."""
-        ids = _spread(len(self), PROBED)
-        first = self._items(ids)
-        for _ in range(2):
-            for number, one, other in zip(ids, first, self._items(ids), strict=True):
-                if self._hash([one]) != self._hash([other]):
-                    raise UnstableDataError(
-                        f"{type(self.dataset).__name__} gave two different images for index {number}, "
-                        "so stored features would freeze one random augmentation for ever. "
-                        "Let the data set give unaugmented images, and hand the augmentation over: "
-                        "Freezer(model, dataset, transform=...)"
-                    )
+    def _identify(self) -> Identity:
+        """How the samples are told from others, by some of them, each read three times."""
+        ids = spread(len(self), PROBED)
+        first = read_alike(self.dataset, self._items, ids, self._hash)
         self.rendering.check(first[:TRIED], ids[:TRIED])
-        inputs = [nearest(item, self.form.mains[0]) for item in first]
+        inputs = [self._input(item) for item in first]
         self._raw_sizes = {size for item in inputs if (size := size_of(item)) is not None}
-        if not self._whole:
-            return hash_samples([*inputs, self._targets(ids, first)])
-        # Which parts are the input, and what the user's collate makes of them, shape features as well.
-        made = first if self._plain else self._made(first, torch.tensor(ids), self.rendering.draw(STILL))
-        rests = [compacted(self.form.without_images(item)) for item in made]
-        self._rest_bytes = sum(map(nbytes_of, rests)) // len(rests)
-        given = [str(self.form.arguments), *self.carried.called(made), *self.rendering.to_config(self.form)]
-        own = [] if self.lengths is None else [self.lengths.own]
-        return hash_samples([*(leaf for item in first for leaf in leaves(item)), *given, *own])
+        given: list[Any] = []
+        self._targets(ids, first)  # refused now, not in the middle of an epoch
+        if self._whole:
+            # Which parts are the input, and what the user's collate makes of them, shape features as well.
+            made = first if self._plain else self._made(first, torch.tensor(ids), self.rendering.draw(STILL))
+            rests = [compacted(self.form.without_images(item)) for item in made]
+            self._rest_bytes = sum(map(nbytes_of, rests)) // len(rests)
+            given = [str(self.form.arguments), *self.carried.called(made), *self.rendering.to_config(self.form)]
+            given += [] if self.lengths is None else [self.lengths.own]
+        return identity_of(
+            self.dataset,
+            ids,
+            first,
+            input_of=self._input,
+            target=None if self.moving or self.form.further else 1 if self.form.pair else self.form.target,
+            shaped_by=given,
+            collate=self.own_collate,
+        )
+
+    def refresh(self) -> None:
+        """An epoch begins: what the loop has changed of the data set since, targets say, is shown from now on."""
+        follow(self.dataset, self._given)
+        column = self.identity.today
+        if self._whole and column is not None and column.changed(len(self)):
+            self.carried.put(self.identity.target, lambda ids: column.entries(self.unreadable.shown(ids, len(self))))
+
+    def targets_now(self, ids: Tensor) -> Tensor | None:
+        """The targets of samples as the data set has them now, [n, ...]; None where they are in the items alone."""
+        column = self.identity.today
+        if self._whole or column is None:
+            return None
+        return column.of(torch.tensor(self.unreadable.shown(ids.tolist(), len(self))))
+
+    def distrust_targets(self) -> None:
+        """The column of targets was seen to be another thing."""
+        self.identity = replace(self.identity, trusted=False)
+
+    def read_digests(self, ids: Sequence[int]) -> list[bytes]:
+        """Of samples as they are now; another thread may read meanwhile."""
+        return [self.identity.digest(item, self._input) for item in self._items(ids)]
+
+    def digests(self, items: Sequence[Any]) -> str:
+        return digests_to([self.identity.digest(item, self._input) for item in items])
+
+    def _input(self, item: Any) -> Any:
+        return nearest(item, self.form.mains[0])
 
     def _hash(self, items: Sequence[Any]) -> str:
         """Of whole items, or of their inputs where they are pairs."""
         if not self._whole:
             return hash_samples([self.form.main_of(item) for item in items])
         return hash_samples([leaf for item in items for leaf in leaves(item)])
-
-
-def _spread(samples: int, most: int) -> list[int]:
-    """At most so many numbers of samples, from the first to the last."""
-    count = min(most, samples)
-    return sorted({round(i * (samples - 1) / (count - 1)) for i in range(count)})

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..augment import Border, Draw, Form, Grid, derive
 from ..cuts import Cut
-from .dataset import Frame, Samples
+from .dataset import Samples
+from .frame import Frame
 from .order import Order
 
 __all__ = ["WAYS", "Deriver", "Way", "grid_of"]

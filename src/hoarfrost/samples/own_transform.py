@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 
 from ..errors import ArgumentError, DatasetError
 
-__all__ = ["PassThrough", "hold", "take_over"]
+__all__ = ["PassThrough", "follow", "hold", "take_over"]
 
 
 class PassThrough:
@@ -116,6 +116,20 @@ def hold(dataset: Any, holder: object) -> Callable[[], object]:
         return lambda: None
     held.holders += 1
     return weakref.finalize(holder, held.release)
+
+
+def follow(dataset: Any, given: Any) -> None:
+    """What was set on a user's data set since, its copy gets too, but for transforms.
+
+    Args:
+        dataset: without its transform.
+        given: as the user has it.
+    """
+    while isinstance(dataset, Subset) and isinstance(given, Subset) and dataset is not given:
+        dataset, given = dataset.dataset, given.dataset
+    if dataset is not given:
+        held = {name: value for name, value in vars(given).items() if name not in ("transform", "transforms")}
+        vars(dataset).update(held)
 
 
 def _detach(dataset: Any) -> tuple[Any, PassThrough | None, Callable[[], None]]:

@@ -94,6 +94,12 @@ class PrefixSource:
         tensors, targets = self.tensors(chunk, draw)
         return tensors[self.tensor], targets
 
+    def told(self, chunk: int, draw: Draw) -> tuple[Tensor, Tensor, str | None]:
+        """`features`, and digests of the samples as they were read, for a journal."""
+        ids = self.order.members(chunk)
+        calls, targets, digests = self.samples.calls_told(ids, draw)
+        return self.run_calls(calls, ids)[self.tensor], targets, digests
+
     def tensors(self, chunk: int, draw: Draw) -> tuple[tuple[Tensor, ...], Tensor]:
         """All that crosses the cut for a chunk's samples, of each call of the model, and targets [n, ...]."""
         ids = self.order.members(chunk)

@@ -21,14 +21,15 @@ __all__ = ["Rendered", "rendered_ahead"]
 @dataclass(frozen=True)
 class Rendered:
     """One batch: whose it is; as the user's loader would give it, None where no sample of it is left; targets [n, ...],
-    or sample numbers where items are no pairs; the items without their images; and what could not be read so far, by
-    whoever read it."""
+    or sample numbers where items are no pairs; the items without their images; what could not be read so far, by
+    whoever read it; and digests of the items, for a journal."""
 
     ids: list[int]
     batch: Any
     targets: Tensor
     rests: list[Any] | Parcel | None = None
     unreadable: Mapping[int, str] = field(default_factory=dict)
+    digests: str | None = None
 
     def pin_memory(self) -> Rendered:
         """The same in page-locked memory; DataLoader calls this by its name."""

@@ -15,10 +15,11 @@ from ..augment import Border
 from ..cache import CacheSpec
 from ..cuts import Crossing, Cut, Example, OtherLengths, first_tensor
 from ..settings import Settings
-from .dataset import Frame, Samples
+from .dataset import Samples
 from .derivation import Deriver, Way, grid_of
 from .device import OnDevice
 from .form import Input
+from .frame import Frame
 from .loader import Sampling, UserLoader
 from .order import Order, batch_bounds, usable_batch_size
 from .prefix_source import PrefixSource

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -92,6 +92,12 @@ class Unreadable:
             if count <= NAMED:
                 more = "; others are counted in the records" if count == NAMED else ""
                 warnings.warn(f"hoarfrost {done} {reason} ({count} so far){more}", stacklevel=2)
+
+    def shown(self, ids: Sequence[int], count: int) -> list[int]:
+        """Which samples are read for these, of so many: itself, or the one that stands in for it."""
+        if not self.found or self.then == "error":
+            return list(ids)
+        return [next((at % count for at in range(n, n + count) if at % count not in self.found), n) for n in ids]
 
     def left(self, ids: Tensor) -> Tensor | None:
         """Which of these samples stay in their batch, bool [n]; None: all of them. Of several, a single one does not:

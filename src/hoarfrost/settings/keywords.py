@@ -25,6 +25,7 @@ __all__ = ["Freezing", "Reading", "Rendering", "Settings", "Storing"]
 
 MODES = ("auto", "cache", "recompute")
 BUILDS = ("images", "features")
+STALE = ("rebuild", "error", "reuse")
 HARMS = ("auto", "classes", "labels", "values")
 PRECISIONS = ("bf16", "fp16")
 ON_BAD_SAMPLE = ("error", "skip", "replace")
@@ -121,6 +122,9 @@ class Storing:
         build_from: what the cache of a deeper cut is made from: "images", or the stored "features" of the cut before,
             which takes less time and keeps what their codec has done; that is measured, and where both together go
             beyond twice the tolerance images are taken.
+        stale: what is done where `cache_dir` holds the features that are wanted, but made from something else than what
+            is there now: other images, a model or transform whose code or settings were edited. "rebuild" them beside
+            the old ones and say why, raise an "error" that names what differs, or "reuse" them all the same.
 
     Raises:
         ArgumentError: of the wrong kind or out of range.
@@ -138,11 +142,13 @@ class Storing:
         "views,recompute", "WAY,...", "What to give up for it: views, rung, cut, recompute", typed=str
     )
     build_from: str = option("images", "NAME", "A deeper cut's cache from images, or the earlier features")
+    stale: str = option("rebuild", "NAME", "Stored features made from something else: rebuild, error or reuse")
 
     def __post_init__(self) -> None:
         put = object.__setattr__
         check_word("mode", self.mode, MODES)
         check_word("build_from", self.build_from, BUILDS)
+        check_word("stale", self.stale, STALE)
         if not callable(self.harm):
             check_word("harm", self.harm, HARMS)
         if isinstance(self.disk_budget, str):

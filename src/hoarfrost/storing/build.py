@@ -50,14 +50,15 @@ def fill(
             draw = data.renditions.view(event, view, base=views.base)
             todo = [n for n in range(chunks) if any((n, view) not in writer.done for writer in writers.values())]
             members = [data.order.members(chunk) for chunk in todo]
-            given: Iterator[tuple[tuple[Tensor, ...], Tensor]]
+            given: Iterator[tuple[tuple[Tensor, ...], Tensor, str | None]]
             if from_features is None:
-                rendered = zip(data.samples.stream_calls(members, draw), members, strict=True)
-                given = ((source.run_calls(calls, ids), targets) for (calls, targets), ids in rendered)
+                told = zip(data.samples.stream_told(members, draw), members, strict=True)
+                given = ((source.run_calls(calls, ids), targets, digests) for (calls, targets, digests), ids in told)
             else:
-                layers, earlier = from_features.source, from_features.earlier.stream(todo, view)
-                given = ((layers.run(features), targets) for features, targets in earlier)
-            for chunk, ids, (tensors, targets) in zip(todo, members, given, strict=True):
+                layers, earlier = from_features.source, from_features.earlier
+                read = zip(earlier.stream(todo, view), todo, strict=True)
+                given = ((layers.run(x), targets, earlier.cache.digests(chunk)) for (x, targets), chunk in read)
+            for chunk, ids, (tensors, targets, digests) in zip(todo, members, given, strict=True):
                 for number, writer in writers.items():
                     if (chunk, view) in writer.done:
                         continue
@@ -70,7 +71,8 @@ def fill(
                     if len(pending) >= WRITES_AHEAD * threads:
                         pending.pop(0).result()
                     lengths = source.lengths(ids, number)
-                    pending.append(writing.submit(writer.append, chunk, view, ids, targets, features, lengths))
+                    row = (chunk, view, ids, targets, features, lengths, digests)
+                    pending.append(writing.submit(writer.append, *row))
             # A further view may be stored as its difference to the base view: that one is written by then.
             while pending:
                 pending.pop(0).result()

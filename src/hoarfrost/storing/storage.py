@@ -10,16 +10,18 @@ from pathlib import Path
 
 from ..cache import Cache, CacheWriter
 from ..cuts import Cut
-from ..errors import BudgetError, CacheDirectoryError, CorruptChunkError, StaleCacheError
+from ..errors import BudgetError, CacheDirectoryError, CorruptChunkError
 from ..freezing import Division
 from ..samples import Deriver, PrefixSource, TrainingData, Way
 from ..settings import Storing
 from .budget import Budget
 from .build import fill
 from .calibration import Calibration
-from .fingerprint import Origin, fingerprint_of, origin_of, way_of
+from .fingerprint import Content, Origin, fingerprint_of, origin_of, way_of
 from .from_features import FromFeatures
 from .plan import Decided, Plan
+from .sample_check import SampleCheck
+from .standing import Standing
 from .stored_features import Faults, StoredFeatures
 
 __all__ = ["Storage", "Stored"]
@@ -51,6 +53,9 @@ class Storage:
     def __init__(self, directory: Path, data: TrainingData, storing: Storing, faults: Faults) -> None:
         self._directory, self._data, self._views = directory, data, storing.views
         self.budget = Budget(storing.disk_budget, storing.over_budget)
+        self._standing = Standing(directory, data, storing.stale)
+        self.check: SampleCheck | None = None
+        """Of the samples behind a cache that was found built; None: it was built by this process."""
         self.faults = faults
         self.features: tuple[StoredFeatures, ...] = ()
         """Of each tensor that crosses the cut; none when recomputing."""
@@ -110,7 +115,9 @@ class Storage:
         Raises:
             BudgetError: nothing that may be left out makes it fit.
             CacheDirectoryError, CacheBusyError: nothing can be written, or another run is writing the same.
+            StaleCacheError: a cache of this is there, but was made from something else, and that is to be an error.
         """
+        content = Content.now(division, self._data)
         remarks: list[str] = []
         refused: Plan | None = None
 
@@ -136,7 +143,8 @@ class Storage:
                 from_features = None
             while True:
                 try:
-                    self._take(self._stored(division, plan, decided.way, source, from_features))
+                    caches, found = self._stored(division, plan, decided.way, source, from_features, content)
+                    self._take(caches)
                 except BudgetError as error:
                     if self._previous:
                         make_room()
@@ -150,7 +158,7 @@ class Storage:
                     remarks.append(f"built from images: {error}")
                     continue
                 note = self.budget.left_out(plan, predicted=refused is None)
-                told = "; ".join(filter(None, [note, *remarks]))
+                told = "; ".join(filter(None, [note, *remarks, *found]))
                 return Stored(plan, note, told, None if from_features is None else from_features.origin)
         raise last
 
@@ -175,26 +183,27 @@ class Storage:
 
         Args:
             aside: they are not read; what is built next is built from them.
+
+        Raises:
+            StaleCacheError: likewise, where that is to be an error.
         """
         crossing = len(division.cut.rows)
         if len(digests) != crossing * len(self._data.samples.form.mains):
             return False
-        found = []
-        try:
-            for tensor, digest in enumerate(digests):
-                cache = Cache.open(self._directory / digest[:16])
-                call, which = divmod(tensor, crossing)
-                mine = fingerprint_of(
-                    division, self._data, cache.spec, way_of(cache), self._views.base, which, origin_of(cache), call
-                )
-                found.append(Cache.open(cache.path, mine))
-                if not self._takes(cache):
-                    return False
-        except (StaleCacheError, CorruptChunkError) as error:
-            warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
-            return False
-        except CacheDirectoryError:
-            return False
+        found: list[Cache] = []
+        remarks: list[str] = []
+        content = Content.now(division, self._data)
+        for tensor, digest in enumerate(digests):
+            cache = self._standing.opened(self._directory / digest[:16])
+            if cache is None or not self._takes(cache):
+                return False
+            call, which = divmod(tensor, crossing)
+            way, origin, base = way_of(cache), origin_of(cache), self._views.base
+            mine = fingerprint_of(division, self._data, cache.spec, way, base, which, origin, call, content)
+            if not self._standing.usable(mine, cache, cache.spec, content, remarks):
+                return False
+            found.append(cache)
+        self.check = self._standing.check(found[0], content)
         self._take(found)
         self.keep(found)
         if aside:
@@ -226,36 +235,39 @@ class Storage:
         return 0 if self.budget.nbytes is None else sum(stored.nbytes for stored in features)
 
     def _stored(
-        self, division: Division, plan: Plan, way: Way, source: PrefixSource, from_features: FromFeatures | None
-    ) -> tuple[Cache, ...]:
-        """The caches of this division: identical ones that stand already, and new ones."""
+        self,
+        division: Division,
+        plan: Plan,
+        way: Way,
+        source: PrefixSource,
+        from_features: FromFeatures | None,
+        content: Content,
+    ) -> tuple[tuple[Cache, ...], list[str]]:
+        """The caches of this division, such that stand already and new ones; and what is to be said of them."""
         origin = None if from_features is None else from_features.origin
         specs, crossing = plan.specs, len(division.cut.rows)
         standing: dict[int, Cache] = {}
         writers: dict[int, CacheWriter[Cache]] = {}
+        remarks: list[str] = []
         shares = self.budget.shares(plan, self._used(self._previous))
         try:
             for tensor, spec in enumerate(specs):
                 call, which = divmod(tensor, crossing)
-                fingerprint = fingerprint_of(division, self._data, spec, way, self._views.base, which, origin, call)
-                try:
-                    found = Cache.open(self._directory / fingerprint.key, fingerprint)
-                    if self._takes(found):
-                        standing[tensor] = found
-                        continue
-                except CacheDirectoryError:
-                    pass  # there is none yet
-                except (CorruptChunkError, StaleCacheError) as error:
-                    # What is found by its fingerprint and stale all the same is of another version of the format.
-                    warnings.warn(f"hoarfrost builds the cache again: {error}", stacklevel=2)
-                writers[tensor] = Cache.create(self._directory, fingerprint, spec, budget_bytes=shares[tensor])
+                mine = fingerprint_of(division, self._data, spec, way, self._views.base, which, origin, call, content)
+                found = self._standing.find(mine, spec, content, remarks)
+                if found is not None and self._takes(found):
+                    standing[tensor] = found
+                    continue
+                writers[tensor] = Cache.create(self._directory, mine, spec, budget_bytes=shares[tensor])
+            begun = any(writer.done for writer in writers.values())
             if writers:
                 deriver = self.deriver(division.cut, way, source)
                 fill(writers, division, self._data, self._views, specs, source, deriver, from_features)
+                self._standing.note(writers.values())
             # One after the other: a crash in between leaves whole caches, and the build of the others goes on.
             whole = self._views.record == "ahead"
             unread = self._data.samples.unreadable.found
-            return tuple(
+            caches = tuple(
                 standing[n] if n in standing else writers[n].commit(whole=whole, unreadable=unread)
                 for n in range(len(specs))
             )
@@ -268,3 +280,5 @@ class Storage:
             # What an interrupt broke off is built on by the next call, which the lock must not keep out.
             for writer in writers.values():
                 writer.close()
+        self.check = self._standing.check(caches[0], content) if standing or begun else None
+        return caches, list(dict.fromkeys(remarks))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -109,18 +110,24 @@ class StoredFeatures:
         targets: Tensor,
         sample_ids: Tensor,
         lengths: Tensor | None,
+        digests: str | None = None,
     ) -> Packed:
         """Write a record that is missing, outdated or damaged, if the cache takes it; it as it is read back.
+
+        What is stored of the chunk's targets counts as long as it can be read: the data set may have others by now.
 
         Behind an error nothing more is written until the next epoch, but for want of room: another record may fit.
         """
         if self._writes:
             try:
-                beside: dict[str, Any] = {"targets": targets, "sample_ids": sample_ids, "lengths": lengths}
-                if self.cache.edition(chunk, view) == edition:
-                    return self.cache.heal(chunk, view, features, **beside).packed
-                room = self.budget_bytes
-                return self.cache.renew(chunk, view, edition, features, budget_bytes=room, **beside).packed
+                write: Callable[..., Chunk] = partial(self.cache.heal, chunk, view, features, lengths=lengths)
+                if self.cache.edition(chunk, view) != edition:
+                    more: dict[str, Any] = {"budget_bytes": self.budget_bytes, "digests": digests, "lengths": lengths}
+                    write = partial(self.cache.renew, chunk, view, edition, features, **more)
+                try:
+                    return write().packed
+                except CorruptChunkError:
+                    return write(targets=targets, sample_ids=sample_ids).packed
             except (CacheError, ArgumentError, OSError) as error:
                 self._writes = isinstance(error, BudgetError)
                 self.faults.tell("computes in each epoch what cannot be stored", error)

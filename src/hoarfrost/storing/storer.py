@@ -11,7 +11,7 @@ from typing import Any
 
 from ..cache import Cache, CacheSpec
 from ..cuts import Cut
-from ..errors import BudgetError, CacheError, CutError
+from ..errors import BudgetError, CacheError, CutError, StaleCacheError
 from ..freezing import Division
 from ..samples import PrefixSource, TrainingData
 from ..settings import Storing, Views
@@ -147,6 +147,8 @@ class Storer:
             lost = "the earlier features are gone: built from images" if decided.origin and earlier is None else ""
             try:
                 stored = self.storage.store(division, decided, source, earlier)
+            except StaleCacheError:
+                raise  # as asked
             except CacheError as error:
                 reason = f"recomputed, because the features could not be stored: {error}"
                 ways += ["recompute"] * isinstance(error, BudgetError)

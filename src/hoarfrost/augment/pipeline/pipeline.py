@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from ...errors import ArgumentError
+from ...provenance import code_of, describe_object
 from ..geometry.placement import Placement, as_sizes
-from ..transforms.description import describe_object
 from ..transforms.own_states import find_states
 from ..transforms.randomness import forked_random_states, generator_for, seed_random_states
 from .batching import Batch, as_tensor, check_alike, kind_of, stack, unstack
@@ -104,8 +104,10 @@ class Pipeline:
         self._drew = list(drew)
 
     def to_config(self) -> dict[str, Any]:
-        """JSON for a fingerprint: the steps' types, parameters and code, the same in every process."""
-        return {"steps": [{"kind": step.kind, "transform": describe_object(step.transform)} for step in self.steps]}
+        """JSON for a fingerprint: the steps' types, parameters and code, helpers and global constants too, the same in
+        every process."""
+        steps = [{"kind": step.kind, "transform": describe_object(step.transform)} for step in self.steps]
+        return {"steps": steps, "code": code_of(step.transform for step in self.steps)}
 
     def draw(self, samples: int, seed: int) -> Draw:
         """The random decisions for samples 0 to samples - 1: a function of samples, seed and steps.

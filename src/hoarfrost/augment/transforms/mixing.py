@@ -16,8 +16,8 @@ import torchvision.transforms.v2 as v2
 from torch import Tensor
 
 from ...errors import ArgumentError
+from ...provenance import describe_object
 from ..geometry.grid import Grid
-from .description import describe_object
 from .randomness import generator_for
 
 __all__ = ["Mix", "Mixing", "is_mixing"]

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...provenance import RANDOM_STATES
 from ...seeds import mix
 
 __all__ = ["find_states", "is_random_state", "read_state", "seed_state", "write_state"]
 
-_KINDS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
+_KINDS = RANDOM_STATES
 # A transform, the list that it holds, what is in it, its sampler, that one's generator, and a list or two between.
 _DEPTH = 7
 _CLOSED = (str, bytes, int, float, complex, Tensor, np.ndarray, type, ModuleType, torch.dtype, torch.device)

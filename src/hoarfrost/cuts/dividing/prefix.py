@@ -105,6 +105,11 @@ class Prefix(Part):
         self.shared_parameters = plan.cut.shared_parameters
         self.entries = entries_of(plan.seen.traces[0].inputs)
 
+    @property
+    def body(self) -> nn.Module:
+        """The model's second body, which runs in front of the cut."""
+        return self._body
+
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """The features of a batch.
 
