@@ -59,6 +59,7 @@ class Cache(Replaceable):
         spec: CacheSpec,
         *,
         budget_bytes: int | None = None,
+        wait_seconds: float = 0.0,
     ) -> CacheWriter[Cache]:
         """Begins the cache `<directory>/<fingerprint.key>`, or takes up an interrupted build of the same.
 
@@ -66,10 +67,11 @@ class Cache(Replaceable):
         committed caches and foreign files stay untouched.
 
         Raises:
-            CacheBusyError: another process is writing the same cache; names the directory and the process.
+            CacheBusyError: another process is writing the same cache and is not done within `wait_seconds`; names the
+                directory and the process.
             CacheDirectoryError: `directory` is a file or cannot be written.
         """
-        return CacheWriter(Path(directory), fingerprint, spec, budget_bytes, Cache.open)
+        return CacheWriter(Path(directory), fingerprint, spec, budget_bytes, Cache.open, wait_seconds)
 
     @staticmethod
     def open(directory: str | os.PathLike[str], fingerprint: Fingerprint | None = None) -> Cache:

@@ -62,6 +62,7 @@ class CacheWriter(Generic[Opened]):
         spec: CacheSpec,
         budget_bytes: int | None,
         open_cache: Callable[[Path], Opened],
+        wait_seconds: float = 0.0,
     ) -> None:
         if budget_bytes is not None and budget_bytes < 1:
             raise ArgumentError(f"budget_bytes must be positive, not {budget_bytes}")
@@ -75,7 +76,7 @@ class CacheWriter(Generic[Opened]):
         self._files: dict[str, int] = {}
         with directory_errors(root, "making the directory"):
             root.mkdir(parents=True, exist_ok=True)
-        self._lock = CacheLock(root, fingerprint.key)
+        self._lock = CacheLock(root, fingerprint.key, wait_seconds)
         try:
             with directory_errors(self.path, "beginning the build"):
                 discard_stale(root, fingerprint.key)

@@ -210,7 +210,8 @@ class Feeder:
         return made
 
     def close(self) -> None:
-        """Remove what evaluations store, and give their data sets the transforms back."""
+        """Remove what evaluations store, give data sets their transforms back, and let others remove what was read."""
+        self._storer.storage.release()
         if self._storer.storage.check is not None:
             self._storer.storage.check.end()
         for evaluation in self._evaluations:

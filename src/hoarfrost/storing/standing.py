@@ -38,17 +38,23 @@ class Standing:
         """
         exact = self.opened(self._directory / mine.key)
         if exact is not None:
-            return exact if self.usable(mine, exact, spec, content, remarks) else None
+            if self.usable(mine, exact, spec, content, remarks):
+                return exact
+            exact.release()
+            return None
         for path, _ in find_alike(self._directory, mine, CHOICES)[:1]:
-            alike = Cache.open(path)
+            alike = self.opened(path)
+            if alike is None:
+                continue
             if self.usable(mine, alike, spec, content, remarks, meant=False):
                 return alike
+            alike.release()
         return None
 
     def opened(self, path: Path) -> Cache | None:
-        """The cache there; None where there is none, or one that cannot be read."""
+        """The cache there, which nobody removes from now on; None where there is none, or one that cannot be read."""
         try:
-            return Cache.open(path)
+            return Cache.open(path).hold()
         except CacheDirectoryError:
             return None
         except (CorruptChunkError, StaleCacheError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..cache import Cache, CacheWriter
 from ..cuts import Cut
-from ..errors import BudgetError, CacheDirectoryError, CorruptChunkError
+from ..errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError
 from ..freezing import Division
 from ..samples import Deriver, PrefixSource, TrainingData, Way
 from ..settings import Storing
@@ -25,6 +25,9 @@ from .standing import Standing
 from .stored_features import Faults, StoredFeatures
 
 __all__ = ["Storage", "Stored"]
+
+# For another run that is building the same features; then this one recomputes.
+WAIT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ class Storage:
 
         Raises:
             BudgetError: nothing that may be left out makes it fit.
-            CacheDirectoryError, CacheBusyError: nothing can be written, or another run is writing the same.
+            CacheDirectoryError: nothing can be written.
+            CacheBusyError: another run is writing the same, and was not done in `WAIT_SECONDS`.
             StaleCacheError: a cache of this is there, but was made from something else, and that is to be an error.
         """
         content = Content.now(division, self._data)
@@ -214,7 +218,7 @@ class Storage:
         """Read these from now on; each may take its share of what is left of the disk budget, while views are drawn
         anew."""
         self.faults.begin()
-        self.features = tuple(StoredFeatures(cache, self.faults) for cache in caches)
+        self.features = tuple(StoredFeatures(cache.hold(), self.faults) for cache in caches)
         room = self.left
         if room is not None:
             for stored in self.features:
@@ -258,7 +262,20 @@ class Storage:
                 if found is not None and self._takes(found):
                     standing[tensor] = found
                     continue
-                writers[tensor] = Cache.create(self._directory, mine, spec, budget_bytes=shares[tensor])
+                try:
+                    writers[tensor] = Cache.create(self._directory, mine, spec, budget_bytes=shares[tensor])
+                except CacheBusyError as error:
+                    warnings.warn(f"hoarfrost waits up to {WAIT_SECONDS:.0f} s: {error}", stacklevel=2)
+                    writer = Cache.create(
+                        self._directory, mine, spec, budget_bytes=shares[tensor], wait_seconds=WAIT_SECONDS
+                    )
+                    found = self._standing.find(mine, spec, content, remarks)
+                    if found is None:
+                        # It was broken off; what it has built is gone on with.
+                        writers[tensor] = writer
+                    else:
+                        writer.abort()
+                        standing[tensor] = found
             begun = any(writer.done for writer in writers.values())
             if writers:
                 deriver = self.deriver(division.cut, way, source)
@@ -282,3 +299,8 @@ class Storage:
                 writer.close()
         self.check = self._standing.check(caches[0], content) if standing or begun else None
         return caches, list(dict.fromkeys(remarks))
+
+    def release(self) -> None:
+        """Others may remove what this run has read."""
+        for stored in (*self._previous, *self.features):
+            stored.cache.release()
