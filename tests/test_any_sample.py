@@ -338,6 +338,7 @@ def test_an_evaluation_without_labels_that_the_model_is_called_with_is_told() ->
     trained = Items(lambda i: {"pixels": X[i], "labels": int(Y[i])})
     with Freezer(WithLoss(), trained, batch_size=20, epochs=1, policy={0: "front"}, mode="recompute") as freezer:
         evaluation = freezer.evaluation(Items(lambda i: {"pixels": X[i]}), batch_size=32)
+        freezer.decide()
         with pytest.raises(ArgumentError, match="'labels' is missing; the suffix behind 'front' needs it again"):
             next(iter(evaluation))
 

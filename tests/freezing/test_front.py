@@ -35,6 +35,7 @@ def test_on_features_the_freezer_is_the_rest_of_the_model() -> None:
 
 def test_images_after_a_freeze_are_refused_with_what_to_call() -> None:
     with freezer_of(policy={0: "layer1"}) as freezer:
+        freezer.decide()
         text = (
             r"the freezer is at cut 'layer1' and takes features \[B, 4, 28, 28\] from batches\(\), "
             r"not \[4, 1, 28, 28\]; to evaluate on images call the model itself"

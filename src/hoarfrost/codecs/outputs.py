@@ -30,14 +30,15 @@ def output_of(output: Any) -> Tensor:
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
-    """Those in it, however it is nested, in their order."""
+    """Those in it, however it is nested, in their order; but what a detector finds, a mapping for each sample, has rows
+    of its own."""
     if isinstance(output, Tensor):
         yield output
         return
     if isinstance(output, Mapping):
         inner: list[Any] = list(output.values())
     elif isinstance(output, tuple | list):
-        inner = list(output)
+        inner = [item for item in output if not isinstance(item, Mapping)]
     else:
         known = dataclasses.is_dataclass(output) and not isinstance(output, type)
         inner = [getattr(output, field.name) for field in dataclasses.fields(output)] if known else []
