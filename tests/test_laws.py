@@ -93,13 +93,24 @@ def test_a_cached_run_is_the_run_on_the_cache_in_memory(monkeypatch: pytest.Monk
     options: dict[str, Any] = {"policy": {1: "layer1"}, "views": 2, "ladder": 4, "epochs": 4}
     on_disk = train(resnet(), data, **options)
 
-    def in_memory(self: Storage, division: Any, plan: Any, source: Any, built: Any) -> tuple[MemoryCache, ...]:
+    def in_memory(
+        self: Storage, division: Any, plan: Any, source: Any, *_: Any
+    ) -> tuple[tuple[MemoryCache], list[str]]:
         fingerprint = fingerprint_of(division, self._data, plan.spec, plan.way, "random")
         writer = MemoryCache.create(None, fingerprint, plan.spec)
-        fill({0: writer}, division, self._data, self._views, [plan.spec], source, None, None)  # type: ignore[dict-item]
+        fill(
+            {0: writer},
+            division,
+            self._data,
+            self._views,
+            [plan.spec],
+            self._data.source(division.prefix, plan.spec),
+            None,
+            None,
+        )  # type: ignore[dict-item]
         cache = writer.commit()
         cache.path = self._directory
-        return (cache,)
+        return (cache,), []
 
     monkeypatch.setattr(Storage, "_stored", in_memory)
     assert_same_run(train(resnet(), data, **options), on_disk)

@@ -93,7 +93,9 @@ class Feeder:
             raise StaleCacheError(f"{told}: the stored features were made from something else")
         if told and self._stale == "reuse":
             warnings.warn(f"hoarfrost reuses stale features, as asked: {told}", stacklevel=2)
-        return told if self._stale == "rebuild" else ""
+        elif told:
+            self._storer.storage.distrust()
+        return "" if self._stale == "reuse" else told
 
     def end_check(self) -> None:
         """The epoch in which samples are looked at is over."""

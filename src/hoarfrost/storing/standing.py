@@ -26,6 +26,9 @@ class Standing:
     def __init__(self, directory: Path, data: TrainingData, stale: str) -> None:
         self._directory, self._data, self._stale = directory, data, stale
         self._checked: tuple[Content, SampleCheck] | None = None
+        self.distrusted: frozenset[Path] = frozenset()
+        """Caches that turned out stale while they were read: a saved state may want them to stay, and this run does not
+        read them."""
 
     def find(self, mine: Fingerprint, spec: CacheSpec, content: Content, remarks: list[str]) -> Cache | None:
         """A cache that was made from the same; or, where that is wanted, a stale one.
@@ -38,7 +41,7 @@ class Standing:
         """
         exact = self.opened(self._directory / mine.key)
         if exact is not None:
-            if self.usable(mine, exact, spec, content, remarks):
+            if exact.path not in self.distrusted and self.usable(mine, exact, spec, content, remarks):
                 return exact
             exact.release()
             return None

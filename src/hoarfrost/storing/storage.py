@@ -93,6 +93,10 @@ class Storage:
         """What makes features of one rendition from another's; None where features or images allow none."""
         return self._data.deriver(cut, way, source.blank)
 
+    def distrust(self) -> None:
+        """What is being read turned out stale: it is not read again."""
+        self._standing.distrusted = frozenset(cache.path for cache in self.caches)
+
     def set_aside(self) -> None:
         """The caches belong to a shallower cut from now on; `drop_previous` removes them."""
         for stored in self.features:
@@ -189,7 +193,7 @@ class Storage:
             aside: they are not read; what is built next is built from them.
 
         Raises:
-            StaleCacheError: likewise, where that is to be an error.
+            StaleCacheError: one was made from something else, where that is to be an error.
         """
         crossing = len(division.cut.rows)
         if len(digests) != crossing * len(self._data.samples.form.mains):
@@ -207,7 +211,7 @@ class Storage:
             if not self._standing.usable(mine, cache, cache.spec, content, remarks):
                 return False
             found.append(cache)
-        self.check = self._standing.check(found[0], content)
+        self.check = None if aside else self._standing.check(found[0], content)
         self._take(found)
         self.keep(found)
         if aside:
@@ -257,7 +261,8 @@ class Storage:
         try:
             for tensor, spec in enumerate(specs):
                 call, which = divmod(tensor, crossing)
-                mine = fingerprint_of(division, self._data, spec, way, self._views.base, which, origin, call, content)
+                base = self._views.base
+                mine = fingerprint_of(division, self._data, spec, way, base, which, origin, call, content)
                 found = self._standing.find(mine, spec, content, remarks)
                 if found is not None and self._takes(found):
                     standing[tensor] = found
@@ -297,6 +302,7 @@ class Storage:
             # What an interrupt broke off is built on by the next call, which the lock must not keep out.
             for writer in writers.values():
                 writer.close()
+        self._standing.distrusted = frozenset()
         self.check = self._standing.check(caches[0], content) if standing or begun else None
         return caches, list(dict.fromkeys(remarks))
 
