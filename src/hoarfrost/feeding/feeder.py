@@ -214,8 +214,6 @@ class Feeder:
     def close(self) -> None:
         """Remove what evaluations store, give data sets their transforms back, and let others remove what was read."""
         self._storer.storage.release()
-        if self._storer.storage.check is not None:
-            self._storer.storage.check.end()
         for evaluation in self._evaluations:
             evaluation.close()
 

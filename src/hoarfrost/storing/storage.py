@@ -307,6 +307,8 @@ class Storage:
         return caches, list(dict.fromkeys(remarks))
 
     def release(self) -> None:
-        """Others may remove what this run has read."""
+        """Nothing more is read: others may remove it, and its samples are no longer looked at."""
+        if self.check is not None:
+            self.check.end()
         for stored in (*self._previous, *self.features):
             stored.cache.release()
