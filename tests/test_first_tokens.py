@@ -19,7 +19,8 @@ from shared.ragged import Frames
 from test_ragged import KINDS, Kind, freezer_of, train
 
 LEVELS = FirstTokens(1, Shared(16))
-RAGGED = pytest.mark.parametrize("kind", [KINDS[name] for name in ("texts", "padded in front", "frames")], ids=str)
+TRIED = ("texts", "padded in front", "frames")
+RAGGED = pytest.mark.parametrize("kind", [KINDS[name] for name in TRIED], ids=TRIED)
 
 
 def on_images(folder: Path, **told: Any) -> Freezer:
