@@ -191,6 +191,7 @@ def test_a_freeze_sets_a_large_first_token_apart(tmp_path: Path) -> None:
     kind = replace(KINDS["frames"], model=Loud)
     freezer = freezer_of(kind, tmp_path, kind.data(200), ladder="auto")
     train(freezer, range(1))
+    freezer._epochs.settle()  # as the next batch would
     assert freezer.cache is not None
     codec = freezer.cache.spec.codec
     assert isinstance(codec, FirstTokens)

@@ -94,11 +94,11 @@ def test_a_cached_run_is_the_run_on_the_cache_in_memory(monkeypatch: pytest.Monk
     on_disk = train(resnet(), data, **options)
 
     def in_memory(
-        self: Storage, division: Any, plan: Any, way: Any, source: Any, *_: Any
-    ) -> tuple[tuple[MemoryCache], list[str]]:
-        fingerprint = fingerprint_of(division, self._data, plan.spec, way, "random")
-        writer: Any = MemoryCache.create(None, fingerprint, plan.spec)
-        fill({0: writer}, division, self._data, self._views, [plan.spec], source, None, None)
+        self: Storage, division: Any, plan: Any, way: Any, source: Any, built: Any, content: Any
+    ) -> tuple[tuple[MemoryCache, ...], list[str]]:
+        (spec,) = plan.specs
+        writer = MemoryCache.create(None, fingerprint_of(division, self._data, spec, way, "random"), spec)
+        fill({0: writer}, division, self._data, self._views, [spec], source, None, None)  # type: ignore[dict-item]
         cache = writer.commit()
         cache.path = self._directory
         return (cache,), []

@@ -71,6 +71,7 @@ def test_outputs_have_the_models_own_bits_and_no_image_is_read_twice_for_one_fre
 def test_eight_bits_are_near_and_every_pass_shows_the_same() -> None:
     model = resnet()
     with freezer_of(model, policy={0: "layer1"}) as freezer:
+        freezer.decide()
         evaluation = freezer.evaluation(images(TESTED), PLAIN, batch_size=40)
         model.eval()
         wanted = outputs(model, [(x, t) for x, t in plain_batches()])
@@ -134,6 +135,7 @@ def test_without_room_the_prefix_runs_and_it_is_said_once(tmp_path: Path) -> Non
 
 def test_a_damaged_record_is_computed_again(tmp_path: Path) -> None:
     with freezer_of(resnet(), policy={0: "layer1"}, cache_dir=tmp_path) as freezer:
+        freezer.decide()
         evaluation = freezer.evaluation(images(TESTED), PLAIN, codec="exact")
         before = [x for x, _ in evaluation]
         (path,) = held(tmp_path)

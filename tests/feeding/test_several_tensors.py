@@ -149,10 +149,11 @@ def test_a_run_goes_on_with_the_caches_that_stand(tmp_path: Path) -> None:
 
     with begun() as first:
         expected = [features for features, _ in first.batches(2)]
-        state = first.state_dict()
+        state, weights = first.state_dict(), first.model.state_dict()
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"}
     assert len(state["fingerprints"]) == 3
     with begun() as second:
+        second.model.load_state_dict(weights)
         second.load_state_dict(state)
         got = [features for features, _ in second.batches(2)]
     assert all(torch.equal(a, b) for x, y in zip(expected, got, strict=True) for a, b in zip(x, y, strict=True))

@@ -70,9 +70,10 @@ def test_a_run_that_is_broken_off_while_it_records_goes_on_with_what_is_there(tm
         first = epoch_of(freezer, 0)
         freezer.end_epoch()
         second = epoch_of(freezer, 1)
-        state = freezer.state_dict()
+        state, weights = freezer.state_dict(), freezer.model.state_dict()
     data = CountingImages(N, RANDOM)
     with frozen(data, cache_dir=tmp_path, views=views) as again:
+        again.model.load_state_dict(weights)
         again.load_state_dict(state)
         data.reads = 0
         assert same(epoch_of(again, 0), first)
