@@ -147,6 +147,13 @@ class MemoryCache(Replaceable):
         if difference:
             raise StaleCacheError(f"{difference}: the cache in memory was made from something else")
 
+    def hold(self) -> MemoryCache:
+        """As `Cache.hold`; nobody else can remove it."""
+        return self
+
+    def release(self) -> None:
+        """As `Cache.release`."""
+
     @property
     def whole(self) -> bool:
         """As `Cache.whole`."""
