@@ -261,12 +261,11 @@ def test_the_bytes_of_a_rung_are_foretold(tmp_path: Path) -> None:
 def test_a_budget_that_is_too_small_is_kept(tmp_path: Path) -> None:
     kind = KINDS["texts"]
     freezer = freezer_of(kind, tmp_path, disk_budget=20_000)
-    train(freezer, range(1))
     with pytest.warns(UserWarning, match="goes on by recomputing"):
-        freezer._epochs.settle()  # as the next batch would
+        train(freezer, range(2))
     assert freezer.source == "recompute"
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 20_000
-    train(freezer, range(1, 3))
+    train(freezer, range(2, 4))
 
 
 def test_batches_behind_a_freeze_are_of_about_one_length(tmp_path: Path) -> None:
@@ -374,15 +373,17 @@ def test_a_collate_that_looks_at_the_input_is_refused(tmp_path: Path) -> None:
         freezer_of(kind, tmp_path, collate_fn=mask_of_values)
 
 
-def test_a_collate_that_cuts_by_its_batch_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("whole", "error"), [(2, NoCutError), (6, DatasetError)], ids=["of few", "of many"])
+def test_a_collate_that_cuts_by_its_batch_is_told(whole: int, error: type[Exception], tmp_path: Path) -> None:
+    """Before training, or with the first batch that has too many for the few that are looked at before."""
+
     def to_the_shorter_half(items: list[Item]) -> Item:
         batch = padding_collate(items)
-        length = batch["tokens"].shape[1] if len(items) <= 2 else 30
+        length = batch["tokens"].shape[1] if len(items) <= whole else 30
         return {**batch, "tokens": batch["tokens"][:, :length], "padding": batch["padding"][:, :length]}
 
-    freezer = freezer_of(KINDS["texts"], tmp_path, collate_fn=to_the_shorter_half)
-    with pytest.raises(DatasetError, match="cut it to a length before it is collated"):
-        train(freezer, range(1))
+    with pytest.raises(error, match=r"30 .*with a sample of \d+: .* cut it to a length before it is collated"):
+        train(freezer_of(KINDS["texts"], tmp_path, collate_fn=to_the_shorter_half), range(2))
 
 
 class TwoLayers(Texts):

@@ -15,7 +15,7 @@ from .collating import Collate, collated, name_of
 from .form import Form
 from .places import is_image, replaced, shape_of, stand_in
 
-__all__ = ["Lengths", "Rows", "find_lengths", "padded", "unpadded"]
+__all__ = ["Lengths", "Rows", "find_lengths", "padded", "unpadded", "why_too_short"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +60,9 @@ class Lengths:
         """
         ragged = rows.ragged
         length = ragged.of(batch.shape[self.axis])
-        if length < int(rows.lengths.max()):
-            raise DatasetError(
-                f"collate_fn gives a batch of length {length} with a sample of {int(rows.lengths.max())}: a sample is "
-                "as long as it is when collated alone, cut it to a length before it is collated"
-            )
+        short = why_too_short(length, int(rows.lengths.max()))
+        if short is not None:
+            raise DatasetError(short)
         return rows.padded(length, self.at_end)
 
 
@@ -96,6 +94,16 @@ class Rows:
         """[n, ...], padded with zeros to a length."""
         made = padded(self.values, self.ragged.axis, self.lengths, length, at_end)
         return made[..., 0] if self.plain else made
+
+
+def why_too_short(batch: int, sample: int) -> str | None:
+    """Why a batch of that length cannot hold a sample of that length, in words; None where it can."""
+    if batch >= sample:
+        return None
+    return (
+        f"collate_fn gives a batch of length {batch} with a sample of {sample}: a sample is as long as it is when "
+        "collated alone, cut it to a length before it is collated"
+    )
 
 
 def unpadded(tensor: Tensor, axis: int, lengths: Tensor, at_end: bool = False) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..codecs import evaluating
-from ..cuts import called, shadow, tensors_in
-from .lengths import Lengths
+from ..cuts import Example, called, shadow, tensors_in
+from .lengths import Lengths, why_too_short
 from .training_data import TrainingData
 
 __all__ = ["why_padding_counts"]
@@ -21,9 +21,9 @@ SHORT = 4
 def why_padding_counts(model: nn.Module, data: TrainingData) -> str | None:
     """Why no features of differing lengths can be stored, in words; None where they can, or all have one length.
 
-    Short samples are shown alone, and beside a long one, in eval. Where outputs differ by more than rounding, the
-    padding itself is looked at: a mask is missing, say, or a window of a convolution reaches over a sample's end, and
-    then it matters who stands beside whom.
+    A collate must not cut a batch shorter than its samples are alone. Short samples are shown alone, and beside a long
+    one, in eval. Where outputs differ by more than rounding, the padding itself is looked at: a mask is missing, say,
+    or a window of a convolution reaches over a sample's end, and then it matters who stands beside whom.
     """
     lengths = data.samples.lengths
     if lengths is None:
@@ -37,15 +37,20 @@ def why_padding_counts(model: nn.Module, data: TrainingData) -> str | None:
     draw = data.samples.pipeline.still(len(data.samples))
     body, _ = shadow(model)  # which leaves nothing behind on the user's modules
 
-    def outputs(ids: list[int]) -> list[Tensor]:
+    def outputs(inputs: Example) -> list[Tensor]:
         with torch.random.fork_rng(devices=[]):
-            return tensors_in(called(body, data.images(torch.tensor(ids), draw)))
+            return tensors_in(called(body, inputs))
 
+    together = data.images(torch.tensor([*short, long]), draw)
+    length = data.samples.form.main_argument(together).shape[lengths.axis]
+    cut = why_too_short(length, int(lengths.own[long]))
+    if cut is not None:
+        return cut
     with evaluating(body):
-        beside = outputs([*short, long])
+        beside = outputs(together)
         for row, sample in enumerate(short):
             own = int(lengths.own[sample])
-            pairs = zip(outputs([sample, sample]), beside, strict=False)
+            pairs = zip(outputs(data.images(torch.tensor([sample, sample]), draw)), beside, strict=False)
             rows = [(near, far[row]) for near, far in pairs if far.dim() and len(far) == len(short) + 1]
             if all(_apart(near, far, lengths, own) <= 1.0 for near, far in rows):
                 continue
