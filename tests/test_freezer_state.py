@@ -170,3 +170,12 @@ def test_the_memory_of_a_policy_goes_through_the_state() -> None:
     with freezer_of(policy=second) as freezer:
         freezer.load_state_dict(state)
     assert second.asked == first.asked == 2
+
+
+@pytest.mark.parametrize("broken", [None, [], {}, "history"], ids=["nothing", "a list", "empty", "no history"])
+def test_what_is_no_state_is_refused_and_nothing_is_loaded(broken: Any) -> None:
+    with freezer_of() as freezer:
+        state = {**freezer.state_dict(), "history": None} if broken == "history" else broken
+        with pytest.raises(CheckpointError, match="a freezer's state of version"):
+            freezer.load_state_dict(state)
+        assert freezer.history == []

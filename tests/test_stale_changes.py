@@ -21,6 +21,9 @@ from hoarfrost import Freezer
 from hoarfrost.errors import StaleCacheError
 
 SOURCE = '''
+import enum
+from fractions import Fraction
+from types import SimpleNamespace
 import torch
 from torch import nn
 import torch.nn.functional as F
@@ -44,6 +47,28 @@ def closing(value):
 
 closed = closing(0.125)
 
+def doubled(x):
+    return x * 2
+
+def same(x):
+    return x
+
+class Slotted:
+    __slots__ = ("amount",)
+    def __init__(self, amount):
+        self.amount = amount
+
+class Way(enum.Enum):
+    PLAIN = 0.0
+
+PICKED = {"doubled": doubled, "same": same}
+TURNS = [doubled, same]
+SLOTTED, SPACE, SHARE, WAY = Slotted(0.0), SimpleNamespace(amount=0.0), Fraction(0, 1), Way.PLAIN
+
+def picked(x):
+    extra = SLOTTED.amount + SPACE.amount + float(SHARE) + WAY.value
+    return (PICKED["doubled"](x) + TURNS[0](x) + TURNS[1](x)) * 0.2 + extra
+
 class Block(nn.Module):
     gain = 1.0
 
@@ -62,7 +87,7 @@ class Block(nn.Module):
         return self.shaped(self.act(self.bn(self.conv(x)))) + globals()["HID" + "DEN"]["hidden"]
 
     def shaped(self, x):
-        return self.squash(deeper(closed(x))) * self.gain ** self.power + self.small(x)
+        return self.squash(deeper(closed(picked(x)))) * self.gain ** self.power + self.small(x)
 
     def unused(self):
         return 1
@@ -323,6 +348,13 @@ PIECES: dict[str, tuple[Callable[[World], World], str]] = {
     "a constant of the class": (edited("gain = 1.0", "gain = 1.25"), "code"),
     "a default": (edited("slope=0.5", "slope=0.75"), "code"),
     "what a function closes over": (edited("closing(0.125)", "closing(0.25)"), "code"),
+    "a function in a mapping": (edited("return x * 2\n", "return x * 3\n"), "code"),
+    "two functions that change places": (edited("[doubled, same]", "[same, doubled]"), "code"),
+    "another function in a mapping": (edited('"doubled": doubled', '"doubled": same'), "code"),
+    "a value in slots": (edited("Slotted(0.0)", "Slotted(0.5)"), "code"),
+    "a value in a namespace": (edited("SimpleNamespace(amount=0.0)", "SimpleNamespace(amount=0.5)"), "code"),
+    "a fraction": (edited("Fraction(0, 1)", "Fraction(1, 2)"), "code"),
+    "what a word stands for": (edited("PLAIN = 0.0", "PLAIN = 0.5"), "code"),
     "what no name tells": (on_model(hidden), "output"),
     # The transform.
     "a parameter": (lambda world: replace(world, steps=(("Step", 0.5), ("Normalize", 0.4))), "transform"),

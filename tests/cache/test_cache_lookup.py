@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from cache_cases import FINGERPRINT, OTHER, assert_equal, disk, make_spec, memory
 
-from hoarfrost.cache import Cache, Fingerprint
+from hoarfrost.cache import Cache, Fingerprint, find_alike
 from hoarfrost.errors import CacheDirectoryError, StaleCacheError
 
 
@@ -61,3 +61,11 @@ def test_where_there_is_no_cache(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CacheDirectoryError, match=r"opening failed .*Not a directory"):
         Cache.open(tmp_path / "file")
+
+
+def test_whatever_lies_beside_a_cache_is_no_concern_of_a_search(tmp_path: Path) -> None:
+    path = disk(tmp_path).path
+    (tmp_path / ("0" * 16) / "manifest.json").mkdir(parents=True)
+    (tmp_path / ("1" * 16)).mkdir()
+    (tmp_path / ("1" * 16) / "manifest.json").symlink_to(path / "manifest.json")
+    assert [found for found, _ in find_alike(tmp_path, FINGERPRINT, ())] == [path]

@@ -48,8 +48,8 @@ def find_alike(root: Path, fingerprint: Fingerprint, names: Sequence[str]) -> li
         if is_key(path.name) and (path / MANIFEST_FILE).exists():
             try:
                 manifest = Manifest.read(path / MANIFEST_FILE)
-            except CacheError:
-                continue
+            except (CacheError, OSError):
+                continue  # whatever lies there is no concern of this run
             differing = fingerprint.differences(manifest.fingerprint)
             if not set(differing) & set(names):
                 found.append((len(differing), path, manifest))

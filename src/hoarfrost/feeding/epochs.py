@@ -176,10 +176,10 @@ class Epochs:
             CheckpointError: the state belongs to another model, data set or seed, less is frozen there than here, or it
                 is none.
         """
-        if state.get("version") != STATE_VERSION:
-            raise CheckpointError(
-                f"a freezer's state of version {STATE_VERSION} is needed, this one has {state.get('version')!r}"
-            )
+        version = state.get("version") if isinstance(state, Mapping) else None
+        if version != STATE_VERSION or not isinstance(state.get("history"), list):
+            told = f"{version!r}" if isinstance(state, Mapping) else f"none: it is a {type(state).__name__}"
+            raise CheckpointError(f"a freezer's state of version {STATE_VERSION} is needed, this one has {told}")
         for field, mine in self._belonging().items():
             if state[field] != mine:
                 raise CheckpointError(f"the checkpoint was made with {field} {state[field]}, this run has {mine}")

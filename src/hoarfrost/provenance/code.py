@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from platform import python_version_tuple
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 from torch import nn
 
 from .ownership import package_of, versions_of
-from .settings import code_digest, describe_object, digest_of, is_plain, name_of
+from .settings import MODULE_FIELDS, code_digest, describe_object, digest_of, is_plain, name_of
 
 __all__ = ["code_of"]
 
@@ -74,7 +75,7 @@ class _Reach:
         if isinstance(script, str):
             self.found[f"{name_of(type(module))}.code"] = digest_of(script.encode())
         for key, value in module.__dict__.items():
-            if not is_plain(value) and not isinstance(value, (Mapping, list, tuple, set, nn.Module)):
+            if key not in MODULE_FIELDS and not is_plain(value) and not isinstance(value, nn.Module):
                 self.value(value, f"{name_of(type(module))}.{key}", shown=False)
 
     def value(self, value: Any, name: str, *, shown: bool = True) -> None:
@@ -91,6 +92,14 @@ class _Reach:
         if id(value) in self._seen:
             return
         self._seen[id(value)] = value
+        held = _held(value)
+        if held is not None:
+            for key, part in held:
+                if isinstance(part, (FunctionType, type)):
+                    # Which one lies there: two may change places.
+                    self.found[f"{name}[{key}]"] = digest_of(name_of(part).encode())
+                self.value(part, f"{name}[{key}]", shown=shown)
+            return
         inner = _inside(value)
         if inner:
             for part in inner:
@@ -189,6 +198,19 @@ class _Reach:
         # Of a file of the user's: what else the function names, where it has that.
         for inner in sorted(names & vars(value).keys()):
             self._global(vars(value)[inner], f"{value.__name__}.{inner}", names)
+
+
+def _held(value: Any) -> Iterable[tuple[Any, Any]] | None:
+    """What a collection holds, by key or place; None for what is none. A set has no places: names stand for them."""
+    if isinstance(value, Mapping):
+        return [(key if isinstance(key, (str, int)) else name_of(type(key)), part) for key, part in value.items()]
+    if isinstance(value, (list, tuple, deque)):
+        return enumerate(value)
+    if isinstance(value, SimpleNamespace):
+        return vars(value).items()
+    if isinstance(value, (set, frozenset)):
+        return [(name_of(part if isinstance(part, (FunctionType, type)) else type(part)), part) for part in value]
+    return None
 
 
 def _inside(value: Any) -> tuple[Any, ...]:

@@ -9,8 +9,10 @@ import json
 import random
 import re
 from collections.abc import Container, Mapping
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import PurePath
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,15 +21,25 @@ from torch import Tensor, nn
 
 from .ownership import package_of
 
-__all__ = ["RANDOM_STATES", "code_digest", "describe_module", "describe_object", "digest_of", "is_plain", "name_of"]
+__all__ = [
+    "MODULE_FIELDS",
+    "RANDOM_STATES",
+    "code_digest",
+    "describe_module",
+    "describe_object",
+    "digest_of",
+    "is_plain",
+    "name_of",
+]
 
 RANDOM_STATES = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
 """Where one of these stands belongs to the moment."""
 
 _HOUSE = __name__.partition(".")[0]
-_MODULE_FIELDS = frozenset(nn.Module().__dict__)
+MODULE_FIELDS = frozenset(nn.Module().__dict__)
+"""What torch keeps in a module itself."""
 _DEPTH = 8
-_SPEAKING = (re.Pattern, PurePath, slice, range, complex, bytes)
+_SPEAKING = (re.Pattern, PurePath, slice, range, complex, bytes, bytearray, Fraction, Decimal)
 """Of Python's own objects those that are all that their `repr` says; what others hold belongs to the moment."""
 # What albumentations' transforms keep of their last call, and what refers back to them.
 _LAST_DRAWN = frozenset({"params", "_key2func", "processors", "seed", "random_generator", "py_random"})
@@ -55,7 +67,9 @@ def describe_object(value: Any, depth: int = _DEPTH) -> Any:
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else repr(value)
     if isinstance(value, enum.Enum):
-        return f"{type(value).__name__}.{value.name}"
+        named = f"{type(value).__name__}.{value.name}"
+        # What a library's word stands for is told with its version.
+        return named if package_of(type(value)) is not None else [named, describe_object(value.value, depth - 1)]
     if isinstance(value, (type, torch.dtype, torch.device)):
         return name_of(value) if isinstance(value, type) else str(value)
     if depth == 0:
@@ -84,7 +98,7 @@ def describe_module(module: nn.Module, without: Container[str] = ()) -> dict[str
     """
     told: dict[str, Any] = {"class": name_of(type(module))}
     for key, value in module.__dict__.items():
-        if key in _MODULE_FIELDS or key in without or package_of(type(value)) == _HOUSE:
+        if key in MODULE_FIELDS or key in without or package_of(type(value)) == _HOUSE:
             continue
         if isinstance(value, FunctionType) and package_of(value) == _HOUSE:
             continue
@@ -172,10 +186,12 @@ def _parts(value: Any, depth: int) -> dict[str, Any]:
             return {"parameters": {k: describe_object(v, depth - 1) for k, v in sorted(fields.items())}}
     if library == "kornia":
         return {"repr": _repr(value)}
-    fields = {k: v for k, v in getattr(value, "__dict__", {}).items() if k not in _MODULE_FIELDS}
+    fields = {k: v for k, v in getattr(value, "__dict__", {}).items() if k not in MODULE_FIELDS}
+    slots = (slot for base in type(value).__mro__ for slot in _slots(base) if hasattr(value, slot))
+    fields |= {slot: getattr(value, slot) for slot in slots if package_of(type(value)) is None}
     if isinstance(value, nn.Module):
         fields |= {**value._parameters, **value._buffers, **value._modules}
-    elif package_of(type(value)) == "" and fields and not callable(value):
+    elif package_of(type(value)) == "" and fields and not callable(value) and not isinstance(value, SimpleNamespace):
         return {}  # a logger, a lock, a path's cache: what it holds belongs to the moment
     if not fields:
         return {"repr": _repr(value)}
@@ -193,6 +209,11 @@ def _code(code: CodeType, constants: tuple[Any, ...] | None = None) -> tuple[Any
 def _constant(part: Any) -> str:
     # A set in a constant is ordered by hashes, which differ between processes.
     return str(sorted(map(repr, part))) if isinstance(part, frozenset) else repr(part)
+
+
+def _slots(cls: type) -> tuple[str, ...]:
+    told = vars(cls).get("__slots__", ())
+    return (told,) if isinstance(told, str) else tuple(told)
 
 
 def _filled(cell: Any) -> bool:
