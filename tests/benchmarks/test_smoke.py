@@ -78,7 +78,7 @@ def test_first_tokens_apart(tmp_path: Path) -> None:
     (row,) = json.loads(out.read_text())
     assert row["tokens"] == 50
     assert 0 < row["8 bits"] < row["half"] < row["exact"]
-    assert row["half"] < row["alike"]
+    assert row["alike"] is None or row["half"] < row["alike"]  # all alike, no rung may be gentle enough
     assert "| ViT, class token | `blocks.0` |" in table
 
 

@@ -122,7 +122,7 @@ def test_a_damaged_tensor_is_healed_alone(tmp_path: Path) -> None:
     model = skips()
     with cached(model, images(N, PLAIN), ladder="exact", views=1, cache_dir=tmp_path) as freezer:
         whole = [tuple(f.clone() for f in features) for features, _ in freezer.batches(1)]
-        victim = sorted(path for path in tmp_path.iterdir() if path.is_dir())[1]
+        victim = sorted(tmp_path.glob("[0-9a-f]" * 16))[1]
         data = max(victim.iterdir(), key=lambda path: path.stat().st_size)
         content = bytearray(data.read_bytes())
         content[len(content) // 2] ^= 0x10

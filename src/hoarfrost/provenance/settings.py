@@ -36,8 +36,8 @@ RANDOM_STATES = (np.random.Generator, np.random.RandomState, random.Random, torc
 """Where one of these stands belongs to the moment."""
 
 _HOUSE = __name__.partition(".")[0]
-MODULE_FIELDS = frozenset(nn.Module().__dict__)
-"""What torch keeps in a module itself."""
+MODULE_FIELDS = frozenset({*nn.Module().__dict__, "_compiled_call_impl", "_is_torch_compile"})
+"""What torch keeps in a module itself, its compiler too."""
 _DEPTH = 8
 _SPEAKING = (re.Pattern, PurePath, slice, range, complex, bytes, bytearray, Fraction, Decimal)
 """Of Python's own objects those that are all that their `repr` says; what others hold belongs to the moment."""
