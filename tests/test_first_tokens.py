@@ -16,6 +16,7 @@ from hoarfrost.codecs import Exact, FirstTokens, Linear, Shared
 from shared.images import PLAIN, RANDOM, images
 from shared.nets import vit
 from shared.ragged import Frames
+from shared.runs import step_losses
 from test_ragged import KINDS, Kind, freezer_of, train
 
 LEVELS = FirstTokens(1, Shared(16))
@@ -41,17 +42,7 @@ def on_images(folder: Path, **told: Any) -> Freezer:
 
 
 def train_on_images(freezer: Freezer, epochs: range = range(4)) -> list[float]:
-    losses = []
-    for epoch in epochs:
-        torch.manual_seed(epoch)
-        for inputs, targets in freezer.batches(epoch):
-            loss = nn.functional.cross_entropy(freezer(inputs), targets)
-            loss.backward()
-            freezer.optimizer.step()
-            freezer.optimizer.zero_grad()
-            losses.append(loss.item())
-        freezer.end_epoch()
-    return losses
+    return step_losses(freezer, lambda batch: nn.functional.cross_entropy(freezer(batch[0]), batch[1]), epochs, 0)
 
 
 @pytest.mark.slow

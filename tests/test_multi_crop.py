@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 from hoarfrost import Freezer
 from hoarfrost.augment import deterministic
 from hoarfrost.errors import ArgumentError, DatasetError
+from shared.runs import step_losses
 
 N, SIZE, LARGE, SMALL, CLASSES = 90, 32, 24, 12, 3
 SIZES = (LARGE, LARGE, SMALL, SMALL, SMALL)
@@ -83,17 +84,12 @@ def freezer_of(folder: Path, transform: Any = None, **told: Any) -> Freezer:
 
 
 def train(freezer: Freezer, epochs: range = range(4)) -> list[float]:
-    losses = []
-    for epoch in epochs:
-        for crops, target in freezer.batches(epoch):
-            scores = [freezer(crop) for crop in crops]
-            loss = torch.stack([nn.functional.cross_entropy(s, target["label"]) for s in scores]).mean()
-            loss.backward()
-            freezer.optimizer.step()
-            freezer.optimizer.zero_grad()
-            losses.append(loss.item())
-        freezer.end_epoch()
-    return losses
+    def loss_of(batch: Any) -> Tensor:
+        crops, target = batch
+        scores = [freezer(crop) for crop in crops]
+        return torch.stack([nn.functional.cross_entropy(s, target["label"]) for s in scores]).mean()
+
+    return step_losses(freezer, loss_of, epochs)
 
 
 def test_a_cached_run_is_a_recomputing_run(tmp_path: Path) -> None:

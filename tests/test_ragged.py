@@ -30,6 +30,7 @@ from shared.ragged import (
     padding_to_eight,
     texts,
 )
+from shared.runs import step_losses
 
 
 def bert() -> nn.Module:
@@ -145,17 +146,7 @@ def freezer_of(kind: Kind, folder: Path, data: Any = None, model: nn.Module | No
 
 
 def train(freezer: Freezer, epochs: range = range(4), seed: int = 1) -> list[float]:
-    losses = []
-    for epoch in epochs:
-        torch.manual_seed(seed + epoch)
-        for batch in freezer.batches(epoch):
-            loss = called(freezer, batch)
-            loss.backward()
-            freezer.optimizer.step()
-            freezer.optimizer.zero_grad()
-            losses.append(loss.item())
-        freezer.end_epoch()
-    return losses
+    return step_losses(freezer, lambda batch: called(freezer, batch), epochs, seed)
 
 
 def frozen(kind: Kind, folder: Path, **told: Any) -> Freezer:

@@ -48,6 +48,29 @@ def train_epoch(freezer: Freezer, optimizer: torch.optim.Optimizer, epoch: int, 
     freezer.end_epoch({"loss": trace.losses[-1]})
 
 
+def step_losses(
+    freezer: Freezer, loss_of: Callable[[Any], Tensor], epochs: range = range(4), seed: int | None = None
+) -> list[float]:
+    """A user's own loop with the freezer's optimizer: the loss of each step.
+
+    Args:
+        loss_of: of a batch.
+        seed: of the random state that each epoch begins with, the epoch added; None: it goes on.
+    """
+    losses = []
+    for epoch in epochs:
+        if seed is not None:
+            torch.manual_seed(seed + epoch)
+        for batch in freezer.batches(epoch):
+            loss = loss_of(batch)
+            loss.backward()
+            freezer.optimizer.step()
+            freezer.optimizer.zero_grad()
+            losses.append(loss.item())
+        freezer.end_epoch()
+    return losses
+
+
 def train(
     model: nn.Module,
     data: Any,

@@ -13,7 +13,7 @@ import yaml
 from ..errors import ArgumentError
 from ..plain_fields import check_plain_fields
 from ..settings import Freezing, Reading, Rendering, Storing, fields_of, from_flat, group, option, to_flat
-from ..untrusted import DEEPEST, read_regular
+from ..untrusted import DEEPEST, read_regular, write_whole
 from .files import RunFiles
 
 __all__ = ["RunConfig"]
@@ -137,9 +137,7 @@ class RunConfig:
         path.parent.mkdir(parents=True, exist_ok=True)
         default = to_flat(RunConfig())
         differing = {name: value for name, value in to_flat(self).items() if value != default[name]}
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(yaml.safe_dump(differing, sort_keys=False) if differing else "{}\n")
-        temporary.replace(path)
+        write_whole(path, (yaml.safe_dump(differing, sort_keys=False) if differing else "{}\n").encode())
 
     def folder(self, resume: bool = False) -> Path:
         """Where the run's files go.

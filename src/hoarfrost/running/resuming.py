@@ -106,7 +106,40 @@ def resume_training(
         raise CheckpointError("resume needs to know the checkpoint's path")
     saved = load_tree(checkpoint)
     with _described(checkpoint):
-        return _put_back(checkpoint, saved, freezer, optimizer, schedule, scaler, epochs)
+        if not isinstance(saved, dict):
+            raise TypeError(f"a {type(saved).__name__} in place of names with values")
+        if lacking := [name for name in SAVED if name not in saved]:
+            raise CheckpointError(
+                f"the checkpoint {checkpoint} was made by another version of Hoarfrost: it lacks {', '.join(lacking)}; "
+                "go on with that version, or begin again"
+            )
+        if saved["epochs"] != epochs:
+            raise CheckpointError(
+                f"the checkpoint {checkpoint} belongs to a run of {saved['epochs']} epochs, this one has {epochs}: "
+                "the learning rate would not fit"
+            )
+        _check_names(checkpoint, saved["model"], freezer.model)
+        mine = type(optimizer).__name__
+        if saved["optimizer_class"] != mine:
+            # Torch would take the state, and fail at the first step.
+            raise CheckpointError(f"the checkpoint {checkpoint} was made with {saved['optimizer_class']}, not {mine}")
+        freezer.model.load_state_dict(saved["model"])
+        freezer.load_state_dict(saved["freezer"])
+        try:
+            optimizer.load_state_dict(saved["optimizer"])
+        except ValueError as error:
+            raise CheckpointError(f"the checkpoint {checkpoint} has other parameter groups: {error}") from error
+        _check_alike("the schedule", saved["schedule"], schedule.state_dict())
+        schedule.load_state_dict(saved["schedule"])
+        if saved.get("scaler"):
+            scaler.load_state_dict(saved["scaler"])
+        _check_alike("the random state", saved["random"]["cpu"], random_state()["cpu"])
+        restore_random_state(saved["random"])
+        loss, right, seen = saved["tally"]
+        counts = saved["epoch"], saved["step"], seen
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError(f"epoch, step and samples must be counts, not {counts}")
+        return Progress(saved["epoch"], saved["step"], Tally(float(loss), float(right), seen))
 
 
 @contextmanager
@@ -126,51 +159,6 @@ def _described(checkpoint: Path) -> Iterator[None]:
         raise CheckpointError(
             f"the checkpoint {checkpoint} holds what no run of this version wrote ({told})"
         ) from error
-
-
-def _put_back(
-    checkpoint: Path,
-    saved: Any,
-    freezer: Freezer,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    scaler: torch.amp.GradScaler,
-    epochs: int,
-) -> Progress:
-    if not isinstance(saved, dict):
-        raise TypeError(f"a {type(saved).__name__} in place of names with values")
-    if lacking := [name for name in SAVED if name not in saved]:
-        raise CheckpointError(
-            f"the checkpoint {checkpoint} was made by another version of Hoarfrost: it lacks {', '.join(lacking)}; "
-            "go on with that version, or begin again"
-        )
-    if saved["epochs"] != epochs:
-        raise CheckpointError(
-            f"the checkpoint {checkpoint} belongs to a run of {saved['epochs']} epochs, this one has {epochs}: "
-            "the learning rate would not fit"
-        )
-    _check_names(checkpoint, saved["model"], freezer.model)
-    mine = type(optimizer).__name__
-    if saved["optimizer_class"] != mine:
-        # Torch would take the state, and fail at the first step.
-        raise CheckpointError(f"the checkpoint {checkpoint} was made with {saved['optimizer_class']}, not {mine}")
-    freezer.model.load_state_dict(saved["model"])
-    freezer.load_state_dict(saved["freezer"])
-    try:
-        optimizer.load_state_dict(saved["optimizer"])
-    except ValueError as error:
-        raise CheckpointError(f"the checkpoint {checkpoint} has other parameter groups: {error}") from error
-    _check_alike("the schedule", saved["schedule"], schedule.state_dict())
-    schedule.load_state_dict(saved["schedule"])
-    if saved.get("scaler"):
-        scaler.load_state_dict(saved["scaler"])
-    _check_alike("the random state", saved["random"]["cpu"], random_state()["cpu"])
-    restore_random_state(saved["random"])
-    loss, right, seen = saved["tally"]
-    counts = saved["epoch"], saved["step"], seen
-    if not all(type(count) is int and count >= 0 for count in counts):
-        raise ValueError(f"epoch, step and samples must be counts, not {counts}")
-    return Progress(saved["epoch"], saved["step"], Tally(float(loss), float(right), seen))
 
 
 def _check_alike(what: str, saved: Any, mine: Any) -> None:
