@@ -16,8 +16,8 @@ from hoarfrost.codecs import Exact, FirstTokens, Linear, Shared
 from shared.images import PLAIN, RANDOM, images
 from shared.nets import vit
 from shared.ragged import Frames
+from shared.ragged_kinds import KINDS, Kind, freezer_of, train
 from shared.runs import step_losses
-from test_ragged import KINDS, Kind, freezer_of, train
 
 LEVELS = FirstTokens(1, Shared(16))
 TRIED = ("texts", "padded in front", "frames")
@@ -182,7 +182,7 @@ def test_a_freeze_sets_a_large_first_token_apart(tmp_path: Path) -> None:
     kind = replace(KINDS["frames"], model=Loud)
     freezer = freezer_of(kind, tmp_path, kind.data(200), ladder="auto")
     train(freezer, range(1))
-    freezer._epochs.settle()  # as the next batch would
+    freezer.decide(store=True)
     assert freezer.cache is not None
     codec = freezer.cache.spec.codec
     assert isinstance(codec, FirstTokens)

@@ -107,7 +107,7 @@ def test_a_cached_run_is_a_recomputing_run(tmp_path: Path) -> None:
 def test_each_call_has_features_of_its_own_shape(tmp_path: Path) -> None:
     freezer = freezer_of(tmp_path)
     train(freezer, range(1))
-    freezer._epochs.settle()  # as the next batch would
+    freezer.decide(store=True)
     shapes = [cache.spec.shape for cache in freezer._feeder.caches]
     assert shapes == [(8, size // 2, size // 2) for size in SIZES]
     (record,) = [entry for entry in freezer.history if entry["event"] == "freeze"]

@@ -135,7 +135,7 @@ def test_a_cache_of_another_precision_is_another(tmp_path: Path) -> None:
 def test_a_resumed_run_knows_what_its_steps_computed_in(tmp_path: Path) -> None:
     freezer = small(cache_dir=tmp_path, policy={1: "layer1"})
     epoch_of(freezer, 0, BF16)
-    freezer._epochs.settle()  # as the next batch would
+    freezer.decide(store=True)
     state, weights = freezer.state_dict(), freezer.model.state_dict()
     resumed = small(cache_dir=tmp_path, policy={1: "layer1"})
     resumed.model.load_state_dict(weights)

@@ -22,6 +22,7 @@ from hoarfrost.errors import StaleCacheError
 
 SOURCE = '''
 import enum
+import functools
 from fractions import Fraction
 from types import SimpleNamespace
 import torch
@@ -69,8 +70,53 @@ def picked(x):
     extra = SLOTTED.amount + SPACE.amount + float(SHARE) + WAY.value
     return (PICKED["doubled"](x) + TURNS[0](x) + TURNS[1](x)) * 0.2 + extra
 
-class Block(nn.Module):
+@functools.singledispatch
+def turned(x):
+    return x
+
+@turned.register
+def _(x: torch.Tensor):
+    return x * 1.0
+
+class Level:
+    def __init__(self, amount):
+        self.amount = amount
+    def __get__(self, thing, kind):
+        return self.amount + 0.0
+    def __set__(self, thing, value):
+        pass
+
+class Kind(type(nn.Module)):
+    lift = 0.0
+
+    @property
+    def raised(cls):
+        return 0.0
+
+class Block(nn.Module, metaclass=Kind):
     gain = 1.0
+    level = Level(0.0)
+
+    @functools.singledispatchmethod
+    def bent(self, x):
+        return x
+
+    @bent.register
+    def _(self, x: torch.Tensor):
+        return x / 1.0
+
+    def raises(self, x, by):
+        return x + by
+
+    raised = functools.partialmethod(raises, by=0.0)
+
+    @property
+    def note(self):
+        return self.calls
+
+    @note.setter
+    def note(self, value):
+        self.calls = value + 0
 
     def __init__(self):
         super().__init__()
@@ -82,8 +128,9 @@ class Block(nn.Module):
 
     def forward(self, x):
         """What a block does."""
-        self.calls += 1
+        self.note = self.calls + 1
         self.kept = x.mean()
+        x = self.raised(self.bent(turned(x))) + self.level + type(self).lift + type(self).raised
         return self.shaped(self.act(self.bn(self.conv(x)))) + globals()["HID" + "DEN"]["hidden"]
 
     def shaped(self, x):
@@ -355,6 +402,16 @@ PIECES: dict[str, tuple[Callable[[World], World], str]] = {
     "a value in a namespace": (edited("SimpleNamespace(amount=0.0)", "SimpleNamespace(amount=0.5)"), "code"),
     "a fraction": (edited("Fraction(0, 1)", "Fraction(1, 2)"), "code"),
     "what a word stands for": (edited("PLAIN = 0.0", "PLAIN = 0.5"), "code"),
+    "a function that is chosen by kind": (edited("return x * 1.0\n", "return x * 1.1\n"), "code"),
+    "which kind a function is chosen for": (edited("def _(x: torch.Tensor)", "def _(x: float)"), "code"),
+    "a method that is chosen by kind": (edited("return x / 1.0", "return x / 1.1"), "code"),
+    "what a method is called with": (edited("raises, by=0.0", "raises, by=0.5"), "code"),
+    "a method that is called in part": (edited("return x + by", "return x - by"), "code"),
+    "an object that answers for an attribute": (edited("Level(0.0)", "Level(0.5)"), "code"),
+    "how it answers": (edited("self.amount + 0.0", "self.amount + 0.5"), "code"),
+    "how it is set": (edited("self.calls = value + 0", "self.calls = value + 2"), "code"),
+    "a constant of the class's class": (edited("lift = 0.0", "lift = 0.5"), "code"),
+    "a property of the class's class": (edited("return 0.0\n", "return 0.5\n"), "code"),
     "what no name tells": (on_model(hidden), "output"),
     # The transform.
     "a parameter": (lambda world: replace(world, steps=(("Step", 0.5), ("Normalize", 0.4))), "transform"),

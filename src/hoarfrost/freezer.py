@@ -198,9 +198,9 @@ class Freezer:
         """
         self._epochs.end({} if metrics is None else metrics)
 
-    def decide(self) -> None:
-        """What `end_epoch` does for the next epoch, for the first: a loop that saves a state then saves decisions."""
-        self._epochs.decide()
+    def decide(self, *, store: bool = False) -> None:
+        """What `end_epoch` decides, now: before a first state is saved. `store`: and build it, as the next batch would."""
+        self._epochs.decide(store=store)
 
     def evaluation(
         self,

@@ -41,7 +41,7 @@ def run(cache: Path, interrupted: Callable[[Callable[[], None]], None]) -> Trace
 
         def ends(metrics: Any) -> None:
             Freezer.end_epoch(freezer, metrics)
-            freezer._epochs.settle()  # as the next batch would
+            freezer.decide(store=True)
 
         freezer.end_epoch = lambda metrics=None: interrupted(lambda: ends(metrics))  # type: ignore[method-assign]
         for epoch in range(3):

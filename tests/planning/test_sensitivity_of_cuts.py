@@ -92,7 +92,7 @@ def test_a_freeze_then_stores_what_was_said() -> None:
     options["settle"] = "last"
     with Freezer(model, data, batch_size=16, epochs=9, **options) as freezer:
         train_epoch(freezer, optimizer, 0, Run([], [], {}, []))
-        freezer._epochs.settle()  # as the next batch would
+        freezer.decide(store=True)
         record = next(record for record in freezer.history if record["event"] == "freeze")
     (found,) = examine_sensitivity(model, data, cuts=["layer1"], samples=64, shares=(0.25,))
     (stored,) = found.further

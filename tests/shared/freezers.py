@@ -30,7 +30,7 @@ def run_epoch(freezer: Freezer, epoch: int) -> list[tuple[Tensor, Tensor]]:
 def end_epoch(freezer: Freezer) -> None:
     """End the epoch, and store now what the next one's first batch would."""
     freezer.end_epoch()
-    freezer._epochs.settle()
+    freezer.decide(store=True)
 
 
 def frozen(data: Any = None, model: nn.Module | None = None, **options: Any) -> Freezer:

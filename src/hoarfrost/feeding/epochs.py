@@ -87,7 +87,7 @@ class Epochs:
         self._ask(epoch)
         self._follow(epoch, 0, exactly=True)
         self._decide(epoch)
-        self.settle()
+        self._settle()
         self._feeder.tidy()
         with self._clock.training(live=not self._front.depth):
             yield from self._asking.observer.counted(self._asked_between(epoch, start), epoch, start)
@@ -146,15 +146,20 @@ class Epochs:
             self.decide()
         self._front.end_epoch()
 
-    def decide(self) -> None:
-        """Ask the policy for the epoch that comes, freeze if it says so, and decide what is stored; nothing is yet.
+    def decide(self, *, store: bool = False) -> None:
+        """Ask the policy for the epoch that comes, freeze if it says so, and decide what is stored.
 
         A state that is saved then holds all of that.
+
+        Args:
+            store: store it now; else the next batch does.
         """
         self._front.precision.look()
         with without_autocast(self._data.on_device.device):
             self._ask(self._epoch)
             self._decide(self._epoch)
+            if store:
+                self._settle()
 
     def state_dict(self) -> dict[str, Any]:
         """JSON, but for what the policy remembers: that may be tensors."""
@@ -325,7 +330,7 @@ class Epochs:
         return {"epoch": epoch, "step": step, "cut": label, "policy": self._asking.name}
 
     def _freeze(self, depth: int, event: int, settled: bool = False) -> Division:
-        """The surgery. What feeds the suffix follows in `_decide` and `settle`.
+        """The surgery. What feeds the suffix follows in `_decide` and `_settle`.
 
         Args:
             settled: the front was settled when it froze, and is divided anew.
@@ -361,7 +366,7 @@ class Epochs:
                 deepen=lambda cut: self._freeze(self._cuts.index(cut) + 1, epoch),
             )
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Store what was decided to be stored, where it is not there yet."""
         if not self._front.depth or self._feeder.midway or self._feeder.ready:
             return

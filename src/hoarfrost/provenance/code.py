@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from .ownership import package_of, versions_of
-from .settings import MODULE_FIELDS, code_digest, describe_object, digest_of, is_plain, name_of
+from .settings import MODULE_FIELDS, code_digest, describe_object, digest_of, is_plain, name_of, registered
 
 __all__ = ["code_of"]
 
@@ -33,8 +33,9 @@ def code_of(
     versions of the packages that they reach.
 
     A function reaches what it closes over, its defaults, the globals that it names and, where it belongs to a class,
-    the members that it names; what is reached is followed. Of an object all functions of its class are taken, of a
-    module of `modules` its `forward` and its hooks alone. Names that are made while it runs are not seen.
+    the members that it names, its metaclass's too; what is reached is followed. Of an object all functions of its class
+    are taken, of a module of `modules` its `forward`, what looks its attributes up, and its hooks alone. Names that are
+    made while it runs are not seen.
 
     Args:
         things: functions, classes, objects that are called.
@@ -66,8 +67,8 @@ class _Reach:
 
     def module(self, module: nn.Module) -> None:
         """A module of a model: what its call runs."""
-        self.member(type(module), "forward")
-        self.member(type(module), "__call__")
+        for name in ("forward", "__call__", "__getattr__", "__getattribute__"):
+            self.member(type(module), name)
         for key in _HOOKS:
             for hook in module.__dict__.get(key, {}).values():
                 self.value(hook, f"{name_of(type(module))}.{key}")
@@ -114,6 +115,8 @@ class _Reach:
         elif isinstance(value, type):
             if package is None:
                 self.whole_class(value)
+            if package_of(type(value)) is None:
+                self.whole_class(type(value))
         elif not isinstance(value, (BuiltinFunctionType, ModuleType)):
             if shown and package != "":
                 self.found[name] = digest_of(repr(describe_object(value)).encode())
@@ -134,8 +137,8 @@ class _Reach:
                         self._member(cls, base, name, member)
 
     def member(self, cls: type, name: str) -> None:
-        """A member of a class, as its bases have it too: `super()` may ask for theirs."""
-        for base in cls.__mro__:
+        """A member of a class, as its bases have it too: `super()` may ask for theirs; or of what the class is one of."""
+        for base in (*cls.__mro__, *type(cls).__mro__):
             member = vars(base).get(name)
             if member is None:
                 continue
@@ -146,14 +149,16 @@ class _Reach:
                 self._member(cls, base, name, member)
 
     def _member(self, cls: type, base: type, name: str, member: Any) -> None:
+        own = f"{name_of(base)}.{name}"
         if not _is_function(member):
-            if is_plain(member):
-                self.found[f"{name_of(base)}.{name}"] = digest_of(repr(describe_object(member)).encode())
+            self.value(member, own)  # a constant; an object that answers for the attribute
             return
-        for function in _inside(member) or (member,):
-            if isinstance(function, FunctionType) and (id(function), cls) not in self._seen_members:
-                self._seen_members.add((id(function), cls))
-                self.function(function, cls)
+        for part in _inside(member) or (member,):
+            if not isinstance(part, FunctionType):
+                self.value(part, own)
+            elif (id(part), cls) not in self._seen_members:
+                self._seen_members.add((id(part), cls))
+                self.function(part, cls)
 
     def function(self, function: FunctionType, cls: type | None = None) -> None:
         """A function of the user's, and what it reaches.
@@ -168,6 +173,11 @@ class _Reach:
         if self.found.get(own, digest) != digest:
             digest = digest_of((self.found[own] + digest).encode())
         self.found[own] = digest
+        for kind, chosen in registered(function).items():
+            self.found[f"{own}[{kind}]"] = (
+                code_digest(chosen) if isinstance(chosen, FunctionType) else name_of(type(chosen))
+            )
+            self.value(chosen, f"{own}[{kind}]")
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
                 content = cell.cell_contents
@@ -215,14 +225,16 @@ def _held(value: Any) -> Iterable[tuple[Any, Any]] | None:
 
 def _inside(value: Any) -> tuple[Any, ...]:
     """What a wrapper of functions holds; nothing for what is none."""
-    if isinstance(value, functools.partial):
+    if isinstance(value, (functools.partial, functools.partialmethod)):
         return (value.func, *value.args, *value.keywords.values())
+    if isinstance(value, functools.singledispatchmethod):
+        return (value.dispatcher,)
     if isinstance(value, MethodType):
         return (value.__func__, value.__self__)
     if isinstance(value, (staticmethod, classmethod)):
         return (value.__func__,)
     if isinstance(value, property):
-        return tuple(part for part in (value.fget,) if part is not None)
+        return tuple(part for part in (value.fget, value.fset, value.fdel) if part is not None)
     if isinstance(value, functools.cached_property):
         return (value.func,)
     wrapped = getattr(value, "__wrapped__", None)
@@ -247,6 +259,7 @@ def _called(value: Any) -> Iterator[Any]:
 
 def _is_function(member: Any) -> bool:
     kinds = (FunctionType, staticmethod, classmethod, property, functools.cached_property)
+    kinds = (*kinds, functools.partialmethod, functools.singledispatchmethod)
     return isinstance(member, kinds) or hasattr(member, "__wrapped__")
 
 

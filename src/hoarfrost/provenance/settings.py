@@ -12,8 +12,9 @@ from collections.abc import Container, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePath
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, SimpleNamespace
+from types import BuiltinFunctionType, CodeType, FunctionType, MappingProxyType, MethodType, SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import numpy as np
 import torch
@@ -30,11 +31,14 @@ __all__ = [
     "digest_of",
     "is_plain",
     "name_of",
+    "registered",
 ]
 
 RANDOM_STATES = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
 """Where one of these stands belongs to the moment."""
 
+_WEAK = (WeakKeyDictionary, WeakSet, WeakValueDictionary)
+"""What they hold belongs to others, and to the moment."""
 _HOUSE = __name__.partition(".")[0]
 MODULE_FIELDS = frozenset({*nn.Module().__dict__, "_compiled_call_impl", "_is_torch_compile"})
 """What torch keeps in a module itself, its compiler too."""
@@ -80,6 +84,8 @@ def describe_object(value: Any, depth: int = _DEPTH) -> Any:
         return [describe_object(element, depth - 1) for element in value]
     if isinstance(value, (set, frozenset)):
         return sorted(str(describe_object(element, depth - 1)) for element in value)
+    if isinstance(value, _WEAK):
+        return {"type": name_of(type(value))}
     if isinstance(value, Mapping):
         return {str(describe_object(k, depth - 1)): describe_object(v, depth - 1) for k, v in value.items()}
     if isinstance(value, RANDOM_STATES):
@@ -144,6 +150,14 @@ def code_digest(function: FunctionType) -> str:
     return digest_of(repr(_code(code, constants)).encode())
 
 
+def registered(function: FunctionType) -> dict[str, Any]:
+    """What a `functools.singledispatch` function chooses from, by the name of the kind; nothing for any other."""
+    registry = getattr(function, "registry", None)
+    if not isinstance(registry, MappingProxyType) or not hasattr(function, "dispatch"):
+        return {}
+    return {name_of(kind): chosen for kind, chosen in registry.items()}
+
+
 def digest_of(data: bytes | memoryview) -> str:
     """16 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()[:16]
@@ -161,6 +175,9 @@ def _array(value: Any) -> dict[str, Any]:
 
 
 def _parts(value: Any, depth: int) -> dict[str, Any]:
+    if isinstance(value, FunctionType) and registered(value):
+        # What stands around them remembers which kinds it has met.
+        return {"name": name_of(value), "dispatches": describe_object(registered(value), depth - 1)}
     if isinstance(value, FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
         return {
@@ -173,7 +190,7 @@ def _parts(value: Any, depth: int) -> dict[str, Any]:
             "function": describe_object(value.__func__, depth),
             "self": describe_object(value.__self__, depth - 1),
         }
-    if isinstance(value, functools.partial):
+    if isinstance(value, (functools.partial, functools.partialmethod)):
         parts = (value.func, value.args, value.keywords)
         return {"partial": [describe_object(part, depth - 1) for part in parts]}
     library = type(value).__module__.split(".")[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..errors import ArgumentError
+from ..untrusted import write_whole
 from . import freeze_figures, run_figures
 from .format import format_bytes, format_count, format_percent, format_seconds
 from .records import Record, Run, number
@@ -80,7 +80,9 @@ def write_page(path: Path, template: str, *, chapters: Sequence[Chapter], **valu
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    return _replace(path, environment.get_template(template).render(**values))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, environment.get_template(template).render(**values).encode())
+    return path
 
 
 def _shown(chapter: Chapter) -> dict[str, Any]:
@@ -207,11 +209,3 @@ def _text(value: Any) -> str:
 def _safe(svg: str | None) -> Markup | None:
     # Matplotlib has escaped what is written in the picture.
     return None if svg is None else Markup(svg)
-
-
-def _replace(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-    return path
