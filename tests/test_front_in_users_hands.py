@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,126 @@ def test_values_are_looked_at_only_where_something_was_touched(monkeypatch: pyte
         assert isinstance(guard, FrontGuard)
         monkeypatch.setattr(guard, "_hash", lambda: pytest.fail("nothing was touched"))
         assert guard.changed() == ()
+
+
+def other_eps(model: Any) -> None:
+    model.stem[1].eps = 0.5
+
+
+def own_forward(model: Any) -> None:
+    layer = model.layer1[0]
+    layer.forward = lambda x: type(layer).forward(layer, x) * 2
+
+
+def hooked(model: Any) -> None:
+    model.stem.register_forward_hook(lambda module, args, output: output * 2)
+
+
+def replaced(model: Any) -> None:
+    torch.manual_seed(3)
+    model.stem[0] = nn.Conv2d(1, model.stem[0].out_channels, 3, padding=1, bias=False)
+
+
+def another_class(model: Any) -> None:
+    own = type(model.layer1[0])
+    model.layer1[0].__class__ = type("Twice", (own,), {"forward": lambda self, x: own.forward(self, x) * 2})
+
+
+LAYERS = {
+    "an attribute": (other_eps, "stem.1.eps"),
+    "forward": (own_forward, "layer1.0.forward"),
+    "a hook": (hooked, "stem (hook)"),
+    "a layer": (replaced, "stem.0"),
+    "the class": (another_class, "layer1.0.class"),
+}
+
+
+@pytest.mark.parametrize("when", ["between epochs", "within one"])
+@pytest.mark.parametrize("mode", ["cache", "recompute"])
+@pytest.mark.parametrize("what", LAYERS)
+def test_layers_that_are_changed_in_front_are_followed(what: str, mode: str, when: str) -> None:
+    """What is fed afterwards leads to the outputs of the model as it is now, and nothing in front trains."""
+    change, name = LAYERS[what]
+    model: Any = resnet()
+    whole = torch.stack([image for image, _ in images(60, PLAIN)])
+    with freezer_of(model, mode=mode) as freezer:
+        train(freezer, 0)
+        freezer.end_epoch()
+        train(freezer, 1, lambda step: change(model) if step == 0 and when == "within one" else None)
+        freezer.end_epoch()
+        if when == "between epochs":
+            change(model)
+        for epoch in (2, 3):
+            model.eval()
+            with torch.no_grad():
+                got = torch.cat([freezer(inputs) for inputs, _ in freezer.batches(epoch)])
+                torch.testing.assert_close(*(out.sort(0).values for out in (got, model(whole))))
+            freezer.end_epoch()
+        (record,) = events(freezer, "changed")
+        assert name in record["names"]
+        assert record["step"] == (0 if when == "between epochs" else 1)
+        assert freezer.source == mode
+        assert not any(p.requires_grad for part in (model.stem, model.layer1) for p in part.parameters())
+
+
+@pytest.mark.parametrize("what", LAYERS)
+def test_layers_that_are_changed_in_front_can_be_an_error(what: str) -> None:
+    change, name = LAYERS[what]
+    model: Any = resnet()
+    with freezer_of(model, on_changed_front="error", policy={0: "layer1"}) as freezer:
+        train(freezer, 0)
+        freezer.end_epoch()
+        change(model)
+        with pytest.raises(FrontChangedError, match=rf"'{re.escape(name)}'.* in front of cut 'layer1' changed behind"):
+            next(iter(freezer.batches(1)))
+
+
+class Telling(nn.Module):
+    """Keeps what a user might look at, reads what a user may set, and stands in front."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.calls, self.last, self.begun = 0, None, False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        self.calls, self.last, self.begun = self.calls + 1, x.mean(), True
+        COUNTED["calls"] += 1
+        return x * COUNTED["scale"]
+
+
+class Whole(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.front, self.head = Telling(), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+        self.gain, self.temperature, self.outputs = 1.0, 1.0, None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.outputs = self.head(self.front(x * self.gain)) / self.temperature
+        return self.outputs
+
+
+COUNTED = {"calls": 0, "scale": 1.0}
+
+
+@pytest.mark.parametrize("what", ["gain", "scale"])
+def test_of_what_acts_on_both_sides_or_lies_elsewhere_only_what_changes_features_counts(what: str) -> None:
+    model: Any = Whole()
+    COUNTED.update(calls=0, scale=1.0)
+    with freezer_of(model, policy={0: "front"}, on_changed_front="error") as freezer:
+        for epoch in range(3):
+            train(freezer, epoch)
+            model.eval()(torch.rand(2, 1, 28, 28))
+            freezer.end_epoch()
+            model.temperature = 2.0 + epoch
+        if what == "gain":
+            model.gain = 2.0
+        else:
+            COUNTED["scale"] = 2.0
+        with pytest.raises(FrontChangedError, match="'gain'" if what == "gain" else r"COUNTED \(code\)'|\(code\)'"):
+            next(iter(freezer.batches(3)))
 
 
 # -- thawing

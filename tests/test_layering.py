@@ -45,6 +45,7 @@ PLAN: dict[str, set[str]] = {
         "codecs",
         "cuts",
         "augment",
+        "provenance",
     },
     "freezer": {
         "settings",

@@ -8,12 +8,13 @@ from typing import Any
 
 from ..costs import Clock
 from ..cuts import Cut, apart, without_autocast
-from ..errors import ArgumentError, CheckpointError, FrontChangedError
+from ..errors import ArgumentError, CheckpointError, CutError, FrontChangedError
 from ..freezing import Division, Front
 from ..policies import Asking
 from ..samples import TrainingData
 from .feeder import Batches, Feeder
 from .front_guard import FrontGuard
+from .front_layers import FrontLayers
 
 __all__ = ["Epochs"]
 
@@ -45,6 +46,7 @@ class Epochs:
         self._clock, self._epochs, self._say = clock, epochs, say
         self._on_changed_front = on_changed_front
         self._guard: FrontGuard | None = None
+        self._layers: FrontLayers | None = None
         self._reading: Batches | None = None
         self._begun = 0
         """Iterators over epochs so far: only the last one is followed."""
@@ -142,8 +144,7 @@ class Epochs:
         self._feeder.end_check()
         self._epoch, self.given, self._feeder.midway = self._epoch + 1, 0, False
         self._follow(self._epoch, 0)
-        if self._epochs is None or self._epoch < self._epochs:
-            self.decide()
+        self.decide()
         self._front.end_epoch()
 
     def decide(self, *, store: bool = False) -> None:
@@ -154,6 +155,8 @@ class Epochs:
         Args:
             store: store it now; else the next batch does.
         """
+        if self._epochs is not None and self._epoch >= self._epochs:
+            return
         self._front.precision.look()
         with without_autocast(self._data.on_device.device):
             self._ask(self._epoch)
@@ -199,7 +202,7 @@ class Epochs:
             if self._front.load_state_dict(state):
                 self._feeder.reset()
             division = self._front.division
-            self._guard = None if division is None else FrontGuard(division.prefix)
+            self._watch(division)
             self._epoch, self.given = int(state["epoch"]), int(state.get("given", 0))
             self.resumed = bool(self.given)
             self._clock.load_state_dict(state["clock"])
@@ -270,7 +273,9 @@ class Epochs:
             warnings.warn(f"hoarfrost builds the cache again: {unlike}", stacklevel=2)
             self._build_again(epoch, step, {"event": "stale", "why": unlike})
             return
-        guard = self._guard = self._guard or FrontGuard(division.prefix)
+        if self._guard is None or self._layers is None:
+            raise RuntimeError("a front that nobody watches")
+        guard = self._guard
         unfrozen = guard.unfrozen()
         if unfrozen:
             wanted = {name: parameter.requires_grad for name, parameter in self._front.parameters.items()}
@@ -278,7 +283,8 @@ class Epochs:
             for name, parameter in self._front.parameters.items():
                 parameter.requires_grad_(wanted[name])
             return
-        changed = guard.changed(exactly=exactly)
+        layers = self._layers.changed(exactly=exactly)
+        changed = (*layers, *guard.changed(exactly=exactly))
         if not changed:
             return
         if self._on_changed_front == "error":
@@ -287,6 +293,24 @@ class Epochs:
                 'features are stale. Change it before the freeze, thaw() first, or say on_changed_front="rebuild"'
             )
         self._build_again(epoch, step, {"event": "changed", "names": list(changed)})
+        if layers:
+            self._divide_again(division, layers)
+
+    def _divide_again(self, division: Division, changed: Sequence[str]) -> None:
+        """The same front, of the same event, with its layers as they are by now."""
+        try:
+            with self._clock.building():
+                self._freeze(self._front.depth, division.event, settled=True)
+        except CutError as error:
+            raise FrontChangedError(
+                f"{_named(changed)} in front of cut {division.cut.label!r} changed behind its freeze, and the model "
+                f"cannot be divided there any more: {error}"
+            ) from error
+
+    def _watch(self, division: Division | None) -> None:
+        """From now on what is changed in front of it is noticed."""
+        self._guard = None if division is None else FrontGuard(division.prefix)
+        self._layers = None if division is None else FrontLayers(division.prefix, self._data.example)
 
     def _build_again(self, epoch: int, step: int, record: dict[str, Any]) -> None:
         """What is stored is stale: the rest of an epoch is rendered, and before the next it is built anew."""
@@ -337,16 +361,16 @@ class Epochs:
         """
         inputs = None if settled else (inputs for inputs, _ in self._data.live_inputs(event))
         self._feeder.reset()  # first: an interrupt must not leave a deeper front with the features of this one
-        self._guard = None
+        self._watch(None)
         division = self._front.freeze(depth, event, inputs)
-        self._guard = FrontGuard(division.prefix)
+        self._watch(division)
         return division
 
     def _thaw(self) -> None:
         """Everything trains again, on images; what was stored is removed."""
         self._leave()
         self._front.thaw()
-        self._guard = None
+        self._watch(None)
         self._feeder.drop()
 
     def _decide(self, epoch: int) -> None:
@@ -377,4 +401,4 @@ class Epochs:
 def _named(names: Sequence[str]) -> str:
     """The first few of them."""
     few = ", ".join(map(repr, names[:3]))
-    return few if len(names) <= 3 else f"{few} and {len(names) - 3} more tensors"
+    return few if len(names) <= 3 else f"{few} and {len(names) - 3} more"

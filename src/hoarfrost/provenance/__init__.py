@@ -5,6 +5,6 @@ the code that is reached in the user's own files, packages by their versions."""
 
 from .code import code_of
 from .ownership import package_of, versions_of
-from .settings import RANDOM_STATES, describe_module, describe_object
+from .settings import RANDOM_STATES, describe_module, describe_object, is_plain
 
-__all__ = ["RANDOM_STATES", "code_of", "describe_module", "describe_object", "package_of", "versions_of"]
+__all__ = ["RANDOM_STATES", "code_of", "describe_module", "describe_object", "is_plain", "package_of", "versions_of"]

@@ -137,7 +137,7 @@ class _Reach:
                         self._member(cls, base, name, member)
 
     def member(self, cls: type, name: str) -> None:
-        """A member of a class, as its bases have it too: `super()` may ask for theirs; or of what the class is one of."""
+        """A member of a class, as its bases have it too, for which `super()` may ask, or its metaclass."""
         for base in (*cls.__mro__, *type(cls).__mro__):
             member = vars(base).get(name)
             if member is None:
