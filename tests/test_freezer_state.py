@@ -143,7 +143,7 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any
 
 @pytest.mark.parametrize("state", [{}, {"version": 4}], ids=["none", "newer"])
 def test_what_is_no_state_is_refused(state: dict[str, Any]) -> None:
-    text = "a freezer's state of version 3 is needed, this one has"
+    text = "a freezer's state of version 4 is needed, this one has"
     with freezer_of() as freezer, pytest.raises(CheckpointError, match=text):
         freezer.load_state_dict(state)
 
@@ -179,3 +179,38 @@ def test_what_is_no_state_is_refused_and_nothing_is_loaded(broken: Any) -> None:
         with pytest.raises(CheckpointError, match="a freezer's state of version"):
             freezer.load_state_dict(state)
         assert freezer.history == []
+
+
+OTHER_SETTINGS: dict[str, Any] = {
+    "policy": {2: "features.2"},
+    "mode": "recompute",
+    "ladder": "half",
+    "settle": "last",
+    "views": 1,
+    "cuts": ("features.2", "features.7"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_SETTINGS)
+def test_a_state_that_other_settings_decided_is_refused_by_their_name(tmp_path: Path, name: str) -> None:
+    state, model = saved_state(tmp_path, policy={1: "features.2"})
+    with start(tmp_path, policy={1: "features.2"}, model=in_place(9))[0] as same:
+        same.model.load_state_dict(model.state_dict())
+        same.load_state_dict(state)
+    options = {"policy": {1: "features.2"}, name: OTHER_SETTINGS[name]}
+    with (
+        start(tmp_path, **options, model=in_place(9))[0] as other,
+        pytest.raises(
+            CheckpointError, match=rf"was made with {name}=.*, this run has {name}=.* Make the Freezer as it"
+        ),
+    ):
+        other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("harmless", [{"memory_budget": 0}, {"workers": 1}, {"disk_budget": 1 << 40}])
+def test_settings_by_which_nothing_was_decided_may_differ(tmp_path: Path, harmless: dict[str, int]) -> None:
+    state, model = saved_state(tmp_path)
+    with start(tmp_path / "elsewhere", model=in_place(9), **harmless)[0] as other:
+        other.model.load_state_dict(model.state_dict())
+        other.load_state_dict(state)
+        assert other.depth

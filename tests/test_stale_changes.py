@@ -637,3 +637,23 @@ def test_a_stale_cache_is_reused_where_that_is_asked_for(world: World) -> None:
         decision = other.train("reuse")
     assert "stale features were reused: 'code'" in decision
     assert keys(world) == before
+
+
+@pytest.mark.parametrize("stale", ["error", "rebuild"])
+def test_images_that_the_loop_writes_into_are_noticed_before_the_next_batch(tmp_path: Path, stale: str) -> None:
+    with World(tmp_path).freezer(stale) as freezer:
+        for _ in freezer.batches(0):
+            pass
+        freezer.end_epoch()
+        data: Any = freezer._data.samples.dataset
+        data.images.mul_(1.0)  # the same values are no change
+        batches = freezer.batches(1)
+        next(batches)
+        data.images[3] += 0.5
+        if stale == "error":
+            with pytest.raises(StaleCacheError, match="'data': 'images' was written to since the cache was built"):
+                next(batches)
+            return
+        with pytest.warns(UserWarning, match="hoarfrost builds the cache again: 'data': 'images' was written to"):
+            list(batches)
+        assert [entry["step"] for entry in freezer.history if entry["event"] == "stale"] == [1]

@@ -199,7 +199,7 @@ class Freezer:
         self._epochs.end({} if metrics is None else metrics)
 
     def decide(self, *, store: bool = False) -> None:
-        """What `end_epoch` decides, now: before a first state is saved. `store`: and build it, as the next batch does."""
+        """What `end_epoch` decides, now, before a first state is saved. `store`: and build it now, too."""
         self._epochs.decide(store=store)
 
     def evaluation(

@@ -12,13 +12,14 @@ from ..errors import ArgumentError, CheckpointError, CutError, FrontChangedError
 from ..freezing import Division, Front
 from ..policies import Asking
 from ..samples import TrainingData
+from ..settings import check_deciding
 from .feeder import Batches, Feeder
 from .front_guard import FrontGuard
 from .front_layers import FrontLayers
 
 __all__ = ["Epochs"]
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 
 class Epochs:
@@ -169,6 +170,7 @@ class Epochs:
         return {
             "version": STATE_VERSION,
             **self._belonging(),
+            "settings": self._feeder.deciding,
             "epoch": self._epoch,
             "given": self.given,
             "clock": self._clock.state_dict(),
@@ -181,8 +183,8 @@ class Epochs:
         """Go on from `state_dict()`: freeze as deep as it says, and read what was stored.
 
         Raises:
-            CheckpointError: the state belongs to another model, data set or seed, less is frozen there than here, or it
-                is none.
+            CheckpointError: the state belongs to another model, data set or seed, was decided by other settings, less
+                is frozen there than here, or it is none.
         """
         version = state.get("version") if isinstance(state, Mapping) else None
         if version != STATE_VERSION or not isinstance(state.get("history"), list):
@@ -192,6 +194,7 @@ class Epochs:
             if state[field] != mine:
                 raise CheckpointError(f"the checkpoint was made with {field} {state[field]}, this run has {mine}")
         depth, frozen = self._front.checked_depth(state), self._front.depth
+        check_deciding(state["settings"], self._feeder.deciding)
         if depth < frozen and self._asking.may_thaw:
             self._thaw()
         if depth < self._front.depth:

@@ -27,6 +27,7 @@ from .cache_source import CacheSource
 from .chunks_in_memory import ChunksInMemory
 from .evaluation import Evaluation
 from .loading import feature_batches
+from .rewritten import Rewritten
 from .window import Batch
 
 __all__ = ["Batches", "Feeder", "mixing_of"]
@@ -56,12 +57,14 @@ class Feeder:
         if mixing is not None and not data.samples.form.pair:
             raise ArgumentError("mix needs items (input, target), the target a number: mix the batches in your loop")
         self._data, self._front, self._mixing, self._say = data, front, mixing, say
+        self.deciding = settings.deciding
         self._views, self._memory_budget = settings.storing.views, settings.reading.memory_budget
         self._storer = Storer(directory, data, settings.storing, say)
         self._directory, self._mode, self._stale = directory, settings.storing.mode, settings.storing.stale
         data.samples.unreadable.tell(say)
         self._evaluations: list[Evaluation] = []
         self._sources: tuple[tuple[PrefixSource | CacheSource, CacheSpec], ...] = ()
+        self._rewritten = Rewritten(data.samples)
         self.midway = False
         """Whether the depth has changed within the epoch: the rest of it is rendered, and what is frozen runs on it."""
 
@@ -88,7 +91,7 @@ class Feeder:
             StaleCacheError: they are not, and that is to be an error.
         """
         check = self._storer.storage.check
-        told = "" if check is None else check.taken()
+        told = ("" if check is None else check.taken()) or self._rewritten.told(self.cache)
         if told and self._stale == "error":
             raise StaleCacheError(f"{told}: the stored features were made from something else")
         if told and self._stale == "reuse":
@@ -338,6 +341,7 @@ class Feeder:
 
     def _use(self, held: Held) -> None:
         """Read what is stored, or compute it where nothing is."""
+        self._rewritten.look()
         together = Together(len(held.specs)) if len(held.specs) > 1 else None
         prefixes = [
             replace(self._data.source(held.division.prefix, spec), tensor=number, together=together)

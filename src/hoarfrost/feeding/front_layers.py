@@ -82,7 +82,8 @@ class FrontLayers:
         whole = dict(self.prefix.whole.named_modules(remove_duplicate=False))
         self._layers = {name: whole.get(name) for name in self._names}
         modules = {name: whole[name] for name in (*self._names, *self._around) if name in whole}
-        self._told = {name: {} for name in (*self._names, *self._around)} | _described(modules)
+        nothing: Told = {name: {} for name in (*self._names, *self._around)}
+        self._told = nothing | _described(modules)
         self._hooks = {name: _hooks_of(module) for name, module in self._layers.items()}
         self._code = code_of([], modules=modules.values())
         there = {name: module for name, module in self._layers.items() if module is not None}
@@ -115,7 +116,8 @@ class FrontLayers:
         few = _described(bodies)
         self._run(self._example)
         many = _described(bodies)
-        certain, perhaps = [], []
+        certain: list[str] = []
+        perhaps: list[str] = []
         for name, keys in other.items():
             for key in sorted(keys):
                 seen = [told[name].get(key, _NONE) for told in (mine, few, many)]

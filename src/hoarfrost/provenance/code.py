@@ -138,7 +138,7 @@ class _Reach:
 
     def member(self, cls: type, name: str) -> None:
         """A member of a class, as its bases have it too, for which `super()` may ask, or its metaclass."""
-        for base in (*cls.__mro__, *type(cls).__mro__):
+        for base in [*cls.__mro__, *type.mro(type(cls))]:
             member = vars(base).get(name)
             if member is None:
                 continue
@@ -259,8 +259,8 @@ def _called(value: Any) -> Iterator[Any]:
 
 def _is_function(member: Any) -> bool:
     kinds = (FunctionType, staticmethod, classmethod, property, functools.cached_property)
-    kinds = (*kinds, functools.partialmethod, functools.singledispatchmethod)
-    return isinstance(member, kinds) or hasattr(member, "__wrapped__")
+    by_parts = (functools.partialmethod, functools.singledispatchmethod)
+    return isinstance(member, (*kinds, *by_parts)) or hasattr(member, "__wrapped__")
 
 
 def _is_layer(cls: type) -> bool:

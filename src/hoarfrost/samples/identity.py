@@ -117,6 +117,12 @@ class Identity:
         """Whether a change of an input shows without reading it."""
         return self.memory is not None or self.files is not None
 
+    @property
+    def stamp(self) -> tuple[int, int] | None:
+        """Which tensor inputs lie in, and how often it was written to; None where they lie in none."""
+        held = None if self.memory is None else self.memory.entries
+        return (id(held), held._version) if isinstance(held, Tensor) and not held.is_inference() else None
+
     def look(self) -> Look:
         """Reads memory, and asks the file system."""
         data: dict[str, Any] = {"probed": self.probed, "code": self.code}

@@ -5,6 +5,7 @@ ladder is asked for: the command's help is made from these fields.
 """
 
 from .checks import parse_bytes
+from .deciding import check_deciding
 from .flat import fields_of, from_flat, group, option, to_flat
 from .keywords import Freezing, Reading, Rendering, Settings, Storing
 from .over_budget import OverBudget
@@ -21,6 +22,7 @@ __all__ = [
     "Settings",
     "Storing",
     "Views",
+    "check_deciding",
     "fields_of",
     "from_flat",
     "group",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import Field, field, fields
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..errors import ArgumentError
 
-__all__ = ["fields_of", "from_flat", "group", "option", "to_flat"]
+__all__ = ["fields_of", "from_flat", "group", "option", "to_flat", "told_as"]
 
 S = TypeVar("S")
 
@@ -61,6 +62,14 @@ def to_flat(settings: Any) -> dict[str, Any]:
         value = getattr(settings, own.name)
         found |= to_flat(value) if "group" in own.metadata else {own.name: _plain(own.name, value)}
     return found
+
+
+def told_as(value: Any) -> Any:
+    """A setting as JSON gives it back, to be compared with one that was saved; what has no such form by its type."""
+    try:
+        return json.loads(json.dumps(_plain("", value)))
+    except (ArgumentError, TypeError):
+        return value.__qualname__ if hasattr(value, "__qualname__") else type(value).__qualname__
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ArgumentError
 from ..plain_fields import check_plain_fields
 from .checks import check_bytes, check_count, check_word, parse_bytes
-from .flat import group, option
+from .flat import group, option, told_as
 from .over_budget import OverBudget
 from .views import Views
 
@@ -244,6 +244,14 @@ class Settings:
     storing: Storing = group(Storing)
     reading: Reading = group(Reading)
     rendering: Rendering = group(Rendering)
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """Those by which a training decides, as JSON gives them back."""
+        freezing, storing = self.freezing, self.storing
+        told = {name: getattr(freezing, name) for name in ("policy", "settle", "cuts", "max_tensors")}
+        told |= {n: getattr(storing, n) for n in ("mode", "views", "ladder", "tolerance", "harm", "build_from")}
+        return {name: told_as(value) for name, value in told.items()}
 
 
 def _known_codecs(told: Any) -> Any:
