@@ -187,7 +187,7 @@ OTHER_SETTINGS: dict[str, Any] = {
     "ladder": "half",
     "settle": "last",
     "views": 1,
-    "cuts": ("features.2", "features.7"),
+    "tolerance": 0.5,
 }
 
 
