@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import struct
 import sys
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import photographs
 from hoarfrost.data import open_data
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "photographs.py"
-
-
-@pytest.fixture(scope="module")
-def photographs() -> Any:
-    spec = importlib.util.spec_from_file_location("photographs", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["photographs"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def picture(seed: int, size: tuple[int, int] = (60, 40)) -> Image.Image:
@@ -36,7 +22,7 @@ def picture(seed: int, size: tuple[int, int] = (60, 40)) -> Image.Image:
 
 
 @pytest.fixture
-def packages(photographs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two packages of made pictures, ten animals and five things, with the table that reads them."""
     first = photographs.Source("first 1.0 (made)", "first", "MIT")
     second = photographs.Source("@made/second 2.0 (made)", "second/assets", "GPL-2")
@@ -58,7 +44,7 @@ def listed(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_fifth_of_each_class_is_held_back_and_all_is_found_as_a_folder_of_images(
-    photographs: Any, packages: Path, tmp_path: Path
+    packages: Path, tmp_path: Path
 ) -> None:
     assert photographs.write(tmp_path / "out", packages) == {"animal": (8, 2), "thing": (4, 1)}
     data = open_data(str(tmp_path / "out"))
@@ -69,16 +55,14 @@ def test_a_fifth_of_each_class_is_held_back_and_all_is_found_as_a_folder_of_imag
     assert "@made/second 2.0 (made): GPL-2" in said
 
 
-def test_the_same_packages_give_the_same_folder(photographs: Any, packages: Path, tmp_path: Path) -> None:
+def test_the_same_packages_give_the_same_folder(packages: Path, tmp_path: Path) -> None:
     photographs.write(tmp_path / "one", packages)
     photographs.write(tmp_path / "two", packages)
     assert listed(tmp_path / "one") == listed(tmp_path / "two")
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_of_pictures_that_are_alike_one_is_taken(
-    photographs: Any, packages: Path, tmp_path: Path, mirrored: bool
-) -> None:
+def test_of_pictures_that_are_alike_one_is_taken(packages: Path, tmp_path: Path, mirrored: bool) -> None:
     copy = picture(3, (120, 80))
     if mirrored:
         copy = copy.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -87,7 +71,7 @@ def test_of_pictures_that_are_alike_one_is_taken(
 
 
 def test_what_is_transparent_is_laid_on_white_and_large_pictures_are_brought_down(
-    photographs: Any, packages: Path, tmp_path: Path
+    packages: Path, tmp_path: Path
 ) -> None:
     clear = Image.new("RGBA", (1024, 256), (255, 0, 0, 0))
     clear.paste((0, 0, 200, 255), (0, 0, 512, 256))
@@ -99,12 +83,12 @@ def test_what_is_transparent_is_laid_on_white_and_large_pictures_are_brought_dow
         assert min(image.getpixel((500, 64))) > 250  # type: ignore[arg-type, type-var]
 
 
-def test_pictures_that_are_left_out_are_not_written(photographs: Any, packages: Path, tmp_path: Path) -> None:
+def test_pictures_that_are_left_out_are_not_written(packages: Path, tmp_path: Path) -> None:
     picture(77).save(packages / "first" / "animals" / "cow_mirror.png")
     assert sum(photographs.write(tmp_path / "out", packages)["animal"]) == 10
 
 
-def test_a_qt_pack_gives_its_members(photographs: Any) -> None:
+def test_a_qt_pack_gives_its_members() -> None:
     # One folder with two files, one of them zipped; nodes of version 1 have 14 bytes.
     def named(text: str) -> bytes:
         return struct.pack(">HI", len(text), 0) + text.encode("utf-16-be")
@@ -124,7 +108,6 @@ def test_a_qt_pack_gives_its_members(photographs: Any) -> None:
 
 
 def test_missing_packages_are_named(
-    photographs: Any,
     packages: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -137,7 +120,7 @@ def test_missing_packages_are_named(
 
 
 @pytest.mark.slow
-def test_the_packages_themselves_give_a_thousand_photographs(photographs: Any, tmp_path: Path) -> None:
+def test_the_packages_themselves_give_a_thousand_photographs(tmp_path: Path) -> None:
     packages = Path(os.environ.get("PHOTOGRAPH_PACKAGES", "/"))
     if not all((packages / source.folder).is_dir() for source in photographs.sources()):
         pytest.skip("the packages are not there; PHOTOGRAPH_PACKAGES names the folder they are unpacked in")

@@ -1,0 +1,198 @@
+"""The tables of README and docs that records in benchmarks/results give.
+
+A page says where a table stands, and what is between the two comments is written by this script:
+
+    <!-- table: routing -->
+    <!-- /table -->
+
+`python scripts/tables.py` writes all tables anew; with `--check` it says which differ, and ends with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from claims import RESULTS, ROOT, leaves, pages
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])
+
+
+def spread(values: Sequence[float], decimals: int) -> str:
+    """Mean and standard deviation; of one value that alone."""
+    mean = f"{statistics.mean(values):.{decimals}f}"
+    return f"{mean} ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else mean
+
+
+def examples(record: Any) -> str:
+    shown = {
+        "vit_of_transformers": ("mappings, keywords, the model's own loss", "1,000, 8, 3", "accuracy"),
+        "vit_of_timm": ("timm's `create_transform`", "1,000, 8, 3", "accuracy"),
+        "segmentation": ("masks that flip with their image, two tensors across the cut", "240, 8, 3", "mean IoU"),
+        "self_supervised": ("two views of each image, labels unused", "1,000, 8, 3", "accuracy of the nearest image"),
+        "detection": ("lists of images, targets, the model's losses", "240, 12, 4", "squares found"),
+        "audio_frames": ("frames of 15 to 60 steps and their lengths", "400, 8, 2", "accuracy"),
+        "multi_label": ("`criterion=`, rows of labels", "1,500, 8, 2", "accuracy of labels"),
+        "regression": ("`criterion=`, numbers", "1,500, 8, 2", "RMSE in degrees"),
+    }
+    rows = []
+    for name, told in shown.items():
+        plain, *others = record["examples"][name].values()
+        decimals = 1 if name == "regression" else 3
+        seconds = statistics.mean(plain["cpu_seconds"])
+        row = [f"`{name}.py`", *told, f"{seconds:.1f} s, {spread(plain['figure'], decimals)}"]
+        for way in others:
+            ratios = [mine / whole for mine, whole in zip(way["cpu_seconds"], plain["cpu_seconds"], strict=True)]
+            row.append(f"{spread(ratios, 2)}, {spread(way['figure'], decimals)}")
+        rows.append(row)
+    names = ["script", "shows", "samples, epochs, frozen after", "figure", "everything trains: seconds, figure"]
+    return table(
+        [*names, "frozen, recomputed: time of the plain loop's, figure", "frozen, cached: likewise"],
+        rows,
+    )
+
+
+def kills(record: Any) -> str:
+    rows = record["kill"]["rows"]
+    return table(list(rows[0]), [[str(value) for value in row.values()] for row in rows])
+
+
+def fuzz(record: Any) -> str:
+    rows = [
+        [row["reader"], f"{row['minutes']:g}", *(f"{row[key]:,}" for key in ("contents", "taken", "refused", "finds"))]
+        for row in record
+    ]
+    return table(["reader", "minutes", "contents", "taken", "refused by name", "otherwise"], rows)
+
+
+GPU_MODELS = {"resnet50": "ResNet-50, `layer3`", "vit_b_16": "ViT-B/16, 9 of 12 blocks"}
+
+
+def gpu(record: Any) -> str:
+    ways = ("full", "conventional", "cached", "resident")
+
+    def rate(found: Any) -> str:
+        said = f"{found['median']:,.0f}"
+        close = found["max"] - found["min"] < 0.003 * found["median"]
+        return said if close else f"{said} ({found['min']:,.0f}–{found['max']:,.0f})"
+
+    rows = []
+    for name, shown in GPU_MODELS.items():
+        of = record["models"][name]
+        loaded = of["loader"]["images_per_second"]
+        rows.append([shown, "compute alone", *(rate(of["compute"]["images_per_second"][way]) for way in ways)])
+        rows.append(["", "with a DataLoader of JPEGs", *(rate(loaded[way]) if way in loaded else "" for way in ways)])
+        rows.append(["", "peak memory, GiB", *(f"{of['peak_gib'][way]:.1f}" for way in ways)])
+    head = ["model, frozen up to", "", "full training", "conventional freezing", "cached", "resident"]
+    return table(head, rows)
+
+
+def gpu_over(record: Any) -> str:
+    parts = [("full", "compute"), ("full", "loader"), ("conventional", "compute"), ("conventional", "loader")]
+    rows = []
+    for name, shown in GPU_MODELS.items():
+        of = record["models"][name]
+        ratios = [f"{of[part]['cached_over'][way]['median']:.1f}x" for way, part in parts]
+        rows.append([shown.split(",")[0], *ratios, f"{of['compute']['cached_over']['resident']['median']:.2f}"])
+    return table(["cached over", *(f"{way}, {part}" for way, part in parts), "resident"], rows)
+
+
+def routing(record: Any) -> str:
+    shown = {
+        ("resnet18", "frozen"): (
+            "ResNet-18, 64 px",
+            "a step behind the freeze, `model(features)` to `freezer(features)`",
+        ),
+        ("resnet18", "whole"): ("ResNet-18, 64 px", "a whole forward in eval, to a model without a Freezer"),
+        ("vit", "frozen"): ("ViT of 6 blocks, 32 px", "a step behind the freeze"),
+        ("vit", "whole"): ("ViT of 6 blocks, 32 px", "a whole forward in eval"),
+    }
+    rows = []
+    for (model, kind), told in shown.items():
+        of = record["routing"][model][kind]
+        rows.append([*told, f"{of['median']:.3f} ({of['low']:.3f}–{of['high']:.3f})", f"{of['ms']:.0f}"])
+    return table(["model", "what", "ratio", "ms"], rows)
+
+
+TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "examples": ("examples.json", examples),
+    "fuzz": ("fuzz.json", fuzz),
+    "gpu": ("gpu-h200.json", gpu),
+    "gpu over": ("gpu-h200.json", gpu_over),
+    "kills": ("faults.json", kills),
+    "routing": ("routing.json", routing),
+}
+"""By the name that a page says: the record, and what makes the table of it."""
+
+DERIVED: dict[str, Callable[[Any], list[float]]] = {
+    "faults.json": lambda record: [len(record["kill"]["rows"]) - 1],
+    "fuzz.json": lambda record: [len(record), *(sum(row[key] for row in record) for key in ("contents", "minutes"))],
+    "gpu-h200.json": lambda record: [
+        of["freeze"]["cache_bytes"] / record["samples"] * rate
+        for of in record["models"].values()
+        for rate in (1, of["compute"]["images_per_second"]["cached"]["median"])
+    ],
+}
+"""What a text says of a record and the record does not: counts, sums, bytes of an image and bytes a second."""
+
+_REGION = re.compile(r"^<!-- table: ([^\n]*) -->\n(.*?)^<!-- /table -->$", re.MULTILINE | re.DOTALL)
+
+
+def made(name: str) -> str:
+    file, function = TABLES[name]
+    return function(json.loads((RESULTS / file).read_text()))
+
+
+def numbers(file: str) -> list[float]:
+    """What a text may say of a record: what is in it, in the tables made of it, and what is derived."""
+    record = json.loads((RESULTS / file).read_text())
+    tables = "\n".join(function(record) for of, function in TABLES.values() if of == file)
+    shown = [float(found.replace(",", "")) for found in re.findall(r"\d[\d,]*(?:\.\d+)?", tables)]
+    return [*leaves(record), *shown, *DERIVED.get(file, lambda record: [])(record)]
+
+
+def written(text: str) -> str:
+    """A page with its tables as their records give them."""
+
+    def anew(found: re.Match[str]) -> str:
+        if found[1] not in TABLES:
+            raise KeyError(f"no table is called {found[1]!r}: known are {', '.join(TABLES)}")
+        return f"<!-- table: {found[1]} -->\n{made(found[1])}\n<!-- /table -->"
+
+    return _REGION.sub(anew, text)
+
+
+def differing() -> Iterator[tuple[str, str, str]]:
+    """Pages whose tables are not those of the records: name, text as it is and as it would be."""
+    for path in pages():
+        text = path.read_text()
+        if (new := written(text)) != text:
+            yield path.relative_to(ROOT).as_posix(), text, new
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if a table differs")
+    check, differs = parser.parse_args().check, False
+    for page, text, new in differing():
+        differs = True
+        if check:
+            lines = difflib.unified_diff(text.splitlines(), new.splitlines(), page, "by the records", n=0, lineterm="")
+            print("\n".join(lines))
+        else:
+            (ROOT / page).write_text(new)
+            print(f"{page} written")
+    return int(check and differs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
