@@ -16,12 +16,13 @@ from torch import nn
 
 from ..errors import ArgumentError
 from .cifar import cifar_resnet
+from .dino import PHOTO_SIZE, dinov2_small
 from .inputs import adapt_input
 from .lite import efficientnet_lite0
 
 __all__ = ["model_names", "resolve_model"]
 
-OWN_NAMES = ("cifar_resnet", "efficientnet_lite0")
+OWN_NAMES = ("cifar_resnet", "dinov2_small", "efficientnet_lite0")
 
 
 def model_names() -> list[str]:
@@ -61,6 +62,8 @@ def resolve_model(
         model = cifar_resnet(classes, channels)
     elif spec == "efficientnet_lite0":
         model = efficientnet_lite0(classes, channels, pretrained)
+    elif spec == "dinov2_small":
+        model = dinov2_small(classes, channels, pretrained, image_size or PHOTO_SIZE)
     else:
         model = _torchvision(spec, classes, channels, pretrained)
     if image_size is not None:

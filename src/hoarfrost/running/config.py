@@ -33,7 +33,7 @@ class RunConfig:
     """What `hoarfrost train` is told, on its command line or in a YAML file of the same names (`told`).
 
     Args:
-        model: a torchvision classifier, `cifar_resnet`, `efficientnet_lite0`, or "module:function".
+        model: a torchvision classifier, `cifar_resnet`, `efficientnet_lite0`, `dinov2_small`, or "module:function".
         data: "embedded", "fashion-mnist", or an image folder.
         samples: train on so many of the images only, drawn by the seed; None: on all.
         image_size: pixels that images are brought to; None: what fits the data.
