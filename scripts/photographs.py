@@ -79,7 +79,7 @@ CLASSES: dict[str, list[tuple[Source, str]]] = {
     ],
     "fish": [(STAMPS, "animals/*fish/*.png"), (GCOMPRIS, "categorization/*/fishes/*.webp"), (FOODS, "[PQRS]*.jpeg")],
     "fruit": [(STAMPS, "food/fruit/*.png"), (FOODS, "E*.jpeg")],
-    "grain, nut and spice": [(STAMPS, "food/nuts/*.png"), (FOODS, "[ABGH]*.jpeg")],
+    "grain-nut-spice": [(STAMPS, "food/nuts/*.png"), (FOODS, "[ABGH]*.jpeg")],
     "plant": [(STAMPS, "plants/*.png")],
     "sky": [(STARS, "m[0-9]*.png")],
     "thing": [
