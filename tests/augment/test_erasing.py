@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -163,15 +164,15 @@ def test_what_was_erased_in_the_base_view_alone_is_filled() -> None:
 
 def test_a_view_that_was_cropped_and_then_turned_lacks_its_corners() -> None:
     images = torch.rand(N, 1, 24, 24, generator=generator()) + 1
-    pipeline = Pipeline.from_transform(v1.Compose([v1.CenterCrop(12), Rotation((45, 45)), HorizontalFlip()]))
+    pipeline = Pipeline.from_transform(v1.Compose([PaddedCrop(12), Rotation((45, 45)), HorizontalFlip()]))
     draw = pipeline.draw(N, 0)
     base, source = pipeline.render(images, range(N), draw), pipeline.placement(draw, range(N), (24, 24))
     assert source.windows is not None
     target = pipeline.placement(draw, range(N), (24, 24))
     grid = Grid((12, 12), (12, 12))
-    straight = Pipeline.from_transform(v1.CenterCrop(12))
-    wanted = straight.render(images, range(N), straight.draw(N, 0))
-    derived = derive(base, source, straight.placement(straight.draw(N, 0), range(N), (24, 24)), grid)
+    straight, drawn = Pipeline.from_transform(PaddedCrop(12)), replace(draw, decisions=draw.decisions[:1])
+    wanted = straight.render(images, range(N), drawn)
+    derived = derive(base, source, straight.placement(drawn, range(N), (24, 24)), grid)
     assert float((derived == 0).double().mean()) > 0.1
     shown = derived != 0
     assert float((derived[shown] == wanted[shown]).double().mean()) > 0.6, "but for pixels that were taken twice"

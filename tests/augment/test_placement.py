@@ -182,7 +182,7 @@ def test_a_flip_mirrors_any_grid(sizes: tuple[int, int]) -> None:
 )
 def test_deterministic_geometry_is_placed(steps: list[object]) -> None:
     images = torch.rand(2, 1, 11, 12, generator=generator()) + 1
-    pipeline = Pipeline.from_transform(v1.Compose([*steps, v1.RandomHorizontalFlip(1.0)]))
+    pipeline = Pipeline.from_transform(v1.Compose([v1.RandomVerticalFlip(0.0), *steps, v1.RandomHorizontalFlip(1.0)]))
     draw = pipeline.draw(2, 0)
     placement = pipeline.placement(draw, [0, 1], (11, 12))
     rendered = pipeline.render(images, [0, 1], draw)
@@ -211,7 +211,9 @@ def test_between_resized_views_shifts_are_those_of_the_resized_images() -> None:
         Pipeline.from_transform(v1.Compose(s))
         for s in ([v1.Resize((37, 51)), v1.RandomCrop(32, 4), v1.RandomHorizontalFlip()], [v1.RandomCrop(32, 4)])
     )
-    source, target = (resized.placement(resized.draw(50, seed), range(50), (113, 97)) for seed in (0, 1))
+    frame = resized.frame((113, 97), 50)
+    assert torch.equal(frame, torch.tensor([37, 51]).expand(50, 2))
+    source, target = (resized.placement(resized.draw(50, seed), range(50), frame) for seed in (0, 1))
     assert torch.equal(target.relative_to(source).shift, target.relative_to(source).shift.round())
     draws = [resized.draw(50, seed) for seed in (0, 1)]
     crops = [first.placement(type(d)(d.seed, 50, d.decisions[1:2]), range(50), (37, 51)) for d in draws]
@@ -231,8 +233,10 @@ def test_between_resized_views_shifts_are_those_of_the_resized_images() -> None:
 @pytest.mark.parametrize("size", [(40, 60), (60, 40), (33, 33)], ids=str)
 def test_resized_sizes_are_torchvisions(size: tuple[int, int]) -> None:
     for resize in (v1.Resize(25), v1.Resize(25, max_size=30), v1.Resize((10, 20))):
-        pipeline = Pipeline.from_transform(v1.Compose([resize, v1.RandomHorizontalFlip(1.0)]))
         height, width = resize(torch.zeros(1, *size)).shape[1:]
+        flip = v1.RandomHorizontalFlip(1.0)
+        assert Pipeline.from_transform(v1.Compose([resize, flip])).frame(size).tolist() == [[height, width]]
+        pipeline = Pipeline.from_transform(v1.Compose([flip, resize]))
         maps = pipeline.placement(pipeline.draw(1, 0), [0], size).maps[0]
         wanted = [[size[0] / height, 0, 0], [0, -size[1] / width, size[1]], [0, 0, 1]]
         torch.testing.assert_close(maps, torch.tensor(wanted, dtype=torch.float64))

@@ -16,7 +16,7 @@ from shared.nets import resnet
 from shared.runs import Trace as Run
 from shared.runs import sgd, train_epoch
 
-FLIP, CROP = v2.RandomHorizontalFlip(), v2.RandomCrop(28, padding=4)
+FLIP, CROP, RESIZE = v2.RandomHorizontalFlip(), v2.RandomCrop(28, padding=4), v2.Resize((28, 28))
 
 
 def transform(*steps: Any) -> v2.Compose:
@@ -140,12 +140,26 @@ def test_where_nothing_can_be_derived_the_reason_is_given(model: Any, cut: str, 
     assert {stored.bytes_per_sample for stored in found.further} == {found.base_bytes}
 
 
-def test_images_of_several_sizes_cannot_be_derived() -> None:
-    data = [(torch.rand(1, 28 + n % 3, 28), n % 2) for n in range(20)]
-    steps = v2.Compose([v2.Resize((28, 28)), FLIP])
-    (found,) = examine_sensitivity(resnet(), data, transform=steps, cuts=["layer1"], samples=20)  # type: ignore[arg-type]
+@pytest.mark.parametrize("steps", [[RESIZE, FLIP], [FLIP, RESIZE]], ids=["in front", "behind"])
+def test_the_size_of_raw_images_does_not_count(steps: list[Any]) -> None:
+    data: Any = [(torch.rand(1, 28 + n % 3, 40 - n % 2), n % 2) for n in range(20)]
+    asked: dict[str, Any] = {"transform": v2.Compose(steps), "cuts": ["layer1"], "samples": 20}
+    (found,) = examine_sensitivity(symmetric(resnet()), data, **asked)
+    assert found.reason is None
+    assert found.sensitivity is not None
+    assert float(found.sensitivity.max()) < 1e-5
+
+
+def test_a_step_that_changes_sizes_unseen_is_named_with_the_way_out() -> None:
+    def processed(image: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(image[None], (28, 28))[0]
+
+    data: Any = [(torch.rand(1, 28 + n % 3, 40), n % 2) for n in range(20)]
+    (found,) = examine_sensitivity(resnet(), data, transform=v2.Compose([FLIP, processed]), cuts=["layer1"], samples=20)
     assert found.sensitivity is None
-    assert "the images differ in size" in (found.reason or "")
+    reason = str(found.reason)
+    assert "processed makes 28x28 of an image of 28x40, and where its pixels come from is not known" in reason
+    assert "put Resize or CenterCrop of torchvision in its place" in reason
 
 
 def test_nothing_of_the_model_or_the_data_is_touched() -> None:

@@ -9,14 +9,13 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 from torchvision.datasets import FakeData
 from torchvision.transforms import v2
 
 from hoarfrost.data import ImageArray
 from hoarfrost.errors import ArgumentError, DatasetError, ImageShapeError, UnstableDataError
 from hoarfrost.samples.dataset import Samples
-from hoarfrost.samples.frame import Frame
 from hoarfrost.samples.own_transform import PassThrough
 from shared.images import PLAIN, RANDOM, CountingImages, images
 
@@ -261,18 +260,6 @@ def test_workers_do_not_draw_from_the_training_random_state() -> None:
     before = torch.get_rng_state()
     list(samples.stream([torch.tensor([0])], samples.pipeline.draw(10, 0)))
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_the_frame_tells_raw_and_rendered_sizes() -> None:
-    samples = Samples(images(10, v2.Compose([v2.Resize((14, 20)), v2.ToImage(), v2.ToDtype(torch.float32)])))
-    rendered, _ = samples.images(torch.tensor([0]), samples.pipeline.still(10))
-    assert samples.frame(rendered) == Frame((28, 28), (14, 20))
-
-
-def test_vectors_have_no_frame() -> None:
-    samples = Samples(TensorDataset(torch.randn(5, 3), torch.arange(5)))
-    rendered, _ = samples.images(torch.tensor([0, 1]), samples.pipeline.still(5))
-    assert samples.frame(rendered) is None
 
 
 def test_a_refused_length_reads_no_image() -> None:

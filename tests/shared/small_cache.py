@@ -56,16 +56,13 @@ class Stand:
         self.cache = writer.commit()
         self.healed: list[tuple[int, int, str]] = []
         self.faults: list[dict[str, Any]] = []
-        example, _ = self.samples.images(torch.arange(2), self.draws[0])
-        frame = self.samples.frame(example)
-        assert frame is not None
         self.source = CacheSource(
             stored=StoredFeatures(self.cache, Faults(self.faults.append)),
             order=self.order,
             views=self.views,
             event=3,
             renditions=self.renditions,
-            deriver=Deriver(self.samples, self.order, frame, Grid((28, 28), (14, 14)), "zeros"),
+            deriver=Deriver(self.samples, self.order, Grid((28, 28), (14, 14)), "zeros"),
             healer=self.prefix,
             on_heal=lambda chunk, view, reason: self.healed.append((chunk, view, reason)),
         )

@@ -15,6 +15,7 @@ from .pipeline.pipeline import STILL, Draw, Pipeline
 from .pipeline.repeatability import check_repeatable
 from .pipeline.steps import Step
 from .pipeline.target_derivation import derive_targets
+from .pipeline.unplaced import unplaced
 from .transforms.affine import Affine
 from .transforms.crops import PaddedCrop
 from .transforms.erasing import Erasing
@@ -61,4 +62,5 @@ __all__ = [
     "moves_images",
     "seed_random_states",
     "takes_two",
+    "unplaced",
 ]

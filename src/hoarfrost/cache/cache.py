@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from .catalog import drop_cache
 from .chunk import Chunk, Damage
 from .files import FEATURES_FILE, MANIFEST_FILE, TARGETS_FILE, directory_errors, directory_nbytes
 from .fingerprint import Fingerprint
-from .journal import Journal
+from .journal import Journal, Record
 from .lease import Lease
 from .locking import CacheLock
 from .lookup import find_cache
@@ -180,8 +180,15 @@ class Cache(Replaceable):
     def digests(self, chunk: int) -> str | None:
         """What the journal tells of the bytes that a chunk's samples had when it was built, as `append` took it; None
         where nobody told. Reads nothing from disk."""
-        records = (self._journal.records.get((chunk, view)) for view in range(self.spec.views))
-        return next((record.digests for record in records if record is not None and record.digests), None)
+        return next((record.digests for record in self._records_of(chunk) if record.digests), None)
+
+    def frames(self, chunk: int) -> tuple[int, ...] | None:
+        """What the journal tells of the frames of a chunk's images, likewise."""
+        return next((record.frames for record in self._records_of(chunk) if record.frames), None)
+
+    def _records_of(self, chunk: int) -> Iterator[Record]:
+        found = (self._journal.records.get((chunk, view)) for view in range(self.spec.views))
+        return (record for record in found if record is not None)
 
     def written(self) -> tuple[int, ...]:
         """What changes when anyone writes to the data files, or puts others in their place: their inodes, sizes in

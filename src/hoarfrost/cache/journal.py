@@ -33,7 +33,8 @@ class Record:
 
     `edition` says which of the view's renditions they show: 0 at first, and more with each time that it was drawn anew.
     `lengths` says how long each sample is; None where all have one shape. `cache` is the id of the cache. `digests`
-    tells each sample's own bytes, as the data set gave them, in base64; None where nobody told.
+    tells each sample's own bytes, as the data set gave them, in base64; None where nobody told. `frames` are height and
+    width, sample by sample, of the images in which their renditions lie; None where all are alike.
     """
 
     chunk: int
@@ -47,6 +48,7 @@ class Record:
     lengths: tuple[int, ...] | None = None
     cache: str = ""
     digests: str | None = None
+    frames: tuple[int, ...] | None = None
 
     @property
     def place(self) -> tuple[int, int]:
@@ -61,6 +63,7 @@ class Record:
             and (self.lengths is not None) == spec.ragged
             and (self.lengths is None or len(self.lengths) == len(self.sample_ids))
             and sum(self.lengths or ()) <= (spec.total_length or 0)
+            and (self.frames is None or len(self.frames) == 2 * len(self.sample_ids))
         )
 
 
@@ -83,7 +86,7 @@ def read_line(line: bytes) -> Record | None:
         fields = json.loads(body + b"}")
         if not _plausible(fields):
             return None
-        tuples = {name: tuple(fields[name]) for name in ("sample_ids", "lengths") if name in fields}
+        tuples = {name: tuple(fields[name]) for name in ("sample_ids", "lengths", "frames") if name in fields}
         return Record(**{**fields, **tuples})
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
@@ -94,14 +97,18 @@ def _plausible(fields: dict[str, Any]) -> bool:
     sizes = ("chunk", "view", "offset", "nbytes", "crc32", "targets_crc32", "edition")
     if not all(type(n := fields.get(name, 0)) is int and 0 <= n < 1 << 62 for name in sizes):
         return False
-    lists = [(fields["sample_ids"], -1 << 63), (fields.get("lengths", []), 0)]
+    lists = [
+        (fields["sample_ids"], -1 << 63, 63),
+        (fields.get("lengths", []), 0, 63),
+        (fields.get("frames", []), 1, 31),
+    ]
     if not all(type(fields.get(name, "")) is str for name in ("cache", "digests")):
         return False
     return all(
         type(found) is list
         and set(map(type, found)) <= {int}
-        and (not found or least <= min(found) <= max(found) < 1 << 63)
-        for found, least in lists
+        and (not found or least <= min(found) <= max(found) < 1 << bits)
+        for found, least, bits in lists
     )
 
 

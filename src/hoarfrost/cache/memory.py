@@ -60,6 +60,7 @@ class MemoryWriter:
         features: Tensor,
         lengths: Sequence[int] | Tensor | None = None,
         digests: str | None = None,
+        frames: Sequence[int] | None = None,
     ) -> int:
         """As `CacheWriter.append`; the budget counts encoded features and targets."""
         self.spec.check_record(chunk, view)

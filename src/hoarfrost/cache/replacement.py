@@ -22,6 +22,7 @@ class Replacement:
         budget_bytes: that the whole cache may take.
         lengths: of the samples, where they differ in length.
         digests: of the samples' own bytes, where no record of the chunk has them.
+        frames: of their images, likewise.
     """
 
     chunk: int
@@ -33,6 +34,7 @@ class Replacement:
     budget_bytes: int | None = None
     lengths: Sequence[int] | Tensor | None = None
     digests: str | None = None
+    frames: Sequence[int] | None = None
 
     @property
     def heals(self) -> bool:
@@ -79,6 +81,7 @@ class Replaceable(ABC):
         budget_bytes: int | None = None,
         lengths: Sequence[int] | Tensor | None = None,
         digests: str | None = None,
+        frames: Sequence[int] | None = None,
     ) -> Chunk:
         """Writes another rendition of a record in its place, or the first one where it was never written.
 
@@ -89,14 +92,14 @@ class Replaceable(ABC):
         Args:
             edition: which rendition this is; `edition` and `read` tell it.
             budget_bytes: that the whole cache may take.
-            digests: as for `CacheWriter.append`, of a chunk of which nothing was written yet.
+            digests, frames: as for `CacheWriter.append`, of a chunk of which nothing was written yet.
 
         Raises:
             BudgetError: it would take more than `budget_bytes`, or the disk is full. The old record stays.
             Further: as `heal`.
         """
         return self._replace(
-            Replacement(chunk, view, features, targets, sample_ids, edition, budget_bytes, lengths, digests)
+            Replacement(chunk, view, features, targets, sample_ids, edition, budget_bytes, lengths, digests, frames)
         )
 
     @abstractmethod

@@ -55,7 +55,8 @@ def rewrite_record(
     offset = _free_place((known for known in records.values() if known.offset + known.nbytes <= size), len(payload))
     crcs = zlib.crc32(payload), zlib.crc32(target_bytes)
     digests = next((twin.digests for twin in twins), new.digests)
-    record = Record(chunk, view, offset, len(payload), *crcs, ids, edition, lengths, manifest.id, digests)
+    frames = next((twin.frames for twin in twins), None if new.frames is None else tuple(new.frames))
+    record = Record(chunk, view, offset, len(payload), *crcs, ids, edition, lengths, manifest.id, digests, frames)
     line = write_line(record)
     growth = max(0, offset + len(payload) - size) + len(line) + 1
     if new.budget_bytes is not None and directory_nbytes(path) + growth > new.budget_bytes:

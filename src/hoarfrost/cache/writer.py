@@ -115,13 +115,14 @@ class CacheWriter(Generic[Opened]):
         features: Tensor,
         lengths: Sequence[int] | Tensor | None = None,
         digests: str | None = None,
+        frames: Sequence[int] | None = None,
     ) -> int:
         """Encodes and writes one record; the bytes that it took in the data file.
 
         `features` is `[n, C, H, W]` (logical order, cut to the view's stored channels), `targets` a numeric
         tensor `[n, ...]`, `sample_ids` n integers; both must be the same for all views of a chunk, and so must
-        `lengths` where samples differ in length: then `features` is `[lengths.sum(), ...]`. `digests` goes into the
-        journal; see `Record`.
+        `lengths` where samples differ in length: then `features` is `[lengths.sum(), ...]`. `digests` and `frames` go
+        into the journal; see `Record`.
 
         Raises:
             ArgumentError: a place, shape or dtype that the spec has not; a record that is there already; ids, targets
@@ -144,7 +145,11 @@ class CacheWriter(Generic[Opened]):
                 raise ArgumentError(f"chunk {chunk}, view {view} was written by another thread meanwhile")
             crcs = zlib.crc32(payload), zlib.crc32(target_bytes)
             record = Record(
-                *(chunk, view, self._end, len(payload), *crcs, ids), lengths=sizes, cache=self.id, digests=digests
+                *(chunk, view, self._end, len(payload), *crcs, ids),
+                lengths=sizes,
+                cache=self.id,
+                digests=digests,
+                frames=None if frames is None else tuple(frames),
             )
             self._check_twins(record)
             if self._form is None:

@@ -148,7 +148,12 @@ class CacheSource:
         lengths = self.healer.lengths(ids)
         features = to_store(spec.stored[view], spec.channel_axis, features, derived)
         packed = self.stored.put(
-            *(chunk, view, edition, features), targets=targets, sample_ids=ids, lengths=lengths, digests=digests
+            *(chunk, view, edition, features),
+            targets=targets,
+            sample_ids=ids,
+            lengths=lengths,
+            digests=digests,
+            frames=self.healer.samples.frames.told(ids, self.healer.call),
         )
         return Block(packed, targets, lengths)
 

@@ -369,7 +369,7 @@ class Feeder:
             views=views,
             event=event_of(division, cache),
             renditions=self._data.renditions,
-            deriver=deriver and replace(deriver, call=prefix.tensor // len(division.cut.rows)),
+            deriver=deriver and replace(deriver, call=prefix.call),
             healer=prefix,
             on_heal=healed,
             resident=self._kept(cache),

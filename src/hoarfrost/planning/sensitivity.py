@@ -20,7 +20,7 @@ from ..errors import ArgumentError
 from ..freezing import Division
 from ..samples import OnDevice, Samples, TrainingData, device_of
 from ..settings import Selection, Storing, Views
-from ..storing import Calibration, calibrate, choose_stored, derivable, pick, storable
+from ..storing import Calibration, calibrate, choose_stored, pick, storable, why_not_derived
 from .examined_images import ExaminedImages
 
 __all__ = ["SHARES", "CutSensitivity", "StoredShare", "examine_sensitivity"]
@@ -201,7 +201,7 @@ def _examine(
     return CutSensitivity(
         cut=cut,
         sensitivity=sensitivity,
-        reason=_why_nothing_is_derived(cut, images),
+        reason=why_not_derived(cut, images.parts[0]),
         steps={name: values for name, values in alone.items() if values is not None},
         border=None if sensitivity is None else statistics.mode(found.way.border for found in measured),
         rung=rung,
@@ -249,15 +249,3 @@ def _stored(
     channels = choices[0].stored.channels
     nbytes = statistics.fmean(choice.bytes_per_sample for choice in choices)
     return StoredShare(share, every if channels is None else channels, nbytes)
-
-
-def _why_nothing_is_derived(cut: Cut, images: ExaminedImages) -> str | None:
-    if all(step.kind != "paired" for step in images.samples.pipeline.steps):
-        return "no step of the transform has a form on features, as flips and padded crops have"
-    if not derivable(cut, images.samples):
-        return f"only features on a grid of the image can be moved, and there they are {cut.layout!r}"
-    return (
-        "the images differ in size, so that places in them cannot be compared"
-        if images.parts[0].frame is None
-        else None
-    )

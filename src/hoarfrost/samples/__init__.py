@@ -8,7 +8,7 @@ from .dataset import Samples
 from .derivation import WAYS, Deriver, Way, grid_of
 from .device import OnDevice, device_of
 from .form import Form, Input
-from .frame import Frame
+from .frame import Frames
 from .identity import Identity, Look, digests_from
 from .lengths import Lengths, Rows, padded
 from .loader import UserLoader
@@ -26,7 +26,7 @@ __all__ = [
     "Collate",
     "Deriver",
     "Form",
-    "Frame",
+    "Frames",
     "Identity",
     "Input",
     "Lengths",

@@ -19,13 +19,13 @@ from .carried import Carried
 from .collating import Collate, collated, collated_targets
 from .compact import compacted, nbytes_of
 from .form import Input
-from .frame import Frame
+from .frame import Frames
 from .identity import Identity, digests_to, identity_of, read_alike, spread
 from .layout import check_length, first_item, layout_of
 from .lengths import Lengths, find_lengths
 from .own_transform import PassThrough, follow, hold, take_over
 from .parcel import Parcel
-from .places import is_image, nearest, shape_of, size_of
+from .places import is_image, nearest, shape_of
 from .rendered import Rendered, rendered_ahead
 from .unreadable import Unreadable
 from .workers import Workers
@@ -198,13 +198,6 @@ class Samples:
         given, _ = self.images(torch.tensor([0]), self.rendering.draw(STILL))
         return {**given, str(self.form.keyword): image} if isinstance(given, Mapping) else (image, *given[1:])
 
-    def frame(self, images: Tensor) -> Frame | None:
-        """The sizes behind rendered images [B, C, H, W]; None for what is no image, or for raw sizes that differ."""
-        if images.dim() != 4 or len(self._raw_sizes) != 1:
-            return None
-        (raw,) = self._raw_sizes
-        return Frame(raw, (images.shape[-2], images.shape[-1]))
-
     def stream(self, groups: Sequence[Tensor], draw: Draw) -> Iterator[tuple[Example, Tensor]]:
         """`images` of several groups of samples, in their order, read ahead by the workers."""
         for calls, targets in self.stream_calls(groups, draw):
@@ -255,6 +248,7 @@ class Samples:
 
     def _kept(self, rendered: Rendered, draw: Draw) -> tuple[list[Example], Tensor]:
         """What the model is called with, and targets; the rest is remembered by sample."""
+        self.frames.note(rendered.ids, rendered.frames)
         if rendered.rests is not None:
             rests = rendered.rests.opened() if isinstance(rendered.rests, Parcel) else rendered.rests
             self.carried.remember(rendered.ids, rests, draw.seed if self.moving else None)
@@ -268,14 +262,15 @@ class Samples:
         if not items:
             return Rendered(whose, None, ids, None, unread)
         # Before anything is rendered: a transform may write into what it gets.
-        digests = self.digests(items) if told else None
+        digests, frames = self.digests(items) if told else None, self.frames.of_items(items)
         if not self._whole:
             targets = self._targets(whose, items)
             inputs = [self.form.main_of(item) for item in items]
-            return Rendered(whose, (self.pipeline.render(inputs, ids, draw), targets), targets, None, unread, digests)
+            batch = self.pipeline.render(inputs, ids, draw), targets
+            return Rendered(whose, batch, targets, None, unread, digests, frames)
         items = self._made(items, ids, draw)
         rests = [compacted(self.form.without_images(item)) for item in items] if keep else None
-        return Rendered(whose, collated(self._collate, items), ids, rests, unread, digests)
+        return Rendered(whose, collated(self._collate, items), ids, rests, unread, digests, frames)
 
     def _made(self, items: Sequence[Any], ids: Tensor, draw: Draw) -> list[Any]:
         if self.form.shaped:
@@ -286,11 +281,10 @@ class Samples:
         """The rests of samples that are not in memory: moved from another rendition where that is exact, else rendered
         once more."""
         found: dict[int, Any] = {}
-        if seed is not None and len(self._raw_sizes) == 1:
+        if seed is not None and self.frames.known:
             for source, held in self.carried.held(ids):
                 of = [number for number in held if number not in found]
-                (size,) = self._raw_sizes
-                moved = self.rendering.moved([held[number] for number in of], source, seed, of, size)
+                moved = self.rendering.moved([held[number] for number in of], source, seed, of, self.frames.of(of))
                 found |= {number: rest for number, rest in zip(of, moved, strict=True) if rest is not None}
         lacking = [number for number in ids if number not in found]
         if lacking:
@@ -343,8 +337,7 @@ class Samples:
         ids = spread(len(self), PROBED)
         first = read_alike(self.dataset, self._items, ids, self._hash)
         self.rendering.check(first[:TRIED], ids[:TRIED])
-        inputs = [self._input(item) for item in first]
-        self._raw_sizes = {size for item in inputs if (size := size_of(item)) is not None}
+        self.frames = Frames(self.rendering, self.form.mains, self._items, len(self), first)
         given: list[Any] = []
         self._targets(ids, first)  # refused now, not in the middle of an epoch
         if self._whole:

@@ -10,7 +10,6 @@ from torch import Tensor
 from ..augment import Border, Draw, Form, Grid, derive
 from ..cuts import Cut
 from .dataset import Samples
-from .frame import Frame
 from .order import Order
 
 __all__ = ["WAYS", "Deriver", "Way", "grid_of"]
@@ -54,15 +53,13 @@ class Deriver:
     """Features of one rendition of a chunk from those of another, in feature space.
 
     Attributes:
-        frame: sizes of the images; all have one size, else nothing can be derived.
-        grid: how the features lie over the image.
+        grid: how the features lie over what the model gets.
         border, form: see `hoarfrost.augment.derive`.
         call: which call of the model the features are of; each may have its own decisions.
     """
 
     samples: Samples
     order: Order
-    frame: Frame
     grid: Grid
     border: Border
     form: Form = "cells"
@@ -70,17 +67,7 @@ class Deriver:
 
     def derive(self, features: Tensor, chunk: int, source: Draw, target: Draw) -> Tensor:
         """[n, ...] of a chunk's samples as `target` shows them, from what they are under `source`."""
-        ids, place, main = (
-            self.order.members(chunk),
-            self.samples.pipeline.placement,
-            self.samples.form.mains[self.call],
-        )
-        own = self.samples.rendering.draw_at
-        return derive(
-            features,
-            place(own(source, main), ids, self.frame.raw),
-            place(own(target, main), ids, self.frame.raw),
-            self.grid,
-            self.border,
-            self.form,
-        )
+        ids, main = self.order.members(chunk), self.samples.form.mains[self.call]
+        frames, place = self.samples.frames.of(ids, self.call), self.samples.pipeline.placement
+        shown, wanted = (place(self.samples.rendering.draw_at(draw, main), ids, frames) for draw in (source, target))
+        return derive(features, shown, wanted, self.grid, self.border, self.form)

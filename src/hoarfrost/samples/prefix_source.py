@@ -114,6 +114,11 @@ class PrefixSource:
         return None if ragged is None else self.samples.lengths.of(ids, ragged)
 
     @property
+    def call(self) -> int:
+        """Which call of the model gives what this one gives."""
+        return self.tensor // max(1, len(self.crossings))
+
+    @property
     def crossings(self) -> tuple[Crossing, ...]:
         """What crosses and has a row for each sample."""
         return self.prefix.cut.rows if isinstance(self.prefix, Prefix) else ()

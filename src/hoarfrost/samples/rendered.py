@@ -22,7 +22,7 @@ __all__ = ["Rendered", "rendered_ahead"]
 class Rendered:
     """One batch: whose it is; as the user's loader would give it, None where no sample of it is left; targets [n, ...],
     or sample numbers where items are no pairs; the items without their images; what could not be read so far, by
-    whoever read it; and digests of the items, for a journal."""
+    whoever read it; digests of the items, for a journal; and sizes of their frames."""
 
     ids: list[int]
     batch: Any
@@ -30,6 +30,7 @@ class Rendered:
     rests: list[Any] | Parcel | None = None
     unreadable: Mapping[int, str] = field(default_factory=dict)
     digests: str | None = None
+    frames: Tensor | None = None
 
     def pin_memory(self) -> Rendered:
         """The same in page-locked memory; DataLoader calls this by its name."""

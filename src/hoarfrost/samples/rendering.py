@@ -259,19 +259,19 @@ class Rendering:
         return self.draw_of(draw, numbers[0] if numbers else 0)
 
     def moved(
-        self, rests: Sequence[Any], source: int, target: int, ids: Sequence[int], size: tuple[int, int]
+        self, rests: Sequence[Any], source: int, target: int, ids: Sequence[int], frames: Tensor
     ) -> list[Any | None]:
         """What one rendition has beside its images, moved to another; None where that would not be exact.
 
         Args:
             source, target: seeds of their draws.
-            size: of the raw images.
+            frames: sizes [n, 2] of the images' frames.
         """
         given = [place for call in self.calls for place in call.places]
         typed = (path for path, leaf in leaves_below(rests[0]) if isinstance(leaf, MOVING_WITH_IMAGES)) if rests else ()
         if len(self.calls) != 1 or not all(any(_within(path, place) for place in given) for path in typed):
             return [None] * len(rests)
-        return derive_targets(self.pipeline, rests, self.draw(source), self.draw(target), ids, size)
+        return derive_targets(self.pipeline, rests, self.draw(source), self.draw(target), ids, frames)
 
     def refuse_what_stays_behind(self, item: Any) -> None:
         """Raise DatasetError where an image moves and a mask of it would not; say it of what looks like boxes."""

@@ -19,7 +19,6 @@ from .dataset import Samples
 from .derivation import Deriver, Way, grid_of
 from .device import OnDevice
 from .form import Input
-from .frame import Frame
 from .loader import Sampling, UserLoader
 from .order import Order, batch_bounds, usable_batch_size
 from .prefix_source import PrefixSource
@@ -129,9 +128,12 @@ class TrainingData:
         return OtherLengths(batch(other), tuple(sorted({*known, here} & {*own.tolist()})), batch)
 
     @cached_property
-    def frame(self) -> Frame | None:
-        """The sizes behind its images; None for what is no image, or for sizes that differ."""
-        return None if self.other_sizes else self.samples.frame(first_tensor(self.example))
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of the images that the model gets; None for what is no image, or where they differ."""
+        images = first_tensor(self.example)
+        if self.other_sizes or images.dim() != 4 or not self.samples.frames.known:
+            return None
+        return images.shape[-2], images.shape[-1]
 
     def images(self, ids: Tensor, draw: Any) -> Example:
         """What the model is called with for samples under a draw, on the device; [B, ...] say."""
@@ -219,8 +221,8 @@ class TrainingData:
         Args:
             blank: gives the features that unknown cells get in that way.
         """
-        grid = None if self.frame is None else grid_of(cut, self.frame.rendered)
+        grid = None if self.image_size is None else grid_of(cut, self.image_size)
         border: Border | None = blank() if way.border == "blank" else way.border
-        if self.frame is None or grid is None or border is None:
+        if grid is None or border is None:
             return None
-        return Deriver(self.samples, self.order, self.frame, grid, border, way.form)
+        return Deriver(self.samples, self.order, grid, border, way.form)

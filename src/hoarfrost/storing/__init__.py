@@ -9,7 +9,7 @@ from .channels import choose_stored
 from .directory import cache_directory
 from .distances import channel_distance, channel_harm
 from .fingerprint import event_of, origin_of, way_of
-from .further_view import derivable
+from .further_view import why_not_derived
 from .plan import Decided
 from .requirements import offered
 from .rungs import pick
@@ -29,7 +29,6 @@ __all__ = [
     "channel_distance",
     "channel_harm",
     "choose_stored",
-    "derivable",
     "event_of",
     "feature_spec",
     "offered",
@@ -38,4 +37,5 @@ __all__ = [
     "sensitivity",
     "storable",
     "way_of",
+    "why_not_derived",
 ]

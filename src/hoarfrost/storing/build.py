@@ -63,15 +63,15 @@ def fill(
                     if (chunk, view) in writer.done:
                         continue
                     stored, derived = specs[number].stored[view], None
+                    call = number * len(data.samples.form.mains) // len(specs)
                     if stored.gains is not None and deriver is not None:
                         base = specs[number].dense(writer.packed(chunk, 0))
-                        call = number * len(data.samples.form.mains) // len(specs)
                         derived = replace(deriver, call=call).derive(base, chunk, first, draw)
                     features = to_store(stored, specs[number].channel_axis, tensors[number], derived)
                     if len(pending) >= WRITES_AHEAD * threads:
                         pending.pop(0).result()
                     lengths = source.lengths(ids, number)
-                    row = (chunk, view, ids, targets, features, lengths, digests)
+                    row = (chunk, view, ids, targets, features, lengths, digests, data.samples.frames.told(ids, call))
                     pending.append(writing.submit(writer.append, *row))
             # A further view may be stored as its difference to the base view: that one is written by then.
             while pending:

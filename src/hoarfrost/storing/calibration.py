@@ -16,7 +16,7 @@ from ..samples import TrainingData, Way
 from ..settings import Storing
 from .calibration_sample import CalibrationSample
 from .channels import Choice, choose_stored, coarser_codec, is_coarser, stored_and_back
-from .further_view import FurtherView, derivable
+from .further_view import FurtherView, why_not_derived
 from .rungs import check_finite, pick, rungs_of
 
 __all__ = ["Beside", "Calibration", "calibrate"]
@@ -190,7 +190,7 @@ def calibrate(
     spec = replace(sample.specs[0], codec=rung.codec)
     sensitivity = None
     further = Choice(StoredView(codec=coarser_codec(views, rung.codec)), rung.bytes_per_sample)
-    if data.frame is not None and (wanted > 1 or views.derived) and derivable(cut, data.samples):
+    if (wanted > 1 or views.derived) and why_not_derived(cut, data) is None:
         another = FurtherView(sample, division, data, views.base)
         way = way or another.best(sample.features, suffix, task)
         sensitivity = another.sensitivity(sample.features, way, suffix, views.metric, task, division.event)

@@ -10,17 +10,25 @@ from torch import Tensor, nn
 from ..codecs import Task, divergence
 from ..cuts import Cut
 from ..freezing import Division
-from ..samples import WAYS, Order, Samples, TrainingData, Way, grid_of
+from ..samples import WAYS, Order, TrainingData, Way, grid_of
 from .calibration_sample import CalibrationSample
 from .distances import channel_distance, channel_harm
 
-__all__ = ["FurtherView", "derivable"]
+__all__ = ["FurtherView", "why_not_derived"]
 
 
-def derivable(cut: Cut, samples: Samples) -> bool:
-    """Whether features of one view can be made from those of another: features on a grid, and geometry to follow."""
-    on_a_grid = grid_of(cut, (1, 1)) is not None and not cut.others
-    return on_a_grid and any(step.kind == "paired" for step in samples.pipeline.steps)
+def why_not_derived(cut: Cut, data: TrainingData) -> str | None:
+    """Why features of one view cannot be made from those of another, in words; None where they can: features on a grid,
+    and geometry to follow."""
+    if all(step.kind != "paired" for step in data.samples.pipeline.steps):
+        return "no step of the transform has a form on features, as flips and padded crops have"
+    if cut.others:
+        return "several tensors cross the cut"
+    if grid_of(cut, (1, 1)) is None:
+        return f"only features on a grid of the image can be moved, and there they are {cut.layout!r}"
+    if data.image_size is None:
+        return "what the model is called with are no images of one size"
+    return data.samples.frames.unplaced
 
 
 class FurtherView:

@@ -116,11 +116,11 @@ def _both_views(
     batch_size: int,
 ) -> tuple[Tensor, Tensor]:
     ids = torch.arange(len(items))
-    sizes = torch.tensor([image_size(item) for item in items])
+    frames = pipeline.frame(torch.tensor([image_size(item) for item in items]), len(items))
 
     def view(draw: Draw) -> tuple[Tensor, Placement, Tensor]:
         images = pipeline.render(items, ids, draw)
-        return _features(prefix, images, batch_size), pipeline.placement(draw, ids, sizes), images
+        return _features(prefix, images, batch_size), pipeline.placement(draw, ids, frames), images
 
     base, source, images = view(pipeline.draw(len(items), 2 * seed))
     exact, target, _ = view(pipeline.draw(len(items), 2 * seed + 1))

@@ -222,11 +222,21 @@ class Storage:
         """Read these from now on; each may take its share of what is left of the disk budget, while views are drawn
         anew."""
         self.faults.begin()
+        calls = len(self._data.samples.form.mains)
+        for number, cache in enumerate(caches):
+            self._learn(cache, number * calls // len(caches))
         self.features = tuple(StoredFeatures(cache.hold(), self.faults) for cache in caches)
         room = self.left
         if room is not None:
             for stored in self.features:
                 stored.budget_bytes = stored.nbytes + room // len(caches)
+
+    def _learn(self, cache: Cache, call: int) -> None:
+        """What the cache tells of the samples' images, which this process may never read."""
+        for chunk in range(self._data.order.chunks):
+            told = cache.frames(chunk)
+            if told is not None:
+                self._data.samples.frames.learn(self._data.order.members(chunk), told, call)
 
     def _takes(self, cache: Cache) -> bool:
         """Whether what stands may be read: in place of samples that could not be read it shows others."""

@@ -8,7 +8,7 @@ removed is left; and the cause is said once.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -111,6 +111,7 @@ class StoredFeatures:
         sample_ids: Tensor,
         lengths: Tensor | None,
         digests: str | None = None,
+        frames: Sequence[int] | None = None,
     ) -> Packed:
         """Write a record that is missing, outdated or damaged, if the cache takes it; it as it is read back.
 
@@ -122,7 +123,8 @@ class StoredFeatures:
             try:
                 write: Callable[..., Chunk] = partial(self.cache.heal, chunk, view, features, lengths=lengths)
                 if self.cache.edition(chunk, view) != edition:
-                    more: dict[str, Any] = {"budget_bytes": self.budget_bytes, "digests": digests, "lengths": lengths}
+                    more: dict[str, Any] = {"budget_bytes": self.budget_bytes, "lengths": lengths}
+                    more |= {"digests": digests, "frames": frames}
                     write = partial(self.cache.renew, chunk, view, edition, features, **more)
                 try:
                     return write().packed

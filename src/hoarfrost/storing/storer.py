@@ -19,7 +19,7 @@ from .calibration import Calibration, calibrate
 from .fingerprint import event_of, way_of
 from .freeze_record import freeze_record, measured_record
 from .from_features import EarlierFeatures, FromFeatures, MeasuredFeatures, from_features
-from .further_view import derivable
+from .further_view import why_not_derived
 from .plan import Decided, Plan, precision_of
 from .storage import Storage
 from .stored_features import Faults
@@ -295,13 +295,13 @@ class Storer:
             tell: that these are others than those asked for.
         """
         views, data = self._storing.views, self._data
-        if not views.derived or (data.frame is not None and derivable(division.cut, data.samples)):
+        reason = why_not_derived(division.cut, data) if views.derived else None
+        if reason is None:
             return views
         if tell:
             warnings.warn(
-                f"hoarfrost: features at cut {division.cut.label!r} have no feature-space augmentation (that needs "
-                "feature maps or tokens of a grid, flips or padded crops, and images of one size); stored views are "
-                "shown instead",
+                f"hoarfrost: features at cut {division.cut.label!r} have no feature-space augmentation, since "
+                f"{reason}; stored views are shown instead",
                 stacklevel=2,
             )
         return replace(views, derived=0.0)

@@ -19,7 +19,7 @@ from ..transforms.randomness import forked_random_states, generator_for, seed_ra
 from .batching import Batch, as_tensor, check_alike, kind_of, stack, unstack
 from .deterministic import batched_form
 from .joint import apply_together, as_masks, is_apart, moves_by_type
-from .step_placement import advance
+from .step_placement import advance, first_paired, frame_sizes
 from .steps import Step, split
 
 __all__ = ["STILL", "Draw", "Pipeline"]
@@ -296,8 +296,21 @@ class Pipeline:
         filled = batch.with_tensor(paired.blank(batch.tensor))
         return as_tensor(self._run(filled, row, draw, own, first=behind), [0])
 
-    def placement(self, draw: Draw, ids: Sequence[int] | Tensor, image_size: Sequence[int] | Tensor) -> Placement:
-        """Where the renditions' pixels lie in the raw images.
+    def frame(self, image_size: Sequence[int] | Tensor, n: int = 1) -> Tensor:
+        """Sizes [n, 2] of the frames that all renditions of an image share: the image as the first paired step gets it,
+        behind all that is done to every rendition alike, and so of one size for raw images of many where a fixed Resize
+        or CenterCrop comes first.
+
+        Args:
+            image_size: (height, width) of the raw images in pixels, or [n, 2], one for each.
+
+        Raises:
+            ArgumentError: sizes of another shape.
+        """
+        return frame_sizes(self.steps, as_sizes(image_size, n))
+
+    def placement(self, draw: Draw, ids: Sequence[int] | Tensor, frame: Sequence[int] | Tensor) -> Placement:
+        """Where the renditions' pixels lie in their frames, see `frame`.
 
         Only paired steps, CenterCrop, Pad and Resize are seen. Where an image-only step moves pixels too,
         such as RandAugment, what is derived from placements is right for the paired part alone;
@@ -306,19 +319,20 @@ class Pipeline:
         Args:
             draw: from this pipeline's `draw`.
             ids: the n samples' numbers.
-            image_size: (height, width) of the raw images in pixels, or [n, 2], one for each.
+            frame: (height, width) of the frames in pixels, or [n, 2], one for each.
 
         Raises:
             ArgumentError: ids that the draw does not have, or sizes of another shape.
             ImageShapeError: a crop is larger than an image.
         """
         rows = self._rows(ids, draw)
-        raw = as_sizes(image_size, len(rows))
-        placement, sizes = Placement.identity(len(rows)), raw
-        for step, decisions in zip(self.steps, draw.decisions, strict=True):
+        framed = as_sizes(frame, len(rows))
+        placement, sizes = Placement.identity(len(rows)), framed
+        behind = first_paired(self.steps)
+        for step, decisions in zip(self.steps[behind:], draw.decisions[behind:], strict=True):
             if step.paired is not None and decisions is not None:
                 if step.paired.fills:
-                    placement = placement.framed(sizes, raw)
+                    placement = placement.framed(sizes, framed)
                 move, sizes = step.paired.place(decisions[rows], sizes)
                 placement = placement.then(move)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,8 +13,22 @@ from torchvision.transforms import _presets
 
 from ..geometry.placement import Placement, as_sizes
 from . import albumentations_calls, from_timm
+from .steps import Step
 
-__all__ = ["advance"]
+__all__ = ["advance", "first_paired", "frame_sizes"]
+
+
+def first_paired(steps: Sequence[Step]) -> int:
+    """Position of the first step by which renditions come to lie differently; behind all, where there is none."""
+    return next((position for position, step in enumerate(steps) if step.paired is not None), len(steps))
+
+
+def frame_sizes(steps: Sequence[Step], sizes: Tensor) -> Tensor:
+    """Sizes [n, 2] in front of that step of images of the sizes [n, 2]."""
+    placement = Placement.identity(len(sizes))
+    for step in steps[: first_paired(steps)]:
+        placement, sizes = advance(step.transform, placement, sizes)
+    return sizes
 
 
 def advance(transform: Any, placement: Placement, sizes: Tensor) -> tuple[Placement, Tensor]:

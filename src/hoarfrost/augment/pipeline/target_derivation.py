@@ -21,7 +21,7 @@ from ..transforms.erasing import Erasing
 from ..transforms.flips import HorizontalFlip, VerticalFlip
 from .joint import MOVING_WITH_IMAGES, moves_by_type
 from .pipeline import Draw, Pipeline
-from .step_placement import advance
+from .step_placement import advance, first_paired
 from .steps import Step
 
 __all__ = ["derive_targets"]
@@ -47,7 +47,7 @@ def derive_targets(
     source: Draw,
     target: Draw,
     ids: Sequence[int] | Tensor,
-    image_size: Sequence[int] | Tensor,
+    frame: Sequence[int] | Tensor,
 ) -> list[Any | None]:
     """What `render_with` gave beside the images of one draw, moved to another: equal to its own to the bit, or None.
 
@@ -61,7 +61,7 @@ def derive_targets(
         others: n trees, of the view `source`.
         source, target: from the pipeline's `draw`.
         ids: the n samples' numbers.
-        image_size: (height, width) of the raw images in pixels, or [n, 2], one for each.
+        frame: (height, width) of the images' frames in pixels (`Pipeline.frame`), or [n, 2], one for each.
     """
     n = len(others)
     rows = torch.as_tensor(ids, dtype=torch.int64).reshape(-1)
@@ -71,8 +71,8 @@ def derive_targets(
         return list(others)
     if not known or not _is_derivable(pipeline.steps):
         return [other if known and not moving else None for other, moving in zip(others, apart, strict=True)]
-    sizes = as_sizes(image_size, n)
-    for step in pipeline.steps[: _first_random(pipeline.steps)]:
+    sizes = as_sizes(frame, n)
+    for step in pipeline.steps[first_paired(pipeline.steps) : _first_random(pipeline.steps)]:
         _, sizes = advance(step.transform, Placement.identity(n), sizes)
     views = [_shifts(pipeline.steps, draw, rows, sizes) for draw in (source, target)]
     fill = _mask_fill(pipeline.steps)
