@@ -56,7 +56,8 @@ class Study:
         torch.manual_seed(seed)
         self._model = self.kind.build(self.data)
         self._optimizer = self.kind.optimizer(self._model.parameters())
-        self._train(self._model, self._optimizer, 0, self.freeze, {"policy": "none"})
+        if self.freeze:
+            self._train(self._model, self._optimizer, 0, self.freeze, {"policy": "none"})
 
     def run(self, arm: Arm) -> dict[str, Any]:
         """One record: accuracies after the last epoch, bytes, seconds."""
