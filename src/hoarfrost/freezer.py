@@ -89,7 +89,7 @@ class Freezer:
         views: int | Views = 2,
         ladder: str | int | Codec | Ladder | Sequence[int | Codec] = "auto",
         mode: str = "auto",
-        settle: str = "statistics",
+        settle: str = "auto",
         seed: int = 0,
         device: str | torch.device | None = None,
         window: int = 16,

@@ -169,7 +169,9 @@ def test_a_run_goes_on_from_its_state_bit_for_bit(tmp_path: Any, settle: str, in
 
 
 def test_another_way_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="settle must be one of 'last', 'statistics', 'average', not 'mean'"):
+    with pytest.raises(
+        ArgumentError, match="settle must be one of 'auto', 'last', 'statistics', 'average', not 'mean'"
+    ):
         Freezer(resnet(), images(64, PLAIN), batch_size=32, settle="mean")
 
 

@@ -92,6 +92,7 @@ class Epochs:
         self._decide(epoch)
         self._settle()
         self._feeder.tidy()
+        self._front.begin()
         with self._clock.training(live=not self._front.depth):
             yield from self._asking.observer.counted(self._asked_between(epoch, start), epoch, start)
 

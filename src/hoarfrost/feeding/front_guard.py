@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..cache import hash_tensors
 from ..cuts import Prefix
+from ..freezing import sums_of_bits
 
 __all__ = ["FrontGuard"]
 
@@ -70,9 +70,7 @@ class FrontGuard:
 
     def _sums(self) -> list[int]:
         """Of the bits of each tensor."""
-        sums = [torch.zeros((), dtype=torch.int64) if k.tensor is None else _sum_of_bits(k.tensor) for k in self._known]
-        devices = {total.device for total in sums}
-        return torch.stack(sums).tolist() if len(devices) == 1 else [int(total) for total in sums]
+        return sums_of_bits([known.tensor for known in self._known])
 
     def _hash(self) -> str:
         return hash_tensors((known.name, known.tensor) for known in self._known if known.tensor is not None)
@@ -90,11 +88,3 @@ def _tensors_of(prefix: Prefix) -> Iterator[_Known]:
 
 def _version(tensor: Tensor | None) -> int | None:
     return None if tensor is None or tensor.is_inference() else tensor._version
-
-
-@torch.no_grad()
-def _sum_of_bits(tensor: Tensor) -> Tensor:
-    """A whole number, []; values that differ in one entry have another."""
-    plain = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[plain.element_size()]
-    return plain.contiguous().view(whole).sum(dtype=torch.int64)

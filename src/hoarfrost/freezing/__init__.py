@@ -6,6 +6,7 @@ In come a model, its cuts and its optimizer; out goes the model divided, its fro
 from .division import Division
 from .front import Front
 from .held_back import SIGNALS, held_back
+from .movement import Movement, sums_of_bits
 from .precision import TrainingPrecision
 from .statistics import estimate_statistics
 from .surgery import Frozen, HasParamGroups, freeze, thaw
@@ -16,9 +17,11 @@ __all__ = [
     "Front",
     "Frozen",
     "HasParamGroups",
+    "Movement",
     "TrainingPrecision",
     "estimate_statistics",
     "freeze",
     "held_back",
+    "sums_of_bits",
     "thaw",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..cuts import Cut, Precision, Prefix, Suffix, misshapen
+from .settler import Settled
 
 __all__ = ["Division"]
 
@@ -20,6 +21,7 @@ class Division:
     Attributes:
         event: the epoch before which it was frozen; the stored views' random decisions belong to it.
         resized: suffixes for features of inputs of other sizes.
+        settled: what the front froze as; None where there was nothing to choose.
     """
 
     cut: Cut
@@ -27,6 +29,7 @@ class Division:
     suffix: Suffix
     event: int
     resized: tuple[Suffix, ...] = ()
+    settled: Settled | None = None
 
     def suffix_of(self, rows: Sequence[Any]) -> Suffix | None:
         """The suffix that takes these tensors; None where none does."""

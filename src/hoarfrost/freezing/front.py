@@ -17,25 +17,20 @@ from ..cuts import (
     bare,
     call_of,
     candidate_cuts,
-    count_of,
     divide,
     first_tensor,
     misshapen,
     suffix_for,
 )
 from ..errors import ArgumentError, CheckpointError, InvalidCutError
-from .averages import Averages
 from .division import Division
 from .held_back import held_back
 from .precision import TrainingPrecision
 from .route import Route
-from .statistics import estimate_statistics, standing_norms
+from .settler import Settler
 from .surgery import Frozen, freeze, thaw
 
 __all__ = ["Front"]
-
-ESTIMATED = 1024
-"""Images that batch norms' statistics are estimated from."""
 
 _latest: WeakKeyDictionary[nn.Module, ref[Front]] = WeakKeyDictionary()
 
@@ -46,7 +41,7 @@ class Front:
     Args:
         example: a few images, as cuts were found on.
         optimizer: gives up what freezes, and has it back behind a thaw; or None.
-        settle: "last", "statistics" or "average", as in `Freezer`.
+        settle: "auto", "last", "statistics" or "average", as in `Freezer`.
         main: the keyword that features come under, where the model is called with keywords.
         keep: whether it stays frozen behind `close`.
         route: see there.
@@ -63,7 +58,7 @@ class Front:
         cuts: Sequence[Cut],
         example: Example,
         optimizer: Any = None,
-        settle: str = "statistics",
+        settle: str = "auto",
         main: str | int | None = None,
         keep: bool = False,
         route: bool = False,
@@ -80,10 +75,9 @@ class Front:
         self.precision = precision or TrainingPrecision(None, first_tensor(example).device)
         """What steps compute in; a division runs in what it was when it was made."""
         self._frozen: list[Frozen] = []
-        self._settle, self._main, self.keep = settle, main, keep
+        self._main, self.keep = main, keep
         self._other, self._other_sizes = other, tuple(other_sizes)
-        self._averages = Averages(self._reachable()) if settle == "average" else None
-        self._standing, self._noted = standing_norms(self._model), False
+        self._settler = Settler(settle, self._model, self._reachable)
         self._told_other = False
         self._route: Route | None = None
         self.superseded = False
@@ -169,17 +163,13 @@ class Front:
             part.precision = precision
         prefix.resized = tuple(other.cut for other in resized)
         self._told_other = False
-        if inputs is not None and self._settle != "last":
-            if self._averages is not None:
-                self._averages.put((*prefix.parameter_names, *prefix.shared_parameters))
-            # A model in eval may have just been evaluated: then it counts what stood in the last steps.
-            standing = standing_norms(self._model) if self._model.training else self._standing
-            known = standing.union(self._frozen[-1].prefix.module_names if self._frozen else ())
-            estimate_statistics(prefix, _as_many(inputs, ESTIMATED), known)
+        if inputs is not None:
+            self._settler.settle(prefix, inputs, self._frozen[-1].prefix if self._frozen else None)
         with held_back():
             self._frozen.append(freeze(self._model, prefix, self._optimizer))
             self._release()
-            self.depth, self.division = depth, Division(cut, prefix, suffix, event, resized)
+            self.depth = depth
+            self.division = Division(cut, prefix, suffix, event, resized, self._settler.settled)
         return self.division
 
     @property
@@ -234,21 +224,20 @@ class Front:
         if not self.keep:
             self.thaw()
 
+    def begin(self) -> None:
+        """A batch is about to be trained on."""
+        self._settler.begin()
+
     def end_epoch(self) -> None:
         """What is known of the epoch's steps belongs to the past."""
-        self._noted = False
-        if self._averages is not None:
-            self._averages.restart()
+        self._settler.end_epoch()
 
     def _note_step(self) -> None:
         """What a freeze will want to know of the steps in front of it."""
-        if not self._noted:
-            self._standing, self._noted = standing_norms(self._model), True
+        self._settler.note_step()
         self.precision.step()
         if self.outdated and not self._told_other:
             self._tell_other()
-        if self._averages is not None:
-            self._averages.add()
 
     def _tell_other(self) -> None:
         """Once for each division."""
@@ -275,11 +264,7 @@ class Front:
             "depth": self.depth,
             "cut": self.cut.label if self.cut else None,
             "event": self.division.event if self.division else None,
-            "front": {
-                "averages": None if self._averages is None else self._averages.state_dict(),
-                "precision": self.precision.state_dict(),
-                "standing": sorted(self._standing),
-            },
+            "front": {"precision": self.precision.state_dict(), "settle": self._settler.state_dict()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> bool:
@@ -292,11 +277,9 @@ class Front:
         self.precision.load_state_dict(known["precision"])
         same = division is not None and division.event == state["event"] and not self.outdated
         changed = depth and (depth > self.depth or not same)
+        self._settler.load_state_dict(known["settle"])
         if changed:
             self.freeze(depth, int(state["event"]), None)
-        self._standing = frozenset(known["standing"])
-        if self._averages is not None and known["averages"] is not None:
-            self._averages.load_state_dict(known["averages"])
         return bool(changed)
 
     def checked_depth(self, state: Mapping[str, Any]) -> int:
@@ -312,16 +295,6 @@ class Front:
                 f"the checkpoint is frozen up to cut {state['cut']!r} (depth {depth}), where this model has {label!r}"
             )
         return depth
-
-
-def _as_many(batches: Iterator[Example], samples: int) -> Iterator[Example]:
-    """Whole batches, until there are so many samples."""
-    total = 0
-    for batch in batches:
-        yield batch
-        total += count_of(batch)
-        if total >= samples:
-            return
 
 
 def _rows(given: Any) -> tuple[Any, ...]:

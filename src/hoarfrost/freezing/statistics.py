@@ -10,12 +10,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..cuts import Example, Prefix, called
 
-__all__ = ["estimate_statistics", "standing_norms"]
+__all__ = ["estimate_statistics", "norms_of", "standing_norms"]
 
 
 def standing_norms(model: nn.Module) -> frozenset[str]:
     """Names of the batch norms that are in eval: somebody wants their statistics to stay."""
     return frozenset(name for name, m in model.named_modules() if isinstance(m, _BatchNorm) and not m.training)
+
+
+def norms_of(model: nn.Module, among: Collection[str]) -> dict[str, _BatchNorm]:
+    """Batch norms that have running statistics among the modules of these names."""
+    norms = {name: m for name, m in model.named_modules() if name in among and isinstance(m, _BatchNorm)}
+    return {name: norm for name, norm in norms.items() if norm.track_running_stats}
 
 
 @torch.no_grad()
@@ -32,8 +38,7 @@ def estimate_statistics(prefix: Prefix, batches: Iterable[Example], known: Colle
     Returns:
         The number of batches that were run.
     """
-    modules, mine = dict(prefix.named_modules()), set(prefix.module_names) - set(known)
-    norms = [m for name, m in modules.items() if name in mine and isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = list(norms_of(prefix, set(prefix.module_names) - set(known)).values())
     if not norms:
         return 0
     modes = [(module, module.training) for module in prefix.modules()]

@@ -29,8 +29,9 @@ STALE = ("rebuild", "error", "reuse")
 HARMS = ("auto", "classes", "labels", "values")
 PRECISIONS = ("bf16", "fp16")
 ON_BAD_SAMPLE = ("error", "skip", "replace")
-SETTLE = ("last", "statistics", "average")
-"""As it is; with statistics of its last weights; the mean of its last epoch's weights, with statistics of these."""
+SETTLE = ("auto", "last", "statistics", "average")
+"""Told by whether its weights have moved; as it is; with statistics of its last weights; the mean of its last epoch's
+weights, with statistics of these."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Freezing:
             TrainState -> depth.
         epochs: how many there will be. The default policy needs it, and the cost model uses it.
         settle: what the front is frozen as: its last weights, with the "statistics" of its batch norms estimated anew
-            from up to 1,024 images; its "last" weights and running statistics; or the "average" of its weights over
-            the last epoch, with statistics of these.
+            from up to 1,024 images; its "last" weights and running statistics; the "average" of its weights over
+            the last epoch, with statistics of these; or "auto": "last" where none of its weights has moved since the
+            first batch, "statistics" where any has.
         max_tensors: how many tensors may cross a cut, as in `find_cuts`; `batches` then gives tuples of features.
         cuts: names of layers: the only cut is the one that their outputs cross, all of them and nothing else.
         on_changed_front: what is done when somebody writes into a frozen front, a better checkpoint say: "rebuild" its
@@ -66,10 +68,10 @@ class Freezing:
     )
     epochs: int | None = option(None, "N", "How often every image is seen", typed=int, panel="Training", min=1)
     settle: str = option(
-        "statistics",
+        "auto",
         "NAME",
-        "What a front freezes as: with statistics of batch norms estimated anew, with its last ones, or the average of "
-        "its last epoch's weights",
+        "What a front freezes as: statistics (of batch norms, estimated anew), last, average (of its last epoch's "
+        "weights), or auto: last if no weight of it has moved yet, else statistics",
     )
     max_tensors: int = 1
     cuts: Any = None

@@ -26,6 +26,7 @@ def measured_record(division: Division, calibration: Calibration, *, policy: str
         "cut": division.cut.label,
         "policy": policy,
         "precision": precision_of(division),
+        "settled": None if division.settled is None else division.settled.to_config(),
         "prefix_seconds": calibration.prefix_seconds,
         "read_seconds": calibration.read_seconds,
         "harm": None if calibration.task is None else calibration.task.name,

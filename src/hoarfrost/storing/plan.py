@@ -80,7 +80,7 @@ class Decided:
         cut, event, precision: of the division.
         choice: "cache" or "recompute".
         reason: of the choice, one line.
-        judged: how harm was measured, where that is to be said; or "".
+        judged: how harm was measured, where that is to be said, and what the front froze as; or "".
         plans: what may be stored, the most first; the one that was stored, once it is.
         way: how further views are derived.
         origin: whose features they are built from; None: from images.

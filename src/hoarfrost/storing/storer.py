@@ -117,7 +117,7 @@ class Storer:
             precision=precision_of(division),
             choice=calibration.decision.choice,
             reason=reason,
-            judged=_judged(calibration),
+            judged="; ".join(filter(None, (_judged(calibration), str(division.settled or "")))),
             plans=plans or (Plan.of(calibration, calibration, division),),
             way=calibration.way,
             origin=None if found is None else found.origin,
