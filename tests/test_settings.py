@@ -38,7 +38,8 @@ def test_a_number_is_a_count_and_views_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"count": 0}, "views must be a whole number of at least 1, not 0"),
+        ({"count": 0}, 'views must be a whole number of at least 1, or "auto", not 0'),
+        ({"count": "many"}, "not 'many'"),
         ({"count": True}, "not True"),
         ({"count": 1.5}, "not 1.5"),
         ({"base": "tidy"}, 'the base view is "random" or "clean", not \'tidy\''),
@@ -49,7 +50,7 @@ def test_a_number_is_a_count_and_views_stay_as_they_are() -> None:
         ({"refresh": "often"}, 'views are refreshed "rolling" or "together", not \'often\''),
         ({"record": "later"}, 'views are recorded "ahead" or as they are "shown", not \'later\''),
     ],
-    ids=["none", "bool", "half", "base", "metric", "bits", "derived", "every", "refresh", "record"],
+    ids=["none", "word", "bool", "half", "base", "metric", "bits", "derived", "every", "refresh", "record"],
 )
 def test_what_makes_no_views_is_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ArgumentError, match=text):

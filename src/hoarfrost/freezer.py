@@ -86,7 +86,7 @@ class Freezer:
         memory_budget: int = 256 << 20,
         build_from: str = "images",
         stale: str = "rebuild",
-        views: int | Views = 2,
+        views: int | str | Views = "auto",
         ladder: str | int | Codec | Ladder | Sequence[int | Codec] = "auto",
         mode: str = "auto",
         settle: str = "auto",
@@ -134,7 +134,7 @@ class Freezer:
             steps_in = TrainingPrecision(precision, self.device)
             with steps_in.now.autocast():
                 self.cuts: tuple[Cut, ...] = offered(model, self._data, told, needed=self.policy != Never())
-            stored = 0 if mode == "recompute" else told.storing.views.count
+            stored = 0 if mode == "recompute" else told.storing.views.asked
             known = model, self.cuts, self._data, optimizer, criterion or harm
             measurements = Measurements(
                 *known, views=stored, history=lambda: self.history, clock=self._clock, precision=steps_in

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hoarfrost.costs.clock import Clock, seconds_of
-from hoarfrost.costs.decision import Decision, decide
+from hoarfrost.costs.decision import Decision, automatic_views, decide
 from hoarfrost.costs.flops import training_flops
 from shared.nets import in_place
 
@@ -55,6 +55,42 @@ def test_too_few_epochs_left_recompute() -> None:
 @pytest.mark.parametrize(("epochs", "views"), [(2, 1), (3, 1), (6, 2), (30, 9)])
 def test_a_stored_view_is_seen_three_times_or_more(epochs: int, views: int) -> None:
     assert decision(epochs_left=epochs, views=9, view_seconds=0.1).views == views
+
+
+@pytest.mark.parametrize(
+    ("left", "before", "passes", "views"),
+    [
+        (10, 0, 3.0, 4),
+        (9, 0, 3.0, 3),
+        (4, 0, 3.0, 2),
+        (3, 0, 3.0, 1),
+        (40, 0, 3.0, 8),
+        (7, 13, 3.0, 2),
+        (20, 20, 3.0, 2),
+        (9, 1, 3.0, 3),
+        (10, 0, 0.01, 1),
+        (10, 0, 0.35, 3),
+        (4, 20, 3.0, 1),
+    ],
+    ids=[
+        *("from the start", "whole thirds", "short", "shorter", "long", "after as long", "after longer"),
+        *("after an epoch", "a probe", "a small suffix", "late"),
+    ],
+)
+def test_how_many_views_are_stored_where_that_is_left_to_be_told(
+    left: int, before: int, passes: float, views: int
+) -> None:
+    most, least = automatic_views(left, before, passes)
+    chosen = decision(epochs_left=left, views=most, least_views=least, view_seconds=0.1)
+    assert chosen.views == views
+
+
+def test_views_that_do_not_pay_are_not_stored_whoever_wants_them() -> None:
+    assert decision(epochs_left=10, views=8, least_views=8, view_seconds=15.0).views == 5
+
+
+def test_of_an_unknown_number_of_epochs_two_views_are_stored() -> None:
+    assert automatic_views(None, 0, 3.0) == (2, 1)
 
 
 def test_no_more_views_than_epochs_are_stored_where_a_cache_is_forced() -> None:

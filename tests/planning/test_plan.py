@@ -58,13 +58,23 @@ def test_the_schedule_is_added_up(found: Plan) -> None:
 
 def test_bytes_are_those_of_the_run() -> None:
     data = images(300)
-    beforehand = planned(data=data, probe=150, policy={0: "layer2"}, cuts=["layer2"], ladder=4, mode="cache", epochs=3)
-    (stage,) = beforehand.stages
-    options: dict[str, Any] = {"transform": RANDOM, "policy": {0: "layer2"}, "ladder": 4, "mode": "cache"}
+    options: dict[str, Any] = {"policy": {0: "layer2"}, "ladder": 4, "mode": "cache", "views": 2, "transform": RANDOM}
+    (stage,) = planned(data=data, probe=150, cuts=["layer2"], epochs=3, **options).stages
     with Freezer(resnet(), data, batch_size=16, epochs=3, **options) as freezer:
         assert freezer.cache is not None or [*freezer.batches(0)]
         assert freezer.cache is not None
         assert stage.nbytes == pytest.approx(freezer.cache.nbytes, rel=0.15)
+
+
+@pytest.mark.parametrize(("point", "epochs"), [(0, 4), (0, 12), (3, 12)])
+def test_views_that_are_left_to_be_told_are_those_of_the_run(point: int, epochs: int) -> None:
+    """Of a cut behind which much is left to be trained."""
+    told: dict[str, Any] = {"policy": {point: "stem"}, "ladder": 4, "mode": "cache", "transform": RANDOM}
+    (stage,) = (s for s in planned(cuts=["stem"], epochs=epochs, **told).stages if s.cut)
+    with Freezer(resnet(), images(200), batch_size=16, epochs=epochs, **told) as freezer:
+        next(freezer.batches(point))
+        assert freezer.cache is not None
+        assert stage.views == freezer.cache.spec.views == {(0, 4): 2, (0, 12): 4, (3, 12): 2}[point, epochs]
 
 
 def test_model_and_data_are_left_as_they_are() -> None:

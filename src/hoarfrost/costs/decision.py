@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["Decision", "decide"]
+from ..cuts import Cut
+
+__all__ = ["Decision", "automatic_views", "decide", "passes_of"]
 
 
 SHOWN = 3
 """Epochs that see a view, at least, for it to be worth its pass of the prefix."""
+USUAL, MOST = 2, 8
+"""Views, where their number is left to be told."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,30 @@ class Decision:
     break_even: float | None
 
 
+def automatic_views(epochs_left: int | None, epochs_before: int, suffix_passes: float) -> tuple[int, int]:
+    """How many views to store, where that is left to be told: most, and how many of them though few epochs see each.
+
+    Two; or, up to eight, one for every three epochs by which the freeze will outlast the training before it, as what
+    trains on stored views alone learns them by heart. But no more than are computed in the time that it trains on them.
+
+    Args:
+        epochs_left: as in `decide`.
+        epochs_before: the freeze.
+        suffix_passes: what training the suffix for an epoch costs, in passes of the prefix.
+    """
+    if epochs_left is None:
+        return USUAL, 1
+    payable = max(1, int(min(MOST, epochs_left * suffix_passes)))
+    least = min(payable, max(1, -(-(epochs_left - epochs_before) // SHOWN)))
+    return max(least, min(USUAL, payable)), least
+
+
+def passes_of(cut: Cut) -> float:
+    """What training the suffix for an epoch costs, in passes of the prefix, by FLOPs; going back takes twice what going
+    forward takes."""
+    return 3 * cut.suffix_flops / max(1, cut.prefix_flops)
+
+
 def decide(
     *,
     epochs_left: int | None,
@@ -38,6 +66,7 @@ def decide(
     view_seconds: float,
     refresh_every: int | None = None,
     mode: str = "auto",
+    least_views: int = 1,
 ) -> Decision:
     """Read or recompute: the cheaper over the epochs for which this depth will last.
 
@@ -52,6 +81,7 @@ def decide(
         view_seconds: to compute, encode and write one view of all samples.
         refresh_every: epochs after which each view is computed anew; None if it never is.
         mode: "auto", or "cache" where the user forces it.
+        least_views: so many are stored though fewer than three epochs see each.
     """
 
     def epoch_seconds(count: int) -> float:
@@ -66,7 +96,7 @@ def decide(
     views = max(1, views if epochs_left is None else min(views, epochs_left))
     if mode == "auto" and epochs_left is not None:
         # One view keeps nearly all of the benefit of several (docs: views): a second one has to be seen, too.
-        views = max(1, min(views, epochs_left // SHOWN))
+        views = max(1, min(views, max(least_views, epochs_left // SHOWN)))
         views = next((count for count in range(views, 0, -1) if pays_after(count) < epochs_left), views)
     break_even = pays_after(views)
     reading = "read" if refresh_every is None else "read and refresh"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..costs import Decision, decide
+from ..costs import Decision, automatic_views, decide, passes_of
 from ..cuts import Cut
 from ..policies import Policy, TrainState
 from ..policies.policy import announced_change
@@ -47,6 +47,7 @@ class CutPlan:
         dense_bytes: of one view in float32.
         rungs: gentle to strong.
         views: that a freeze would store.
+        automatic: whether their number is left to be told; `views` is then that of an unknown number of epochs.
         refresh_every: epochs after which each of them is drawn anew; None if it never is.
     """
 
@@ -59,6 +60,7 @@ class CutPlan:
     rungs: tuple[RungPlan, ...]
     views: int
     refresh_every: int | None = None
+    automatic: bool = False
 
     @property
     def break_even(self) -> float | None:
@@ -75,13 +77,18 @@ class CutPlan:
         """The one that a freeze would take."""
         return next(rung for rung in self.rungs if rung.chosen)
 
-    def decision(self, epochs_left: int | None, disk_budget: int | None = None, mode: str = "auto") -> Decision:
+    def decision(
+        self, epochs_left: int | None, disk_budget: int | None = None, mode: str = "auto", *, epochs_before: int = 0
+    ) -> Decision:
         """How to go on behind a freeze at this cut: what `Freezer` decides with these seconds and bytes.
 
         Args:
             epochs_left: as in `decide`.
+            epochs_before: the freeze.
         """
-        views = self.views
+        views, least = self.views, 1
+        if self.automatic:
+            views, least = automatic_views(epochs_left, epochs_before, passes_of(self.cut))
         while views and disk_budget is not None and self.rung.nbytes(views) > disk_budget:
             views -= 1
         if not views:
@@ -95,6 +102,7 @@ class CutPlan:
             view_seconds=self.build_seconds,
             refresh_every=self.refresh_every,
             mode=mode,
+            least_views=min(least, views),
         )
 
 
@@ -207,7 +215,8 @@ def stages_of(
         found = measured[cuts[depth - 1].label]
         # As the freezer: it knows how long a depth lasts from policies that say so.
         change = announced_change(policy, TrainState(begin, epochs, depth, cuts))
-        decision = found.decision((epochs if change is None else change) - begin, disk_budget, mode)
+        lasts = (epochs if change is None else change) - begin
+        decision = found.decision(lasts, disk_budget, mode, epochs_before=begin)
         stored = decision.choice == "cache"
         spent = count * (found.cache_seconds(decision.views) if stored else found.recompute_seconds)
         built = found.prepare_seconds + decision.views * found.build_seconds

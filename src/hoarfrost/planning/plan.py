@@ -37,7 +37,7 @@ def plan(
     cuts: Sequence[str | int] | None = None,
     optimizer: MakeOptimizer | None = None,
     disk_budget: int | None = None,
-    views: int | Views = 2,
+    views: int | str | Views = "auto",
     ladder: str | int | Codec | Ladder | Sequence[int | Codec] = "auto",
     tolerance: float = 1e-3,
     mode: str = "auto",

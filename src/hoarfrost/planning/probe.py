@@ -47,7 +47,7 @@ class Probe:
         options: dict[str, Any],
     ) -> None:
         views = Views.of(options["views"])
-        self._refresh_every = views.refresh_every
+        self._refresh_every, self._automatic = views.refresh_every, views.asked is None
         # What is drawn anew is priced as a share of a build: few chunks show it in jumps.
         options = {**options, "views": replace(views, refresh_every=None, record="ahead")}
         self._model, self._dataset, self._options = model, dataset, options
@@ -115,6 +115,7 @@ class Probe:
             rungs=rungs,
             views=built,
             refresh_every=self._refresh_every,
+            automatic=self._automatic and built > 1,
         )
 
     def _scaled(self, seconds: float) -> float:

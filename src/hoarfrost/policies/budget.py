@@ -179,7 +179,7 @@ class Budget:
         # What epochs really took, against what they were expected to take.
         factor = statistics.median(live) / prices.full if live else 1.0
         here = [epoch.seconds for epoch in done if epoch.depth == state.depth][-3:]
-        expected = prices.full if state.depth == 0 else prices.frozen(state.depth, left)[1]
+        expected = prices.full if state.depth == 0 else prices.frozen(state.depth, left, state.epoch)[1]
         now = statistics.median(here) if here else factor * expected
         spent, trial = state.bench.training(), 2 * prices.step * _trial_steps(state, epochs) / state.steps
         plans = [Plan(state.depth, state.epoch, spent + left * now, 0.0)]
@@ -188,7 +188,7 @@ class Budget:
                 continue
             share = self._unlearned(state, depth)
             for epoch in range(state.epoch, epochs):
-                once, each = prices.frozen(depth, epochs - epoch)
+                once, each = prices.frozen(depth, epochs - epoch, epoch)
                 frozen = factor * (trial + once + (epochs - epoch) * each)
                 seconds = spent + (epoch - state.epoch) * now + frozen
                 plans.append(Plan(depth, epoch, seconds, share * ((epochs - epoch) / left) ** 3))

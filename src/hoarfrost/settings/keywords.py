@@ -108,7 +108,7 @@ class Storing:
     """What is stored, where, and what it may do and take.
 
     Args:
-        views: stored renditions of each sample, a number or `hoarfrost.Views`.
+        views: stored renditions of each sample, a number, "auto" or `hoarfrost.Views`, whose `count` explains it.
         ladder: codecs from gentle to strong: "auto" (the strongest that does no measured harm), another name, a
             codec, or a number of bits; see `hoarfrost.codecs.Ladder`.
         mode: "auto" measures and takes the cheaper; "cache" and "recompute" force it.
@@ -133,7 +133,7 @@ class Storing:
         CodecError: no codec has so many bits.
     """
 
-    views: Views = option(2, "N", "Stored random renditions of each image", typed=int, min=1)
+    views: Views = option("auto", "N", "Stored random renditions of each image: a number, or auto", typed=str)
     ladder: Any = option("auto", "NAME|BITS", "auto, exact, half, or a number of bits", typed=str)
     mode: str = option("auto", "NAME", "auto (the cheaper), cache or recompute")
     tolerance: float = option(1e-3, "X", "Harm that compression may do, nats")

@@ -15,6 +15,7 @@ from .selection import Selection
 __all__ = ["METRICS", "Views"]
 
 METRICS = ("cosine", "relative", "energy", "harm")
+AUTO = "auto"
 RECORDING = ("ahead", "shown")
 REFRESHING = ("rolling", "together")
 
@@ -29,7 +30,8 @@ class Views:
     augmentation's benefit and two keep all of it, while a clean base view that is augmented afterwards loses most.
 
     Args:
-        count: stored views a sample.
+        count: stored views a sample; "auto": two, or up to eight, one for every three epochs by which the freeze will
+            outlast the training before it, but no more than are computed in the time that is trained on them.
         channels: which channels of the further views are stored; by default those whose cosine similarity between
             the exact and the derived features is below 0.95.
         metric: how sensitivity is measured: "cosine", "relative", "energy" or "harm" (`hoarfrost.sensitivity`).
@@ -49,7 +51,7 @@ class Views:
         ArgumentError: a count or a number of epochs below 1, a share out of range, an unknown word.
     """
 
-    count: int = 2
+    count: int | str = AUTO
     channels: Selection = field(default_factory=lambda: Selection(threshold=0.05))
     metric: str = "cosine"
     bits: int | None = None
@@ -61,8 +63,8 @@ class Views:
     record: str = "ahead"
 
     def __post_init__(self) -> None:
-        if not is_count(self.count):
-            raise ArgumentError(f"views must be a whole number of at least 1, not {self.count!r}")
+        if self.count != AUTO and not is_count(self.count):
+            raise ArgumentError(f'views must be a whole number of at least 1, or "auto", not {self.count!r}')
         if self.bits is not None and not (is_count(self.bits) and self.bits <= 8):
             raise ArgumentError(f"the bits of further views are a whole number from 1 to 8, or None, not {self.bits!r}")
         if self.base not in ("random", "clean"):
@@ -82,19 +84,26 @@ class Views:
             raise ArgumentError(f'views are recorded "ahead" or as they are "shown", not {self.record!r}')
 
     @classmethod
-    def of(cls, value: int | Views | Mapping[str, Any]) -> Views:
-        """Views from a number of them, from `plain()`, or as they are."""
+    def of(cls, value: int | str | Views | Mapping[str, Any]) -> Views:
+        """Views from a number of them (in words too: "4"), from `plain()`, or as they are."""
         if isinstance(value, Mapping):
             channels = value.get("channels")
             try:
                 return cls(**{**value, **({} if channels is None else {"channels": Selection(**channels)})})
             except TypeError as error:
                 raise ArgumentError(f"views are told by the fields of hoarfrost.Views: {error}") from error
+        if isinstance(value, str) and value.isdigit():
+            value = int(value)
         return value if isinstance(value, Views) else cls(count=value)
 
-    def plain(self) -> int | dict[str, Any]:
+    def plain(self) -> int | str | dict[str, Any]:
         """As JSON takes it: the number alone, where the rest is as ever."""
         return self.count if self == Views(self.count) else asdict(self)
+
+    @property
+    def asked(self) -> int | None:
+        """How many were asked for; None: that is left to be told."""
+        return self.count if isinstance(self.count, int) else None
 
     @property
     def feature_space_only(self) -> bool:

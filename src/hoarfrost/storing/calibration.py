@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ..cache import CacheSpec, StoredView
 from ..codecs import Codec, Exact, RungMeasure, Task, divergence
-from ..costs import Decision, decide, seconds_of
+from ..costs import Decision, automatic_views, decide, passes_of, seconds_of
 from ..freezing import Division
 from ..samples import TrainingData, Way
-from ..settings import Storing
+from ..settings import Storing, Views
 from .calibration_sample import CalibrationSample
 from .channels import Choice, choose_stored, coarser_codec, is_coarser, stored_and_back
 from .further_view import FurtherView, why_not_derived
@@ -140,6 +140,7 @@ class Calibration:
             read_seconds=self.read_seconds,
             view_seconds=seconds + self.write_seconds,
             mode=mode,
+            least_views=self.spec.views,
         )
         return replace(self, decision=decision)
 
@@ -153,6 +154,7 @@ def calibrate(
     epochs_left: int | None = None,
     way: Way | None = None,
     first_tokens: bool = True,
+    most_views: int | None = None,
 ) -> Calibration:
     """Measure on a sample of chunks, choose rung and channels, and decide between reading and recomputing.
 
@@ -161,6 +163,7 @@ def calibrate(
             the tolerance demands it.
         epochs_left: at this depth; None where that is not known.
         way: of deriving, where the features of this freeze were derived before; it is not chosen again.
+        most_views: where their number is left to be told.
         first_tokens: whether to try what it takes to keep the first tokens of each sample apart.
 
     Raises:
@@ -186,7 +189,7 @@ def calibrate(
     picked = {number: pick(found, tolerance, floor) for number, found in measured.items()}
     rung = picked[0]
 
-    wanted = views.count if data.samples.pipeline.is_random and not views.feature_space_only else 1
+    wanted, least = _wanted(views, division, epochs_left, most_views) if data.samples.pipeline.is_random else (1, 1)
     spec = replace(sample.specs[0], codec=rung.codec)
     sensitivity = None
     further = Choice(StoredView(codec=coarser_codec(views, rung.codec)), rung.bytes_per_sample)
@@ -212,6 +215,7 @@ def calibrate(
         view_seconds=sample.prefix_seconds + write_seconds,
         refresh_every=views.refresh_every,
         mode=storing.mode,
+        least_views=least,
     )
     more = max(decision.views, 1) - 1
     beside = tuple(
@@ -243,6 +247,16 @@ def calibrate(
         task=task,
         shapes=sample.shapes,
     )
+
+
+def _wanted(views: Views, division: Division, epochs_left: int | None, most: int | None) -> tuple[int, int]:
+    """How many views to store, and how many of them though few epochs see each."""
+    if views.feature_space_only:
+        return 1, 1
+    if views.asked is not None:
+        return views.asked, 1
+    count, least = automatic_views(epochs_left, division.event, passes_of(division.cut))
+    return (count, least) if most is None else (min(count, most), min(least, most))
 
 
 def _loads(shapes: Sequence[Sequence[tuple[int, ...]]]) -> tuple[float, ...]:

@@ -233,6 +233,7 @@ class Storer:
                 epochs_left=epochs_left,
                 # What is stored again, in another precision, is derived alike.
                 way=before.way if before is not None and before.event == division.event else None,
+                most_views=self.storage.caches[0].spec.views if self._builds_from_features(division) else None,
             )
             found = self._from_features(division, calibration)
             # Without room for both it will be built from images, and costs what that costs.
@@ -247,12 +248,16 @@ class Storer:
             told = f"frozen up to {cut.label!r} in place of {asked.label!r}, to stay within the disk budget"
             warnings.warn(f"hoarfrost: {told}", stacklevel=2)
 
+    def _builds_from_features(self, division: Division) -> bool:
+        """Whether that was asked for, and there are earlier features."""
+        held = self._held
+        asked = self._storing.build_from == "features"
+        return asked and bool(self.storage.caches) and held is not None and held.cut != division.cut
+
     def _from_features(self, division: Division, calibration: Calibration) -> MeasuredFeatures | str | None:
         """What building from the earlier features does, or why that is not done; None where it was not asked for."""
         held, caches = self._held, self.storage.caches
-        if self._storing.build_from == "images" or not caches or held is None or held.cut == division.cut:
-            return None
-        if calibration.rung is None:
+        if held is None or calibration.rung is None or not self._builds_from_features(division):
             return None
         if self._storing.views.refresh_every is not None:
             return "views that are drawn anew need the images"

@@ -50,7 +50,7 @@ class Measurements:
         data: that it is trained on.
         loss: that it is trained with: a function (outputs, targets) -> loss, or what the outputs are, as for
             `training_loss`.
-        views: that a freeze would store; 0: it recomputes.
+        views: that a freeze would store; 0: it recomputes; None: that is left to be told.
         history: the freezer's records.
         clock: the freezer's.
         precision: that steps compute in; None: what is around this call.
@@ -64,7 +64,7 @@ class Measurements:
         optimizer: Any,
         loss: Any = "auto",
         *,
-        views: int,
+        views: int | None,
         history: Callable[[], Sequence[dict[str, Any]]],
         clock: Clock,
         precision: TrainingPrecision | None = None,

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..codecs import Shared
-from ..costs import seconds_of
+from ..costs import automatic_views, seconds_of
 from ..cuts import Cut, Example, Precision, candidate_cuts, count_of
 from .timings import step_times
 
@@ -51,12 +51,12 @@ class Prices:
     Attributes:
         step: forward and backward of the whole model, for one epoch.
         images: to read and render the images of one epoch.
-        views: that a freeze would store; 0: it recomputes.
+        views: that a freeze would store; 0: it recomputes; None: that is left to be told.
     """
 
     step: float
     images: float
-    views: int
+    views: int | None
     depths: tuple[DepthPrice, ...]
 
     @property
@@ -64,15 +64,22 @@ class Prices:
         """Seconds of an epoch without freezing."""
         return self.step + self.images
 
-    def frozen(self, depth: int, epochs: int) -> tuple[float, float]:
-        """Seconds once, and of an epoch, with all up to `depth` frozen for so many epochs: the cheaper way."""
+    def frozen(self, depth: int, epochs: int, before: int = 0) -> tuple[float, float]:
+        """Seconds once, and of an epoch, with all up to `depth` frozen for so many epochs: the cheaper way.
+
+        Args:
+            before: epochs of the training until then.
+        """
         price = next(price for price in self.depths if price.depth == depth)
         rendered = self.images + price.prefix
         ways = [(price.settle, rendered + price.suffix)]
-        ways += [(price.settle + n * rendered, price.read + price.suffix) for n in range(1, self.views + 1)]
+        views, least = self.views, 1
+        if views is None:
+            views, least = automatic_views(epochs, before, price.suffix / max(rendered, 1e-9))
+        ways += [(price.settle + n * rendered, price.read + price.suffix) for n in range(1, views + 1)]
         # More views where they are paid for: as `costs.decide` does, each is to be seen three times or more.
         cheapest = min(ways[:2], key=lambda way: way[0] + epochs * way[1])
-        return cheapest if cheapest == ways[0] else ways[max(1, min(self.views, epochs // 3))]
+        return cheapest if cheapest == ways[0] else ways[max(1, min(views, max(least, epochs // 3)))]
 
     def to_config(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -90,7 +97,7 @@ def measure_prices(
     batches: Iterator[tuple[Example, Tensor | None]],
     *,
     samples: int,
-    views: int,
+    views: int | None,
     precision: Precision | None = None,
 ) -> Prices:
     """Time a few steps on a copy of the model, and the rendering of a few batches.
@@ -98,7 +105,7 @@ def measure_prices(
     Args:
         batches: of the coming epoch, as they would be trained on.
         samples: in an epoch.
-        views: that a freeze would store; 0: it recomputes.
+        views: that a freeze would store; 0: it recomputes; None: that is left to be told.
         precision: of the passes; None: what is around this call.
     """
     cuts = candidate_cuts(cuts)
