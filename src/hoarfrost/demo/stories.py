@@ -17,6 +17,7 @@ from ..models import cifar_resnet, efficientnet_lite0
 from ..report import Chapter, Table, format_seconds, print_table, write_report
 from ..running import Examination, RunConfig, RunDisplay, describe_machine
 from ..settings import Views
+from .embeddings import Embeddings, logistic_regression, run_on_embeddings
 from .story import HEADER, Arm, Outcome, Story
 
 __all__ = ["comparison", "finetuning", "from_scratch", "run_demo", "run_story"]
@@ -37,6 +38,7 @@ def from_scratch(
         make_model=lambda: cifar_resnet(len(data.classes), data.channels, (32, 48, 64), (1, 1, 1)),
         train_set=train,
         train_transform=train_transform,
+        test_transform=test_transform,
         plain=plain,
         augmented=Examination(data.test, train_transform, channels_last=True),
         warmup=0.15,
@@ -66,6 +68,7 @@ def finetuning(seed: int = 0, *, epochs: int = 6, samples: int = 2_000, curve: b
         make_model=lambda: efficientnet_lite0(len(data.classes), data.channels),
         train_set=train,
         train_transform=train_transform,
+        test_transform=test_transform,
         plain=Examination(data.test, test_transform, channels_last=True),
         augmented=Examination(data.test, train_transform, channels_last=True),
         warmup=0.1,
@@ -77,7 +80,8 @@ def finetuning(seed: int = 0, *, epochs: int = 6, samples: int = 2_000, curve: b
     return story, [
         Arm("full fine-tuning", epochs),
         Arm("Hoarfrost", longer, {"policy": {0: "blocks.9"}}),
-        Arm("linear probe", longer, {"policy": {0: "top"}}),
+        Arm("linear probe", 5 * epochs, {"policy": {0: "top"}}, lr=0.005),
+        Embeddings("embeddings and logistic regression", 1),
     ]
 
 
@@ -90,10 +94,12 @@ def run_demo(out: Path, *, seed: int = 0, story: str = "both", console: Console 
     """Run the stories, print a table for each and write `report.html`.
 
     Raises:
-        ArgumentError: an unknown story.
+        ArgumentError: an unknown story, or what one needs is not installed.
     """
     if story not in ("both", "scratch", "finetuning"):
         raise ArgumentError(f"the stories are scratch, finetuning and both, not {story!r}")
+    if story != "scratch":
+        logistic_regression()
     console = console or Console()
     began = time.perf_counter()
     chapters: list[Chapter] = []
@@ -120,7 +126,10 @@ def run_story(
     with RunDisplay(console) as display:
         for arm in arms:
             console.print(f"[bold]{arm.name}[/]")
-            outcomes.append(story.run(arm, folder, display.show, display.step))
+            if isinstance(arm, Embeddings):
+                outcomes.append(run_on_embeddings(story, arm, folder, display.show))
+            else:
+                outcomes.append(story.run(arm, folder, display.show, display.step))
         if shortened:
             full, ours = outcomes[0], outcomes[1]
             fitting = max(1, round(ours.seconds / (full.seconds / full.arm.epochs)))

@@ -40,11 +40,17 @@ class Arm:
 
     Args:
         freezer: what its Freezer is told beside what the story says for all arms.
+        lr: its peak rate; None: the story's.
     """
 
     name: str
     epochs: int
     freezer: Mapping[str, Any] = field(default_factory=lambda: {"policy": "none"})
+    lr: float | None = None
+
+    def path(self, folder: Path) -> Path:
+        """Of its records."""
+        return folder / f"{self.name.replace(' ', '-').replace(',', '')}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Story:
     make_model: Callable[[], nn.Module]
     train_set: Dataset[Any]
     train_transform: Callable[[Any], Any]
+    test_transform: Callable[[Any], Any]
     plain: Examination
     augmented: Examination
     warmup: float
@@ -73,14 +80,14 @@ class Story:
         """Train one arm from the same start as all others."""
         torch.manual_seed(self.config.rendering.seed)
         model = placed(self.make_model(), self.config.rendering)
-        optimizer = make_optimizer(self.config, model)
+        config = self.config if arm.lr is None else self.config.but(lr=arm.lr)
+        optimizer = make_optimizer(config, model)
         keywords = {**self.config.keywords, "epochs": arm.epochs, **arm.freezer}
-        path = folder / f"{arm.name.replace(' ', '-').replace(',', '')}.jsonl"
         with (
             Freezer(
                 model, self.train_set, transform=self.train_transform, optimizer=optimizer, verbose=False, **keywords
             ) as freezer,
-            closing(Journal(path, listener=listener)) as journal,
+            closing(Journal(arm.path(folder), listener=listener)) as journal,
         ):
             write_start(journal, freezer, self.start)
             began = time.perf_counter()
