@@ -25,10 +25,6 @@ class _Known:
     tensor: Tensor | None
     version: int | None
 
-    def is_as_it_was(self) -> bool:
-        now = self.kept_in.get(self.key)
-        return now is self.tensor and _version(now) == self.version
-
     def look(self) -> None:
         self.tensor = self.kept_in.get(self.key)
         self.version = _version(self.tensor)
@@ -57,7 +53,13 @@ class FrontGuard:
         Args:
             exactly: look at all values; a pass over the front's memory.
         """
-        touched = [known for known in self._known if not known.is_as_it_was()]
+        # In front of each step, over all tensors: no calls of one's own, which would take longer than a small suffix.
+        touched = [
+            known
+            for known in self._known
+            if known.kept_in.get(known.key) is not known.tensor
+            or (known.version is not None and known.tensor._version != known.version)  # type: ignore[union-attr]
+        ]
         if exactly and not touched:
             now = self._sums()
             touched = [known for known, a, b in zip(self._known, self._totals, now, strict=True) if a != b]

@@ -42,6 +42,7 @@ class Movement:
         self._began = None if state["began"] is None else {name: int(total) for name, total in state["began"].items()}
 
 
+@torch.no_grad()
 def sums_of_bits(tensors: Sequence[Tensor | None]) -> list[int]:
     """A whole number for each; values that differ in one entry have another."""
     sums = [torch.zeros((), dtype=torch.int64) if tensor is None else _sum(tensor) for tensor in tensors]
@@ -49,7 +50,6 @@ def sums_of_bits(tensors: Sequence[Tensor | None]) -> list[int]:
     return torch.stack(sums).tolist() if len(devices) == 1 else [int(total) for total in sums]
 
 
-@torch.no_grad()
 def _sum(tensor: Tensor) -> Tensor:
     plain = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[plain.element_size()]
