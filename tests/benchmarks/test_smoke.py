@@ -143,10 +143,29 @@ def test_codecs(tmp_path: Path) -> None:
 def test_settling(tmp_path: Path) -> None:
     out = tmp_path / "settle.json"
     table = run("settle.py", "--smoke", "--out", str(out))
-    records = json.loads(out.read_text())
-    assert [record["settle"] for record in records] == ["last", "statistics", "average"]
+    records = json.loads(out.read_text())["runs"]
+    assert [record["settle"] for record in records] == ["auto", "last", "statistics", "average"]
     assert all(len(record["jumps"]) == 2 for record in records)
-    assert "| scratch | average |" in table
+    assert [settled["way"] for settled in records[0]["settled"]] == ["statistics"] * 2
+    assert "| scratch, early | average |" in table
+
+
+def test_stored_views(tmp_path: Path) -> None:
+    out = tmp_path / "views.json"
+    table = run("stored_views.py", "--smoke", "--out", str(out))
+    live, automatic = json.loads(out.read_text())["runs"]
+    assert (live["way"], live["views"]) == ("live", [0, 0])
+    assert min(automatic["views"]) >= 1
+    assert min(automatic["bytes"]) > 0
+    assert "| scratch, early | auto |" in table
+
+
+def test_rates_of_full_fine_tuning(tmp_path: Path) -> None:
+    out = tmp_path / "rates.json"
+    run("finetuning_rates.py", *("--rate 0.01 --epochs 1 --samples 64 --tests 16 --out".split()), str(out))
+    (found,) = json.loads(out.read_text())["runs"]
+    assert (found["rate"], found["epochs"]) == (0.01, 1)
+    assert 0 <= found["accuracy"] <= 1
 
 
 def test_a_promised_time(tmp_path: Path) -> None:
