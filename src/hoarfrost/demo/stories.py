@@ -78,7 +78,7 @@ def finetuning(seed: int = 0, *, epochs: int = 6, samples: int = 2_000, curve: b
     )
     longer = round(epochs * 10 / 6)
     return story, [
-        Arm("full fine-tuning", epochs),
+        Arm("full fine-tuning", epochs, lr=0.01),
         Arm("Hoarfrost", longer, {"policy": {0: "blocks.9"}}),
         Arm("linear probe", 5 * epochs, {"policy": {0: "top"}}, lr=0.005),
         Embeddings("embeddings and logistic regression", 1),

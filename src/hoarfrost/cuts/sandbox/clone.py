@@ -122,9 +122,9 @@ def _clone(module: nn.Module) -> nn.Module:
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
     """A module's own, as they are where no other division of the model answers its calls, and nothing is compiled."""
-    held = module.__dict__
+    held, wraps = module.__dict__, is_wrapper(module)
     # What else a wrapper has is for compiling.
-    keys = [key for key in held if (key in EVERY_MODULES if is_wrapper(module) else key != COMPILED)]
+    keys = [key for key in held if (key in EVERY_MODULES if wraps else key != COMPILED)]
     return {key: own for key in keys if (own := own_value(held[key])) is not None or held[key] is None}
 
 
