@@ -34,7 +34,6 @@ PENDING = {
     "docs/guide/augmentation.md#what-we-measured": "benchmarks/augmentation.py, whose records were not kept",
     "docs/guide/cache.md#the-ladder": "benchmarks/first_tokens.py, of a machine with a GPU",
     "docs/guide/cache.md#harm": "benchmarks/harm_by_task.py",
-    "docs/guide/policies.md#what-a-front-freezes-as": "benchmarks/settle.py, to be run again with the new settle",
     "docs/guide/policies.md#smartfrz": "benchmarks/smartfrz.py",
     "docs/guide/policies.md#budget": "benchmarks/budget.py",
     "docs/guide/samples.md#examples-measured": "benchmarks/examples.py: the row of texts",
@@ -152,5 +151,5 @@ def test_a_table_that_was_changed_is_written_anew() -> None:
     page = "<!-- table: routing -->\n| old |\n<!-- /table -->\nrest"
     assert tables.written(page).splitlines()[1] == "| model | what | ratio | ms |"
     assert tables.written(tables.written(page)) == tables.written(page)
-    with pytest.raises(KeyError, match="no table is called 'nothing': known are examples, fuzz"):
+    with pytest.raises(KeyError, match="no table is called 'nothing': known are examples, finetuning rates, fuzz"):
         tables.written(page.replace("routing", "nothing"))

@@ -162,7 +162,11 @@ def test_stored_views(tmp_path: Path) -> None:
 
 def test_rates_of_full_fine_tuning(tmp_path: Path) -> None:
     out = tmp_path / "rates.json"
-    run("finetuning_rates.py", *("--rate 0.01 --epochs 1 --samples 64 --tests 16 --out".split()), str(out))
+    run(
+        "finetuning_rates.py",
+        *("--rate", "0.01", "--epochs", "1", "--samples", "64", "--tests", "16", "--out"),
+        str(out),
+    )
     (found,) = json.loads(out.read_text())["runs"]
     assert (found["rate"], found["epochs"]) == (0.01, 1)
     assert 0 <= found["accuracy"] <= 1
