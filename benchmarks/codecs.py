@@ -4,7 +4,8 @@ Measures, at each recommended cut: bytes below fp32, the mean KL divergence of t
 those on exact features, the relative error of the features, and GB/s of fp32 features that one core encodes and
 decodes (to floats in memory, checksums included). Families of one parameter (`Shared` with its bits on all channels
 alike and weighted, ZFP, SZ3) are taken at the setting of fewest bytes with KL <= `--tolerance`, found by bisection; of
-the others each member is measured.
+the others each member is measured, and so is zfp over four axes at fixed tolerances, 100 being that of the paper's
+code.
 On: the demo's ResNet after six epochs on 4,000 of the embedded images, test images; EfficientNet-Lite0 with its own
 ImageNet classifier, random square crops at 224 pixels of the 13 photos in scikit-image's wheel. Chunks of 64, NCHW.
 Repeats: harm and bytes are those of `--samples` images. Speed: all codecs of a cut in turn, `--repeats` times; median,
@@ -31,6 +32,7 @@ from codec_study.page import page
 from codec_study.rivals import Sz3, Zfp
 from codec_study.subjects import MODELS, Features, features
 from hoarfrost.codecs import (
+    ZFP,
     BFloat16,
     Codec,
     Exact,
@@ -46,6 +48,8 @@ from hoarfrost.storing.channel_weights import channel_weights
 
 CHUNK = 64
 SINGLE: tuple[Codec, ...] = (Exact(), Half(), BFloat16(), *(Linear(bits) for bits in range(8, 1, -1)))
+OF_THE_PAPER: tuple[Codec, ...] = tuple(ZFP(tolerance) for tolerance in (0.1, 1.0, 10.0, 100.0))
+"""With blocks over samples, channels, rows and columns, one tolerance at all depths: the last is its authors' own."""
 
 
 def families(subject: Features) -> list[Ladder]:
@@ -69,7 +73,8 @@ def within(subject: Features, tolerance: float) -> list[RungMeasure]:
             subject.suffix, subject.values, ladder, subject.cut.channel_axis, tolerance, chunk_size=CHUNK
         )
 
-    rungs = [rung for codec in SINGLE for rung in measured(Ladder([codec]))]
+    single = (*SINGLE, *(OF_THE_PAPER if ZFP.is_installed() else ()))
+    rungs = [rung for codec in single for rung in measured(Ladder([codec]))]
     for family in families(subject):
         kept = [rung for rung in measured(family) if rung.within_tolerance]
         rungs += kept[-1:]

@@ -184,6 +184,54 @@ def probes(record: Any) -> str:
     return table(["training", "seeds", "plain, %", "augmented, %", "processor seconds, examinations included"], rows)
 
 
+def paper(record: Any) -> str:
+    """Means over seeds, with their spread."""
+    rows = []
+    for story, arm in dict.fromkeys((run["story"], run["arm"]) for run in record["records"]):
+        mine = [run for run in record["records"] if (run["story"], run["arm"]) == (story, arm)]
+        stored = [
+            f"{statistics.mean(one['cache_bytes'] for one in same) / 1e6:.2f} "
+            f"({statistics.mean(one['dense_bytes'] / one['cache_bytes'] for one in same):.1f}x)"
+            for same in zip(*(run["freezes"] for run in mine), strict=True)
+            if same[0]["choice"] == "cache"
+        ]
+        stages = {
+            name: statistics.mean(run["epoch_seconds"][name] for run in mine) for name in mine[0]["epoch_seconds"]
+        }
+        rows.append(
+            [
+                story,
+                arm,
+                str(len(mine)),
+                spread([100 * run["plain"] for run in mine], 1),
+                spread([100 * run["augmented"] for run in mine], 1),
+                ", ".join(stored) or "–",
+                ", ".join(f"{name} {seconds:.1f}" for name, seconds in stages.items()),
+                spread([run["seconds"] for run in mine], 0),
+            ]
+        )
+    names = ["training", "arm", "seeds", "plain, %", "augmented, %", "stored, MB (below fp32)"]
+    return table([*names, "an epoch, by what is frozen, s", "in all, s"], rows)
+
+
+def paper_codecs(record: Any) -> str:
+    """zfp at fixed tolerances beside families at their strongest within 1e-3: bits a value and harm."""
+    rows = []
+    for cut in dict.fromkeys(one["cut"] for one in record["records"]):
+        mine = [one for one in record["records"] if one["cut"] == cut]
+        fixed = [one for one in mine if "tolerance" in one["codec"]]
+        families = [one for one in mine if "tolerance" not in one["codec"] and one["within"]]
+        within = {
+            name: max((one for one in families if one["codec"]["name"] == name), key=lambda one: one["below_fp32"])
+            for name in ("zfp", "sz3", "shared")
+        }
+        rows.append(
+            [f"`{cut}`", *(f"{32 / one['below_fp32']:.2f}, {one['kl']:.0e}" for one in (*fixed, *within.values()))]
+        )
+    tolerances = [f"zfp over 4 axes, tolerance {one['codec']['tolerance']:g}" for one in fixed]
+    return table(["cut", *tolerances, "zfp, 2 axes, within 1e-3", "SZ3, within 1e-3", "our levels, within 1e-3"], rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "examples": ("examples.json", examples),
     "finetuning rates": ("finetuning_rates.json", finetuning_rates),
@@ -192,6 +240,8 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "gpu over": ("gpu-h200.json", gpu_over),
     "kills": ("faults.json", kills),
     "probes": ("probes.json", probes),
+    "paper": ("paper.json", paper),
+    "paper codecs": ("codecs-small.json", paper_codecs),
     "routing": ("routing.json", routing),
     "settle": ("settle.json", settle),
     "stored views": ("stored_views.json", stored_views),

@@ -43,14 +43,24 @@ def test_a_number_is_a_count_and_views_stay_as_they_are() -> None:
         ({"count": True}, "not True"),
         ({"count": 1.5}, "not 1.5"),
         ({"base": "tidy"}, 'the base view is "random" or "clean", not \'tidy\''),
-        ({"metric": "guess"}, "the metric of views is one of 'cosine', 'relative', 'energy', 'harm', not 'guess'"),
+        (
+            {"metric": "guess"},
+            "the metric of views is one of 'cosine', 'ssim', 'psnr', 'relative', 'energy', 'harm', not 'guess'",
+        ),
         ({"bits": 9}, "the bits of further views are a whole number from 1 to 8, or None, not 9"),
         ({"derived": 1.5}, "the derived share of views is a number from 0 to 1, not 1.5"),
         ({"refresh_every": 0}, "refresh_every is a whole number of epochs, at least 1, or None, not 0"),
         ({"refresh": "often"}, 'views are refreshed "rolling" or "together", not \'often\''),
         ({"record": "later"}, 'views are recorded "ahead" or as they are "shown", not \'later\''),
+        ({"further": "same"}, "what further views are must be one of 'random', 'mirrored', not 'same'"),
+        ({"border": "black"}, "the border of views must be one of 'auto', 'zeros', .* not 'black'"),
+        ({"grain": "batch"}, "the grain of views must be one of 'sample', 'chunk', not 'batch'"),
+        ({"count": 3, "further": "mirrored"}, "one mirror image of the base view: views are 1 or 2, not 3"),
     ],
-    ids=["none", "word", "bool", "half", "base", "metric", "bits", "derived", "every", "refresh", "record"],
+    ids=[
+        *("none", "word", "bool", "half", "base", "metric", "bits", "derived", "every", "refresh", "record"),
+        *("further", "border", "grain", "mirrors"),
+    ],
 )
 def test_what_makes_no_views_is_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ArgumentError, match=text):
@@ -146,7 +156,8 @@ SENSITIVITY = torch.tensor([0.1, 0.9, 0.5, 0.5, 0.0])
     ("selection", "bytes_per_channel", "chosen"),
     [
         pytest.param(Selection(share=0.4), None, [1, 2], id="share"),
-        pytest.param(Selection(share=0.41), None, [1, 2, 3], id="share rounded up"),
+        pytest.param(Selection(share=0.49), None, [1, 2], id="share rounded"),
+        pytest.param(Selection(share=0.51), None, [1, 2, 3], id="share rounded up"),
         pytest.param(Selection(share=0.0), None, [], id="none"),
         pytest.param(Selection(share=1.0), None, [0, 1, 2, 3, 4], id="all"),
         pytest.param(Selection(threshold=0.5), None, [1], id="above"),

@@ -77,7 +77,8 @@ def _all(found: Sequence[Record]) -> str:
 
 
 def _family(record: Record) -> str:
-    return record["codec"]["name"] + (" weighted" if record["codec"].get("finer") else "")
+    codec = record["codec"]
+    return codec["name"] + (" weighted" if codec.get("finer") else " over 4 axes" if "tolerance" in codec else "")
 
 
 def _speed(three: Sequence[float]) -> str:

@@ -17,12 +17,13 @@ from .planning.forecast import Plan
 from .planning.plan import plan
 from .planning.sensitivity import CutSensitivity, examine_sensitivity
 from .policies import Policy, Schedule, TrainState
-from .settings import Selection, Views
+from .settings import Chunks, Noise, Selection, Views
 from .storing.sensitivity import sensitivity
 
 __all__ = [
     "BFloat16",
     "Cache",
+    "Chunks",
     "Codec",
     "Cut",
     "CutSensitivity",
@@ -33,6 +34,7 @@ __all__ = [
     "HorizontalFlip",
     "Ladder",
     "Linear",
+    "Noise",
     "PaddedCrop",
     "Pipeline",
     "Plan",

@@ -21,7 +21,7 @@ from .feeding import EpochLoader, Epochs, Evaluation, Feeder, announce, mixing_o
 from .freezing import Front, HasParamGroups, TrainingPrecision
 from .policies import Asking, Never, Policy, resolve_policy
 from .samples import Input, TrainingData, UserLoader, device_of
-from .settings import Settings, Views, fields_of, from_flat
+from .settings import Chunks, Noise, Settings, Views, fields_of, from_flat, takes_method
 from .storing import cache_directory, offered
 from .watching import Measurements
 
@@ -42,10 +42,9 @@ class Freezer:
 
     `model` stays the user's: evaluate, save and export it as ever. The settings explain what is not explained here:
 
-    - when to freeze, and where, `hoarfrost.settings.Freezing`: policy, epochs, settle, max_tensors, cuts,
-      on_changed_front, keep_frozen, route;
+    - when to freeze, and where, `hoarfrost.settings.Freezing`: policy, epochs, settle, max_tensors, cuts, method, ...;
     - what is stored, `Storing`: views, ladder, tolerance, harm, mode, cache_dir, disk_budget, over_budget, stale, ...;
-    - how samples become batches, `Reading`: batch_size, window, memory_budget;
+    - how samples become batches, `Reading`: batch_size, window, chunks, noise, memory_budget;
     - how images are made, `Rendering`: seed, device, workers, channels_last, precision, on_bad_sample.
 
     Args:
@@ -70,6 +69,7 @@ class Freezer:
         CacheDirectoryError: `cache_dir` is a file or cannot be written.
     """
 
+    @takes_method
     def __init__(
         self,
         model: nn.Module,
@@ -86,13 +86,15 @@ class Freezer:
         memory_budget: int = 256 << 20,
         build_from: str = "images",
         stale: str = "rebuild",
-        views: int | str | Views = "auto",
+        views: int | str | Views | Mapping[str, Any] = "auto",
         ladder: str | int | Codec | Ladder | Sequence[int | Codec] = "auto",
         mode: str = "auto",
         settle: str = "auto",
         seed: int = 0,
         device: str | torch.device | None = None,
         window: int = 16,
+        chunks: int | Chunks | Mapping[str, Any] = 64,
+        noise: float | Noise | Mapping[str, Any] = 0.0,
         tolerance: float = 1e-3,
         harm: str | Callable[..., Any] = "auto",
         workers: int = 0,
@@ -104,6 +106,7 @@ class Freezer:
         on_changed_front: str = "rebuild",
         keep_frozen: bool = False,
         route: bool = False,
+        method: str | None = None,
         mix: Any = None,
         criterion: Callable[..., Any] | None = None,
         input: Input | None = None,
@@ -163,14 +166,11 @@ class Freezer:
             announce(self.describe())
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        """The epoch's batches, on the device: (images [B, C, H, W] or features [B, ...], targets [B, ...]).
+        """An epoch's batches, from 0, on the device: (images [B, C, H, W] or features [B, ...], targets [B, ...]).
 
         Features are a tuple where several tensors cross the cut. Of items that are no pairs a batch is what
-        `collate_fn` makes, features in the place of the input. Seed and epoch say the order.
-
-        Args:
-            epoch: from 0.
-            start: batches to skip, to resume in the middle of an epoch.
+        `collate_fn` makes, features in the place of the input. Seed and epoch say the order; `start` are batches to
+        skip, to resume in the middle of an epoch.
         """
         yield from self._epochs.batches(epoch, start)
 

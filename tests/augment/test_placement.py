@@ -484,3 +484,29 @@ def test_a_grid_may_be_made_of_a_cuts_geometry() -> None:
     assert Grid((28, 20), (7, 5)).cells_of(0) == (1.5, 4.0)
     with pytest.raises(ArgumentError, match=r"pixels must be \(first, step\) .* with a step above 0"):
         Grid.of((28, 20), (7, 5), stride=(0, 4), offset=(0, 0))
+
+
+@pytest.mark.parametrize("size", [(14, 14), (7, 7), (28, 28), (5, 9)], ids=str)
+def test_what_is_moved_alike_has_the_bits_of_what_is_moved_one_by_one(size: tuple[int, int]) -> None:
+    """All of a chunk under one rendition take a way of their own."""
+    drawn = torch.Generator().manual_seed(0)
+    features, grid = torch.randn(6, 3, *size, generator=drawn), Grid((28, 28), size)
+    flip, tall, crop = HorizontalFlip(), VerticalFlip(), PaddedCrop(28, 9)
+
+    def placement(n: int) -> Placement:
+        place, sizes = Placement.identity(n), torch.tensor([[28, 28]]).expand(n, 2)
+        for step in (flip, tall, crop):
+            move, sizes = step.place(step.sample(n, drawn), sizes)
+            place = place.then(move)
+        return place
+
+    for _ in range(40):
+        source, target = placement(1)[[0] * 6], placement(1)[[0] * 6]
+        assert source.is_shared
+        others = placement(1)
+        mixed = Placement(torch.cat([target.maps, others.maps]))
+        assert not mixed.is_shared
+        one_by_one = derive(
+            torch.cat([features, features[:1]]), Placement(torch.cat([source.maps, source.maps[:1]])), mixed, grid
+        )
+        assert torch.equal(derive(features, source, target, grid), one_by_one[:6])

@@ -245,3 +245,16 @@ def test_differences_of_layers(tmp_path: Path) -> None:
     assert "| Lite0, blocks 9 and 10 | 16 |" in table
     # What is left of a residual block's output has less range than the output itself.
     assert 0 < records["Lite0, blocks 9 and 10"]["fitted"] < 1
+
+
+def test_paper(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    printed = run("paper.py", "--smoke", "--story", "scratch", "--chunk", "8", "--chunk", "2", "--out", str(out))
+    found = json.loads(out.read_text())["records"]
+    assert [record["arm"] for record in found] == ["full", "conventional", "paper/8", "paper/2", "ours"]
+    assert all(0 < record[kind] <= 1 and record["seconds"] > 0 for record in found for kind in ("plain", "augmented"))
+    for record in found[2:]:
+        assert [freeze["cut"] for freeze in record["freezes"]] == ["layer1", "layer2"]
+        assert all(0 < freeze["cache_bytes"] < freeze["dense_bytes"] for freeze in record["freezes"])
+    assert found[2]["freezes"][0]["stored_channels"] == round(0.3 * 8)
+    assert "conventional / arm" in printed

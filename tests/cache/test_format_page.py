@@ -12,7 +12,7 @@ import torch
 from cache_cases import disk, make_ragged, make_spec, places, row
 
 from hoarfrost.cache import CacheSpec
-from hoarfrost.codecs import BFloat16, Exact, FirstTokens, Half, Linear, Shared
+from hoarfrost.codecs import BFloat16, Bounded, Exact, FirstTokens, Half, Linear, Shared
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 SPECS = [
@@ -24,6 +24,7 @@ SPECS = [
     make_spec(codec=Shared(9), dtype=torch.float16),
     CacheSpec(6, 4, (7, 6), torch.float32, 2, False, Shared(90, finer=(0, 3, 5, 12, 1, 4)), (None, (1, 4))),
     CacheSpec(6, 4, (7, 6), torch.float32, 2, False, Shared(12), (None, (1, 4))),
+    make_spec(codec=Bounded(0.05)),
     make_spec(codec=Exact()),
     make_spec(codec=Exact(), dtype=torch.bfloat16),
     make_spec(codec=Exact(), dtype=torch.float64, channels_last=True),

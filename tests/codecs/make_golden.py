@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from hoarfrost.codecs import BFloat16, Codec, Exact, FirstTokens, Half, Linear, Shared
+from hoarfrost.codecs import ZFP, BFloat16, Bounded, Codec, Exact, FirstTokens, Half, Linear, Shared
 
 GOLDEN = Path(__file__).parent / "golden"
 CODECS: list[Codec] = [
@@ -25,6 +25,8 @@ CODECS: list[Codec] = [
     Shared(11),
     Shared(256),
     Shared(60, finer=(0, 3, 9)),
+    Bounded(0.25),
+    ZFP(0.5),
 ]
 
 

@@ -9,17 +9,19 @@ import pytest
 import torch
 import zstandard
 
-from hoarfrost.codecs import codec_from_config
+from hoarfrost.codecs import ZFP, codec_from_config
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = [
     *("exact", "half", "bfloat16"),
     *(f"linear-{bits}" for bits in range(1, 9)),
-    *("shared-2", "shared-11", "shared-256", "shared-60"),
+    *("shared-2", "shared-11", "shared-256", "shared-60", "bounded"),
 ]
 
+ZFP_NAME = pytest.param("zfp", marks=pytest.mark.skipif(not ZFP.is_installed(), reason="zfpy is not installed"))
 
-@pytest.mark.parametrize("name", [*NAMES, "first-tokens-1"])
+
+@pytest.mark.parametrize("name", [*NAMES, "first-tokens-1", ZFP_NAME])
 def test_golden_bytes_decode_to_their_known_values(name: str) -> None:
     golden = json.loads((GOLDEN / f"{name}.json").read_text())
     codec = codec_from_config(golden["codec"])

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hoarfrost.codecs import BFloat16, Codec, Exact, Half, Linear, Shared
+from hoarfrost.codecs import BFloat16, Bounded, Codec, Exact, Half, Linear, Shared
 from hoarfrost.errors import CodecError, NonFiniteError
 
 CODECS: list[Codec] = [
@@ -20,6 +20,8 @@ CODECS: list[Codec] = [
     Shared(2),
     Shared(11),
     Shared(256),
+    Bounded(0.25),
+    Bounded(1e-3),
 ]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 FLOAT_MAX = float(np.finfo(np.float32).max)

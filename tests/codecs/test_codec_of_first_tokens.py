@@ -183,7 +183,7 @@ def test_the_config_is_what_caches_on_disk_say() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"tokens": 0}, {"tokens": True}, {"rest": 3}, {"first": {"name": "zfp"}}, {"k": 1}], ids=str
+    "change", [{"tokens": 0}, {"tokens": True}, {"rest": 3}, {"first": {"name": "sz3"}}, {"k": 1}], ids=str
 )
 def test_a_config_that_does_not_fit_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(CodecError, match=r"first-tokens|FirstTokens|unknown codec"):

@@ -10,6 +10,7 @@ import torch
 from hoarfrost import Cache, Linear, Views
 from hoarfrost.augment import Grid, derive
 from hoarfrost.errors import CorruptChunkError
+from hoarfrost.feeding.chunks_in_memory import ChunksInMemory
 from hoarfrost.samples.prefix_source import PrefixSource
 from shared.small_cache import CASES, KEPT, Stand
 
@@ -167,3 +168,40 @@ def test_part_of_the_chunks_is_shown_moved_to_the_epochs_own_rendition(tmp_path:
             wanted = derive(features, place[0], place[1], Grid((28, 28), (14, 14)), "zeros")
             assert torch.equal(stand.shown(chunk, epoch), wanted) == moved
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("grain", ["sample", "chunk"])
+@pytest.mark.parametrize("kept", [None, KEPT], ids=["whole", "partly stored"])
+def test_what_is_to_be_mirrored_is_moved_from_the_mirror_image(tmp_path: Path, kept: Any, grain: str) -> None:
+    """Stored channels of a mirrored rendition are the prefix's own, cropped; others are flipped in feature space."""
+    views = Views(2, derived=1.0, base="clean", further="mirrored", grain=grain)
+    stand = Stand(tmp_path, views=views, kept=kept)
+    grid, seen = Grid((28, 28), (14, 14)), set()
+    for epoch in range(3, 9):
+        target = stand.renditions.moved(epoch)
+        for chunk in range(3):
+            ids = stand.order.members(chunk)
+            base, mirror = (stand.prefix.features(chunk, draw)[0] for draw in stand.draws)
+            place = [stand.samples.pipeline.placement(draw, ids, (28, 28)) for draw in (*stand.draws, target)]
+            if kept is not None:
+                flipped = derive(base, place[0], place[1], grid, "zeros")
+                flipped[:, list(KEPT)] = mirror[:, list(KEPT)]
+                mirror = flipped
+            turned = place[2].sign[:, 1] < 0
+            seen |= set(turned.tolist())
+            assert grain == "sample" or len(set(turned.tolist())) == 1
+            here, there = (derive(x, p, place[2], grid, "zeros") for x, p in ((base, place[0]), (mirror, place[1])))
+            assert torch.equal(stand.shown(chunk, epoch), torch.where(turned[:, None, None, None], there, here))
+    assert seen == {True, False}
+
+
+def test_records_that_are_always_moved_stay_in_memory(tmp_path: Path) -> None:
+    views = Views(2, derived=1.0, base="clean", further="mirrored", grain="chunk")
+    stand, twin = Stand(tmp_path / "one", views=views, kept=KEPT), Stand(tmp_path / "two", views=views, kept=KEPT)
+    stand.source.resident = ChunksInMemory(1 << 20, floats=True)
+    first = [[stand.shown(chunk, epoch) for chunk in range(3)] for epoch in range(3, 8)]
+    stand.overwrite()
+    for epoch in range(3, 8):
+        for chunk in range(3):
+            assert torch.equal(stand.shown(chunk, epoch), first[epoch - 3][chunk])
+            assert torch.equal(twin.shown(chunk, epoch), first[epoch - 3][chunk])

@@ -32,8 +32,8 @@ class Stand:
     def __init__(self, root: Path, codec: Codec | None = None, views: Views | None = None, kept: Any = None) -> None:
         self.samples = Samples(images(N, RANDOM))
         self.order = Order(N, 0, CHUNK)
-        self.renditions = Renditions(self.samples, 0)
         self.views = views or Views(2)
+        self.renditions = Renditions(self.samples, 0, self.views, self.order)
         count = self.views.count
         self.spec = CacheSpec(
             N, CHUNK, (3, 14, 14), torch.float32, 1, False, codec or Exact(), (None, *[kept] * (count - 1))

@@ -26,7 +26,7 @@ def calibration(
     told = {"views": Views(2), "mode": "cache", **options}
     measured = {name: told.pop(name) for name in ("floor", "way") if name in told}
     epochs_left = told.pop("epochs_left", 10)
-    settings = from_flat(Settings, {"batch_size": 4})
+    settings = from_flat(Settings, {"batch_size": 4, "views": told["views"]})
     loader = UserLoader.of(images(n, transform), 4, None, 0)
     data = TrainingData.of(loader, None, settings, torch.device("cpu"), model)
     cut = find_cut(find_cuts(model, data.example), label)

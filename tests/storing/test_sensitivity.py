@@ -32,7 +32,7 @@ def half_symmetric() -> nn.Conv2d:
     return convolution
 
 
-@pytest.mark.parametrize("metric", ["cosine", "relative", "energy"])
+@pytest.mark.parametrize("metric", ["cosine", "ssim", "psnr", "relative", "energy"])
 def test_symmetric_kernels_commute_with_flips(metric: Any) -> None:
     found = sensitivity(half_symmetric(), images(), HorizontalFlip(), metric)
     assert found.shape == (4,)
@@ -41,7 +41,7 @@ def test_symmetric_kernels_commute_with_flips(metric: Any) -> None:
     assert found[2:].min() > 0.05
 
 
-@pytest.mark.parametrize("metric", ["cosine", "relative", "energy"])
+@pytest.mark.parametrize("metric", ["cosine", "ssim", "psnr", "relative", "energy"])
 def test_the_identity_commutes_with_everything(metric: Any) -> None:
     steps = [HorizontalFlip(), PaddedCrop(12, 3), VerticalFlip(), PaddedCrop(9)]
     assert torch.equal(sensitivity(nn.Identity(), images(), steps, metric), torch.zeros(3))
@@ -170,7 +170,7 @@ def test_harm_of_outputs_that_are_no_classes() -> None:
         (lambda: sensitivity(nn.Flatten(), images(), HorizontalFlip()), r"of the shape \[24, 432\] are neither"),
         (lambda: channel_distance(images(2), images(3)), "must have one shape"),
         (lambda: channel_harm(nn.Identity(), images(2), images(3)), "must have one shape"),
-        (lambda: channel_distance(images(2), images(2), "l1"), 'must be "cosine", "relative" or "energy", got'),
+        (lambda: channel_distance(images(2), images(2), "l1"), "must be one of 'cosine', 'ssim', .* got 'l1'"),
     ],
 )
 def test_wrong_calls_are_named(call: Callable[[], object], text: str) -> None:

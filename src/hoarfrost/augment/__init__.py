@@ -11,7 +11,7 @@ from .geometry.placement import Placement
 from .pipeline.batching import image_size
 from .pipeline.deterministic import deterministic
 from .pipeline.joint import MOVING_WITH_IMAGES, is_apart, known_names, moves_by_type, moves_images, takes_two
-from .pipeline.pipeline import STILL, Draw, Pipeline
+from .pipeline.pipeline import STILL, Draw, Pipeline, mirrored_seed
 from .pipeline.repeatability import check_repeatable
 from .pipeline.steps import Step
 from .pipeline.target_derivation import derive_targets
@@ -58,6 +58,7 @@ __all__ = [
     "image_size",
     "is_apart",
     "known_names",
+    "mirrored_seed",
     "moves_by_type",
     "moves_images",
     "seed_random_states",

@@ -21,9 +21,16 @@ __all__ = ["plan"]
 @takes(
     *("model", "data", "image_size", "pretrained", "samples", "classes", "channels"),
     *("epochs", "batch_size", "optimizer", "policy", "freeze", "cut", "views", "ladder", "mode", "tolerance"),
+    *("method", "window", "chunks", "noise"),
     *("disk_budget", "probe", "as_json", "seed", "device", "workers", "channels_last", "precision"),
     data={"default": DEFAULT},
-    policy={"text": "schedule or none"},
+    policy={"text": "schedule, stages or none", "default": DEFAULT},
+    views={"default": DEFAULT},
+    ladder={"default": DEFAULT},
+    mode={"default": DEFAULT},
+    window={"default": DEFAULT},
+    chunks={"default": DEFAULT},
+    noise={"default": DEFAULT},
     disk_budget={"text": "Most that features may take: 500MB, 2GiB"},
     seed={"text": "Of fresh weights, images and renditions"},
 )

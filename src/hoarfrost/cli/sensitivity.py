@@ -32,7 +32,7 @@ def sensitivity(
     cut: Annotated[
         list[str] | None, option(MEASURING, "CUT", text="Once or more; default: the recommended cuts.")
     ] = None,
-    metric: Annotated[str, option(MEASURING, "NAME", text="cosine, relative, energy or harm.")] = "cosine",
+    metric: Annotated[str, option(MEASURING, "NAME", text="cosine, ssim, psnr, relative, energy or harm.")] = "cosine",
     samples: Annotated[int, option(MEASURING, "N", text="Images that are looked at.", min=2)] = 256,
     share: Annotated[
         list[float] | None,

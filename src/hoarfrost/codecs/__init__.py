@@ -6,6 +6,7 @@ that each does to a model's outputs.
 
 from .base import Codec, codec_from_config, known_codecs, register
 from .bfloat16 import BFloat16
+from .bounded import Bounded
 from .evaluating import evaluating
 from .exact import Exact
 from .first_tokens import FirstTokens
@@ -17,9 +18,12 @@ from .packed import FirstRows, Packed, dequantise
 from .shared import Shared
 from .task import Classes, Labels, OwnLoss, Task, Values
 from .task_choice import harm_of, task_of
+from .zfp import ZFP
 
 __all__ = [
+    "ZFP",
     "BFloat16",
+    "Bounded",
     "Classes",
     "Codec",
     "Exact",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,13 @@ from torch import Tensor
 from ..errors import ArgumentError
 from .base import Codec, codec_from_config
 from .bfloat16 import BFloat16
+from .bounded import Bounded
 from .exact import Exact
 from .first_tokens import FirstTokens
 from .half import Half
 from .linear import Linear
 from .shared import Shared
+from .zfp import ZFP, bounded_like
 
 __all__ = ["Ladder"]
 
@@ -54,13 +57,21 @@ class Ladder:
         """One of the ladders that users type.
 
         `auto`: Shared, 256 to 3 levels, four rungs to the bit. `gentle`: Linear 8 bits. `exact`, `half`,
-        `bfloat16`: these alone.
+        `bfloat16`: these alone. `zfp:100` and `bounded:0.1`: `ZFP` and `Bounded` with that tolerance or error; `zfp`
+        is `zfp:100`. Where zfp's package is not installed, `Bounded` at about the same error stands for it, and a
+        warning says so.
 
         Raises:
             ArgumentError: the name is unknown; the known ones are listed.
+            CodecError: a tolerance that is none.
         """
+        kind, _, told = name.partition(":")
+        if kind in ("zfp", "bounded") and (told or kind == "zfp"):
+            return cls([_within(kind, told or "100")])
         if name not in _NAMED:
-            raise ArgumentError(f"unknown ladder {name!r}; known ladders: {', '.join(sorted(_NAMED))}")
+            raise ArgumentError(
+                f"unknown ladder {name!r}; known ladders: {', '.join(sorted([*_NAMED, 'bounded:ERROR', 'zfp']))}"
+            )
         return cls(_NAMED[name])
 
     @classmethod
@@ -106,6 +117,25 @@ def _rung(value: object) -> Codec:
     if isinstance(value, int) and not isinstance(value, bool):
         return Linear(value)
     raise ArgumentError(f"a rung is a codec or a number of bits (1 to 8), not {value!r}")
+
+
+def _within(kind: str, told: str) -> Codec:
+    try:
+        number = float(told)
+    except ValueError:
+        raise ArgumentError(f"the ladder {kind}:{told} names no number: write {kind}:0.1") from None
+    if kind == "bounded":
+        return Bounded(number)
+    zfp = ZFP(number)
+    if zfp.is_installed():
+        return zfp
+    ours = bounded_like(zfp)
+    warnings.warn(
+        f"hoarfrost: zfpy is not installed (pip install 'hoarfrost[compare]'), so {ours} stands for {zfp}, with about "
+        "the same error",
+        stacklevel=2,
+    )
+    return ours
 
 
 def _apart(rung: Codec, tokens: int, first: Codec) -> Codec:

@@ -15,6 +15,7 @@ from .finding.candidates import candidate_cuts, candidate_depths
 from .finding.find import cuts_of, find_cuts, require_cuts
 from .finding.layers import cut_behind
 from .finding.lengths import OtherLengths, lengths_of
+from .finding.stage_ends import stage_ends, stage_of
 from .sandbox.arguments import Example, arguments_of, call_of, called, count_of, entries_of, first_tensor, taken
 from .sandbox.clone import shadow
 from .sandbox.compiled import bare, own_name, uncompiled
@@ -64,6 +65,8 @@ __all__ = [
     "parameters_in_front",
     "require_cuts",
     "shadow",
+    "stage_ends",
+    "stage_of",
     "suffix_for",
     "survey",
     "taken",

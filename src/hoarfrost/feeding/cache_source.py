@@ -6,11 +6,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from ..augment import Draw
 from ..cache import Cache, assembled, to_store
-from ..codecs import Packed
 from ..errors import CacheError
 from ..samples import Block, Deriver, Order, PrefixSource, Renditions, dense_block
 from ..settings import Views
@@ -65,7 +65,11 @@ class CacheSource:
             if self._due(chunk, view, edition):
                 computed = True
                 return self._computed(chunk, view, edition, derived)
-            return self._stored(chunk, view, edition)
+            if self.views.derived < 1:
+                return self._stored(chunk, view, edition)
+            # Never shown as it is, so that nothing else is kept of it.
+            place = chunk, view, edition
+            return self.resident.find(place) or self.resident.keep(place, self._stored(chunk, view, edition))
 
         block, place = self._shown(chunk, epoch, read), self._as_stored(chunk, epoch)
         return block if computed or place is None else self.resident.keep(place, block)
@@ -101,10 +105,26 @@ class CacheSource:
     def _needed(self, chunk: int, epoch: int) -> tuple[int, ...]:
         """The views that an epoch reads of a chunk: the one shown, and in front of it what it is derived from."""
         view = self.views.shown(chunk, epoch, self.cache.spec.views)
+        if self.views.moved(chunk, epoch) and self._has_mirror:
+            turned = self._turned(chunk, epoch, self.views.edition(chunk, epoch, self.event))
+            if not turned.any():
+                return (0,)
+            return (1,) if turned.all() and self.cache.spec.stored[1].alone else (0, 1)
         if self.cache.spec.stored[view].alone:
             return (view,)
         # What is moved as a whole comes from a whole view.
         return (0,) if self.views.moved(chunk, epoch) else (0, view)
+
+    @property
+    def _has_mirror(self) -> bool:
+        """Whether the mirror image of the base view is stored, or some of it."""
+        return self.renditions.mirrors and self.cache.spec.views > 1 and self.deriver is not None
+
+    def _turned(self, chunk: int, epoch: int, edition: int) -> Tensor:
+        """Which of a chunk's samples the epoch moves to where the base view's mirror image is nearer: bool [n]."""
+        if self.deriver is None:
+            raise RuntimeError("features are derived only where images have a size")
+        return self.deriver.turned(chunk, self._draw(0, edition), self.renditions.moved(epoch))
 
     def _due(self, chunk: int, view: int, edition: int) -> bool:
         """Whether a record has to be computed as a matter of course: drawn anew, or not recorded yet."""
@@ -116,21 +136,28 @@ class CacheSource:
         edition, spec, under = self.views.edition(chunk, epoch, self.event), self.cache.spec, self.healer.samples.under
         first, *further = self._needed(chunk, epoch)
         base = read(first, edition)
-        packed, targets = base.features, base.targets
-        source = self._draw(first, edition)
-        if further:
-            (view,) = further
-            derived = self._derived(chunk, packed, source, self._draw(view, edition))
+        source, moved = self._draw(first, edition), self.views.moved(chunk, epoch)
+        if not further and not moved:
+            return replace(base, targets=under(base.targets, source))
+        shown = spec.dense(base.features)
+        target = self.renditions.moved(epoch) if moved else self._draw(further[0], edition)
+        for view in further:
+            own = self._draw(view, edition)
+            derived = self._derived(chunk, shown, source, own)
             record = spec.dense(read(view, edition, derived).features)
-            shown = dense_block(assembled(spec.stored[view], spec.channel_axis, record, derived), spec)
-            return Block(shown, under(targets, self._draw(view, edition)))
-        if self.views.moved(chunk, epoch):
-            live = self.renditions.live(epoch)
-            return Block(dense_block(self._derived(chunk, packed, source, live), spec), under(targets, live))
-        return replace(base, targets=under(targets, source))
+            other = assembled(spec.stored[view], spec.channel_axis, record, derived)
+            if not moved:
+                return Block(dense_block(other, spec), under(base.targets, target))
+            there, turned = self._derived(chunk, other, own, target), self._turned(chunk, epoch, edition)
+            if turned.all():
+                return Block(dense_block(there, spec), under(base.targets, target))
+            here = self._derived(chunk, shown, source, target)
+            mixed = torch.where(turned.view(-1, *[1] * (here.dim() - 1)), there, here)
+            return Block(dense_block(mixed, spec), under(base.targets, target))
+        return Block(dense_block(self._derived(chunk, shown, source, target), spec), under(base.targets, target))
 
     def _draw(self, view: int, edition: int) -> Draw:
-        return self.renditions.view(self.event, view, edition, self.views.base)
+        return self.renditions.view(self.event, view, edition)
 
     def _stored(self, chunk: int, view: int, edition: int) -> Block:
         record = self.stored.read(chunk, view, edition)
@@ -157,7 +184,7 @@ class CacheSource:
         )
         return Block(packed, targets, lengths)
 
-    def _derived(self, chunk: int, shown: Packed, source: Draw, target: Draw) -> Tensor:
+    def _derived(self, chunk: int, shown: Tensor, source: Draw, target: Draw) -> Tensor:
         if self.deriver is None:
             raise RuntimeError("features are derived only where images have a size")
-        return self.deriver.derive(self.cache.spec.dense(shown), chunk, source, target)
+        return self.deriver.derive(shown, chunk, source, target)

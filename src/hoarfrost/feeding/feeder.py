@@ -17,15 +17,16 @@ from ..augment import Mixing
 from ..cache import Cache, CacheSpec
 from ..codecs import Codec, Ladder
 from ..costs import training_flops
-from ..cuts import Crossing, Cut, Example, called, count_of, first_tensor, taken
+from ..cuts import Crossing, Cut, Example, called, count_of, first_tensor, stage_of, taken
 from ..errors import ArgumentError, StaleCacheError
 from ..freezing import Division, Front
 from ..samples import PrefixSource, Rows, Together, TrainingData, grid_of
-from ..settings import Freezing, Settings, Views
+from ..settings import Freezing, Noise, Settings, Views
 from ..storing import Decided, Held, StoredFeatures, Storer, event_of, origin_of, way_of
 from .cache_source import CacheSource
 from .chunks_in_memory import ChunksInMemory
 from .evaluation import Evaluation
+from .feature_noise import FeatureNoise
 from .loading import feature_batches
 from .rewritten import Rewritten
 from .window import Batch
@@ -59,6 +60,7 @@ class Feeder:
         self._data, self._front, self._mixing, self._say = data, front, mixing, say
         self.deciding = settings.deciding
         self._views, self._memory_budget = settings.storing.views, settings.reading.memory_budget
+        self._noise = settings.reading.noise
         self._storer = Storer(directory, data, settings.storing, say)
         self._directory, self._mode, self._stale = directory, settings.storing.mode, settings.storing.stale
         data.samples.unreadable.tell(say)
@@ -313,18 +315,30 @@ class Feeder:
         with ExitStack() as reading:
             for column in columns:
                 reading.callback(column.close)
-            for batches in zip(*columns, strict=True):
+            for step, batches in enumerate(zip(*columns, strict=True), start):
                 stays = self._data.samples.unreadable.left(batches[0].sample_ids)
                 if stays is not None:
                     if not stays.any():
                         yield None
                         continue
                     batches = tuple(batch.without(~stays) for batch in batches)
-                features = tuple(map(_filled, batches, division.cut.rows * (len(batches) // crossing)))
-                by_call = [features[n : n + crossing] for n in range(0, len(features), crossing)]
+                features = list(map(_filled, batches, division.cut.rows * (len(batches) // crossing)))
+                self._disturb(division, features, epoch, step)
+                by_call = [tuple(features[n : n + crossing]) for n in range(0, len(features), crossing)]
                 given = [tensors if crossing > 1 else tensors[0] for tensors in by_call]
                 first = batches[0]
                 yield self._data.with_features(given, first.targets, first.sample_ids, division.cut.rows)
+
+    def _disturb(self, division: Division, features: list[Any], epoch: int, step: int) -> None:
+        """Put noise on the features of each call, as that is asked for; what else crosses stays as it is."""
+        if self._noise == Noise():
+            return
+        stage = stage_of(self._front.cuts, division.cut)
+        noise = FeatureNoise(self._noise, division.cut, stage, self._data.order.seed)
+        crossing = len(division.cut.rows)
+        for number in range(0, len(features), crossing):
+            if isinstance(features[number], Tensor):
+                features[number] = noise.on(features[number], epoch, step, number // crossing)
 
     def _mixed(self, mixing: Mixing, batches: Iterator[tuple[Any, Tensor] | None], epoch: int, start: int) -> Batches:
         """The same batches mixed: images as images, features on their grid."""

@@ -67,7 +67,7 @@ class Front:
         other_sizes: Sequence[Example] = (),
     ) -> None:
         self._called, self._model = model, bare(model)  # as the user compiled it, and as it is written
-        self._cuts, self._example, self._optimizer = tuple(cuts), example, optimizer
+        self.cuts, self._example, self._optimizer = tuple(cuts), example, optimizer
         self.depth = 0
         """How much is frozen: everything in front of `cuts[depth - 1]`; 0 is nothing."""
         self.division: Division | None = None
@@ -93,7 +93,7 @@ class Front:
     @property
     def cut(self) -> Cut | None:
         """Where the model is divided now, or None."""
-        return self._cuts[self.depth - 1] if self.depth else None
+        return self.cuts[self.depth - 1] if self.depth else None
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -152,7 +152,7 @@ class Front:
             event: the epoch that begins frozen.
             inputs: batches to settle on; None: the weights are those of an earlier freeze.
         """
-        cut = self._cuts[depth - 1]
+        cut = self.cuts[depth - 1]
         if self._route is not None:
             self._check_told_apart(cut)
         precision = self.precision.now
@@ -252,9 +252,9 @@ class Front:
 
     def _reachable(self) -> dict[str, nn.Parameter]:
         """Parameters that a freeze may reach, by name."""
-        if not self._cuts:
+        if not self.cuts:
             return {}
-        prefix, _ = divide(self._model, candidate_cuts(self._cuts)[-1], self._example, verify=False)
+        prefix, _ = divide(self._model, candidate_cuts(self.cuts)[-1], self._example, verify=False)
         named = dict(self._model.named_parameters(remove_duplicate=False))
         return {name: named[name] for name in (*prefix.parameter_names, *prefix.shared_parameters)}
 
@@ -289,7 +289,7 @@ class Front:
             CheckpointError: it is frozen up to a cut that this model has elsewhere, or not at all.
         """
         depth = int(state["depth"])
-        label = self._cuts[depth - 1].label if 0 < depth <= len(self._cuts) else None
+        label = self.cuts[depth - 1].label if 0 < depth <= len(self.cuts) else None
         if depth and label != state["cut"]:
             raise CheckpointError(
                 f"the checkpoint is frozen up to cut {state['cut']!r} (depth {depth}), where this model has {label!r}"

@@ -70,8 +70,8 @@ class _Alone(Renditions):
         self._still = samples.pipeline.still(len(samples))
         self._step = step
 
-    def view(self, event: int, view: int, edition: int = 0, base: str = "random") -> Draw:
-        drawn = super().view(event, view, edition, base)
+    def view(self, event: int, view: int, edition: int = 0) -> Draw:
+        drawn = super().view(event, view, edition)
         decisions = list(self._still.decisions)
         decisions[self._step] = drawn.decisions[self._step]
         return replace(drawn, decisions=tuple(decisions))

@@ -16,7 +16,7 @@ from ..errors import ArgumentError, UnwatchedError
 from ..policies import Policy, TrainState, resolve_policy
 from ..policies.asking import checked_depth
 from ..policies.policy import prepared
-from ..settings import Views
+from ..settings import Chunks, Noise, Views, takes_method
 from .forecast import CutPlan, Plan, stages_of
 from .probe import MakeOptimizer, Probe
 
@@ -26,6 +26,7 @@ MOST_CUTS = 6
 """Recommended cuts that are measured by default beside those of the policy; of more, such that spread the FLOPs."""
 
 
+@takes_method
 def plan(
     model: nn.Module,
     dataset: Dataset[Any],
@@ -37,11 +38,15 @@ def plan(
     cuts: Sequence[str | int] | None = None,
     optimizer: MakeOptimizer | None = None,
     disk_budget: int | None = None,
-    views: int | str | Views = "auto",
+    views: int | str | Views | Mapping[str, Any] = "auto",
     ladder: str | int | Codec | Ladder | Sequence[int | Codec] = "auto",
     tolerance: float = 1e-3,
     mode: str = "auto",
     memory_budget: int = 256 << 20,
+    window: int = 16,
+    chunks: int | Chunks | Mapping[str, Any] = 64,
+    noise: float | Noise | Mapping[str, Any] = 0.0,
+    method: str | None = None,
     workers: int = 0,
     channels_last: bool = False,
     precision: str | None = None,
@@ -59,7 +64,7 @@ def plan(
 
     Args:
         model, dataset, transform, batch_size, epochs, policy, disk_budget, views, ladder, tolerance, mode,
-            memory_budget, workers, channels_last, precision, device: as for `Freezer`.
+            memory_budget, window, chunks, noise, method, workers, channels_last, precision, device: as for `Freezer`.
         cuts: labels or indices to look at; None: those of the policy, and up to six recommended ones.
         optimizer: model -> the optimizer that will be used; None: SGD with momentum. Its rate is set to 0.
         samples: to predict for, where the data themselves are elsewhere; None: those of `dataset`.
@@ -88,6 +93,9 @@ def plan(
             "views": views,
             "ladder": ladder,
             "tolerance": tolerance,
+            "window": window,
+            "chunks": chunks,
+            "noise": noise,
             "workers": workers,
             "channels_last": channels_last,
             "precision": precision,

@@ -124,7 +124,7 @@ def examine_sensitivity(
     Args:
         model, dataset, transform: as for `Freezer`.
         cuts: labels or indices; None: the recommended ones.
-        metric: "cosine", "relative", "energy" or "harm", see `hoarfrost.sensitivity`.
+        metric: "cosine", "ssim", "psnr", "relative", "energy" or "harm", see `hoarfrost.sensitivity`.
         samples: images that are looked at, drawn from the data set.
         shares: of the channels, from 0 to 1: for each it is said what a further view stores.
         ladder, tolerance, device, channels_last: as for `Freezer`.

@@ -21,6 +21,7 @@ from .policy import Policy
 from .schedule import Schedule
 from .single_shot import SingleShot, SingleShotThenResume
 from .smartfrz import SmartFRZ
+from .stages import Stages
 from .state import TrainState
 from .svcca import SVCCA
 
@@ -45,6 +46,7 @@ __all__ = [
     "SingleShot",
     "SingleShotThenResume",
     "SmartFRZ",
+    "Stages",
     "TrainState",
     "resolve_policy",
 ]

@@ -25,6 +25,7 @@ from .policy import Policy
 from .schedule import Schedule
 from .single_shot import SingleShot, SingleShotThenResume
 from .smartfrz import SmartFRZ
+from .stages import Stages
 from .svcca import SVCCA
 
 __all__ = ["NAMED", "named", "resolve_policy"]
@@ -46,6 +47,7 @@ NAMED: dict[str, Callable[[], Policy]] = {
     "single-shot": SingleShot,
     "single-shot-then-resume": SingleShotThenResume,
     "smartfrz": SmartFRZ,
+    "stages": Stages,
     "svcca": SVCCA,
 }
 """Each with its published defaults."""

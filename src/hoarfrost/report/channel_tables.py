@@ -21,6 +21,8 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 METRICS = {
     "cosine": "1 minus the cosine similarity",
+    "ssim": "1 minus the structural similarity, values of 1 apart taken for black and white",
+    "psnr": "squared error, its geometric mean over batches",
     "relative": "squared error, relative to the features' own energy",
     "energy": "squared error, in the features' own unit",
     "harm": "mean squared change of the outputs' log-likelihood, in nats²",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import yaml
 
 from ..errors import ArgumentError
 from ..plain_fields import check_plain_fields
-from ..settings import Freezing, Reading, Rendering, Storing, fields_of, from_flat, group, option, to_flat
+from ..settings import Freezing, Reading, Rendering, Storing, fields_of, from_flat, group, option, to_flat, with_method
 from ..untrusted import DEEPEST, read_regular, write_whole
 from .files import RunFiles
 
@@ -110,7 +110,7 @@ class RunConfig:
         given = (_read_yaml(path) if path is not None else {}) | told
         _check_names(path, given)
         if not resume:
-            return from_flat(cls, given)
+            return from_flat(cls, with_method(given))
         if given.get("out") is None:
             raise ArgumentError("to resume, name the run's folder: --out")
         begun = RunFiles(Path(str(given["out"]))).config
@@ -118,8 +118,8 @@ class RunConfig:
             raise ArgumentError(f"there is no run to resume in {begun.parent}: it holds no {begun.name}")
         remembered = _read_yaml(begun)
         _check_names(begun, remembered)
-        before = to_flat(from_flat(cls, remembered))
-        now = from_flat(cls, remembered | given)
+        before = to_flat(from_flat(cls, with_method(remembered)))
+        now = from_flat(cls, with_method(remembered | given))
         for name, value in to_flat(now).items():
             if name not in MAY_CHANGE and value != before[name]:
                 raise ArgumentError(
@@ -135,8 +135,13 @@ class RunConfig:
     def write(self, path: Path) -> None:
         """Write the YAML file that `told` reads: what differs from the defaults."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        default = to_flat(RunConfig())
+        method = self.freezing.method
+        default = to_flat(RunConfig.told(method=method))
         differing = {name: value for name, value in to_flat(self).items() if value != default[name]}
+        if method is not None:
+            # Beside a method a number changes one field of these: all of them are said.
+            whole = {"views": asdict(self.storing.views), "chunks": asdict(self.reading.chunks)}
+            differing = {"method": method, **differing, **{key: whole[key] for key in whole if key in differing}}
         write_whole(path, (yaml.safe_dump(differing, sort_keys=False) if differing else "{}\n").encode())
 
     def folder(self, resume: bool = False) -> Path:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from ..augment import Border, Draw, Form, Grid, derive
+from ..augment import Border, Draw, Form, Grid, Placement, derive
 from ..cuts import Cut
 from .dataset import Samples
 from .order import Order
 
 __all__ = ["WAYS", "Deriver", "Way", "grid_of"]
+
+MOST_PLACED, DRAWS_PLACED = 1 << 18, 4
+"""Samples and draws of which all placements are kept: at most 75 MB."""
 
 
 def grid_of(cut: Cut, image_size: tuple[int, int]) -> Grid | None:
@@ -64,10 +68,34 @@ class Deriver:
     border: Border
     form: Form = "cells"
     call: int = 0
+    _placed: dict[Draw, Placement] = field(default_factory=dict, repr=False, compare=False)
+
+    def turned(self, chunk: int, source: Draw, target: Draw) -> Tensor:
+        """Which of a chunk's samples one of both draws shows mirrored from side to side, and the other does not:
+        bool [n]."""
+        ids, pipeline = self.order.members(chunk), self.samples.pipeline
+        return pipeline.is_mirrored(self._own(source), ids) ^ pipeline.is_mirrored(self._own(target), ids)
+
+    def _own(self, draw: Draw) -> Draw:
+        """The decisions for this call's images."""
+        return self.samples.rendering.draw_at(draw, self.samples.form.mains[self.call])
 
     def derive(self, features: Tensor, chunk: int, source: Draw, target: Draw) -> Tensor:
         """[n, ...] of a chunk's samples as `target` shows them, from what they are under `source`."""
-        ids, main = self.order.members(chunk), self.samples.form.mains[self.call]
-        frames, place = self.samples.frames.of(ids, self.call), self.samples.pipeline.placement
-        shown, wanted = (place(self.samples.rendering.draw_at(draw, main), ids, frames) for draw in (source, target))
-        return derive(features, shown, wanted, self.grid, self.border, self.form)
+        here, there = (self._place(self._own(draw), chunk) for draw in (source, target))
+        return derive(features, here, there, self.grid, self.border, self.form)
+
+    def _place(self, draw: Draw, chunk: int) -> Placement:
+        """Where a chunk's samples lie under a draw; those of all samples are worked out at once and kept, unless they
+        are many, or their frames differ."""
+        ids, place, frames = self.order.members(chunk), self.samples.pipeline.placement, self.samples.frames
+        if draw.samples > MOST_PLACED or not frames.alike:
+            return place(draw, ids, frames.of(ids, self.call))
+        found = self._placed.get(draw)
+        if found is None:
+            found = place(draw, range(draw.samples), frames.of(torch.arange(draw.samples), self.call))
+            # Reading threads ask too: what is let go of was let go of by one of them.
+            for old in list(self._placed)[: 1 - DRAWS_PLACED]:
+                self._placed.pop(old, None)
+            self._placed[draw] = found
+        return found[ids]

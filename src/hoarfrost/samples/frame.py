@@ -48,6 +48,11 @@ class Frames:
         self._first, self._alike = first, found is None or bool((found == first).all())
         self._sizes = first.expand(samples, -1, -1) if self._alike else first.new_zeros(samples, *first.shape)
 
+    @property
+    def alike(self) -> bool:
+        """Whether all that are known are one."""
+        return self._alike
+
     def of_items(self, items: Sequence[Any]) -> Tensor | None:
         """Of raw items, [n, calls, 2]; None where an input is no image."""
         sizes = [size_of(nearest(item, place)) for item in items for place in self._places]

@@ -28,6 +28,7 @@ class Order:
         samples: number of samples, N.
         seed: of the partition into chunks and of every epoch's order.
         chunk_size: samples in a chunk; the last one may be shorter.
+        neighbours: whether a chunk's samples follow one another in the data set.
         window: chunks whose samples are mixed; at least the number of chunks gives a full shuffle.
         rank, world_size: this process's share: every `world_size`-th chunk of the epoch's permutation.
         sampling: draws the samples of each epoch; None: each once.
@@ -43,6 +44,7 @@ class Order:
     world_size: int = 1
     sampling: Sampling | None = None
     lengths: Tensor | None = field(default=None, compare=False)
+    neighbours: bool = False
 
     @property
     def chunks(self) -> int:
@@ -51,7 +53,8 @@ class Order:
     def members(self, chunk: int) -> Tensor:
         """Sample ids of a chunk, int64 [n]: a random part of the data set, the same in every epoch.
 
-        Random, because a folder of images is sorted by class, and a chunk of one class would never be mixed well.
+        Random, unless told otherwise, because a folder of images is sorted by class, and a chunk of one class would
+        never be mixed well.
         """
         return self._partition[chunk * self.chunk_size : (chunk + 1) * self.chunk_size]
 
@@ -117,6 +120,11 @@ class Order:
         return [self.lengths[self.members(chunk)].double().mean().item() for chunk in range(self.chunks)]
 
     @cached_property
+    def leaders(self) -> Tensor:
+        """For each sample the first one of its chunk, int64 [N]."""
+        return self._partition[self._places.div(self.chunk_size, rounding_mode="floor") * self.chunk_size]
+
+    @cached_property
     def _places(self) -> Tensor:
         """Where each sample stands in the partition."""
         places = torch.empty_like(self._partition)
@@ -125,6 +133,8 @@ class Order:
 
     @cached_property
     def _partition(self) -> Tensor:
+        if self.neighbours:
+            return torch.arange(self.samples)
         drawing = self._generator(0, 0)
         drawn = torch.randperm(self.samples, generator=drawing)
         if self.lengths is None:

@@ -19,6 +19,7 @@ from ..augment import (
     deterministic,
     is_apart,
     known_names,
+    mirrored_seed,
     moves_by_type,
     takes_two,
 )
@@ -243,8 +244,12 @@ class Rendering:
         found = self._draws.get((seed, number))
         if found is None:
             own = mix(seed, number) if number else seed
-            still = seed == STILL
-            found = self.pipeline.still(self._samples) if still else self.pipeline.draw(self._samples, own)
+            if seed < STILL:
+                found = self.pipeline.mirrored(self.draw(mirrored_seed(seed), number))
+            elif seed == STILL:
+                found = self.pipeline.still(self._samples)
+            else:
+                found = self.pipeline.draw(self._samples, own)
             # Reading threads ask too: one dictionary is replaced by another, never changed.
             self._draws = {**dict(list(self._draws.items())[1 - _HELD :]), (seed, number): found}
         return found

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..augment import Border
 from ..cache import CacheSpec
 from ..cuts import Crossing, Cut, Example, OtherLengths, first_tensor
+from ..errors import ArgumentError
 from ..settings import Settings
 from .dataset import Samples
 from .derivation import Deriver, Way, grid_of
@@ -72,18 +73,28 @@ class TrainingData:
         seed, sampler = told.rendering.seed, loader.sampler
         order = loader.order_seed(seed)
         sampling = None if sampler is None else Sampling(sampler, len(samples), order, batched=loader.batched)
+        batch_size = usable_batch_size(told.reading.batch_size, len(samples))
+        chunks, views = told.reading.chunks, told.storing.views
+        if views.grain == "chunk" and (samples.moving or samples.form.further):
+            raise ArgumentError(
+                'views of the grain "chunk" need targets that do not move with their images, and one call of the '
+                'model for each sample: leave it at "sample"'
+            )
+        arranged = Order(
+            len(samples),
+            order,
+            chunks.size,
+            told.reading.window or max(1, batch_size // chunks.size),
+            sampling=sampling,
+            lengths=None if samples.lengths is None else samples.lengths.own,
+            neighbours=chunks.neighbours,
+        )
         return cls(
             samples=samples,
-            order=Order(
-                len(samples),
-                order,
-                window=told.reading.window,
-                sampling=sampling,
-                lengths=None if samples.lengths is None else samples.lengths.own,
-            ),
-            renditions=Renditions(samples, seed),
+            order=arranged,
+            renditions=Renditions(samples, seed, views, arranged),
             on_device=OnDevice(device, told.rendering.channels_last),
-            batch_size=usable_batch_size(told.reading.batch_size, len(samples)),
+            batch_size=batch_size,
             drop_last=loader.drop_last,
         )
 

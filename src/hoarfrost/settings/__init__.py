@@ -5,16 +5,22 @@ ladder is asked for: the command's help is made from these fields.
 """
 
 from .checks import parse_bytes
+from .chunks import Chunks
 from .deciding import check_deciding
 from .flat import fields_of, from_flat, group, option, to_flat
 from .keywords import Freezing, Reading, Rendering, Settings, Storing
+from .methods import METHODS, takes_method, with_method
+from .noise import Noise
 from .over_budget import OverBudget
 from .selection import Selection
 from .views import METRICS, Views
 
 __all__ = [
+    "METHODS",
     "METRICS",
+    "Chunks",
     "Freezing",
+    "Noise",
     "OverBudget",
     "Reading",
     "Rendering",
@@ -28,5 +34,7 @@ __all__ = [
     "group",
     "option",
     "parse_bytes",
+    "takes_method",
     "to_flat",
+    "with_method",
 ]

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ArgumentError
 from ..plain_fields import check_plain_fields
 from .checks import check_bytes, check_count, check_word, parse_bytes
+from .chunks import Chunks
 from .flat import group, option, told_as
+from .methods import METHODS
+from .noise import Noise
 from .over_budget import OverBudget
 from .views import Views
 
@@ -53,6 +56,8 @@ class Freezing:
         keep_frozen: whether the front stays frozen behind `close`.
         route: whether `model(x)` runs what is behind the cut for what `batches` gave, and all of it for inputs, so that
             the loop calls the model as ever.
+        method: a name of `hoarfrost.settings.METHODS`: defaults of settings that belong together, of which what is told
+            beside it wins. "paper": Yang et al. 2025 as their code has it (docs/guide/paper.md).
 
     Raises:
         ArgumentError: of the wrong kind or out of range.
@@ -62,7 +67,7 @@ class Freezing:
         "schedule",
         "NAME",
         "annealed, autofreeze, boosted, budget, cka, egeria, freezeout, frozen, geometric, linear, none, periodic, "
-        "schedule, single-shot, single-shot-then-resume, smartfrz, svcca, with settings as in budget:2x or "
+        "schedule, single-shot, single-shot-then-resume, smartfrz, stages, svcca, with settings as in budget:2x or "
         "egeria:thaw_at=none",
         typed=str,
     )
@@ -78,6 +83,7 @@ class Freezing:
     on_changed_front: str = "rebuild"
     keep_frozen: bool = False
     route: bool = False
+    method: str | None = option(None, "NAME", "paper: other defaults, those of Yang et al. 2025", typed=str)
 
     def __post_init__(self) -> None:
         check_word("on_changed_front", self.on_changed_front, ("rebuild", "error"))
@@ -85,6 +91,8 @@ class Freezing:
             check_count("epochs", self.epochs, "a whole number of at least 1, or None")
         check_plain_fields(self)
         check_word("settle", self.settle, SETTLE)
+        if self.method is not None:
+            check_word("method", self.method, tuple(METHODS))
         if isinstance(self.policy, Mapping):
             # JSON knows no whole numbers as keys.
             points = {int(key) if isinstance(key, str) and key.isdigit() else key: v for key, v in self.policy.items()}
@@ -134,7 +142,7 @@ class Storing:
     """
 
     views: Views = option("auto", "N", "Stored random renditions of each image: a number, or auto", typed=str)
-    ladder: Any = option("auto", "NAME|BITS", "auto, exact, half, or a number of bits", typed=str)
+    ladder: Any = option("auto", "NAME|BITS", "auto, exact, half, zfp, zfp:TOLERANCE, or a number of bits", typed=str)
     mode: str = option("auto", "NAME", "auto (the cheaper), cache or recompute")
     tolerance: float = option(1e-3, "X", "Harm that compression may do, nats")
     harm: Any = option("auto", "NAME", "What the outputs are: auto, classes, labels or values", typed=str)
@@ -180,7 +188,11 @@ class Reading:
 
     Args:
         batch_size: samples a batch; a larger number than the data set has gives one batch an epoch.
-        window: chunks of 64 samples that are mixed by the shuffle.
+        window: chunks whose samples are mixed by the shuffle; 0 shuffles chunks alone, so many at a time as make a
+            batch.
+        chunks: samples that are stored and read together, a number or `hoarfrost.Chunks`.
+        noise: what is added to features behind a freeze, a standard deviation or `hoarfrost.Noise`; where features are
+            recomputed too, but not in the rest of an epoch within which something froze.
         memory_budget: bytes of stored features that are kept in memory once they were read, so that later epochs need
             not read them; 0 keeps none. Beside it an epoch holds two windows of the shuffle.
 
@@ -189,14 +201,18 @@ class Reading:
     """
 
     batch_size: int = option(MISSING, "N", "Images a step", panel="Training", min=1)
-    window: int = option(16, "N", "Chunks of 64 images that the shuffle mixes")
+    window: int = option(16, "N", "Chunks of images that the shuffle mixes; 0: none")
+    chunks: Chunks = option(64, "N", "Images that are stored and read together", typed=int, min=1)
+    noise: Noise = option(0.0, "X", "Standard deviation of the noise on features behind a freeze", typed=float)
     memory_budget: int = 256 << 20
 
     def __post_init__(self) -> None:
         check_count("batch_size", self.batch_size, "a whole number of at least 1")
         check_plain_fields(self)
-        if self.window < 1:
-            raise ArgumentError(f"window must be at least 1 chunk, not {self.window!r}")
+        object.__setattr__(self, "chunks", Chunks.of(self.chunks))
+        object.__setattr__(self, "noise", Noise.of(self.noise))
+        if self.window < 0:
+            raise ArgumentError(f"window must be at least 1 chunk, or 0, not {self.window!r}")
         check_bytes("memory_budget", self.memory_budget)
 
 
@@ -253,6 +269,7 @@ class Settings:
         freezing, storing = self.freezing, self.storing
         told = {name: getattr(freezing, name) for name in ("policy", "settle", "cuts", "max_tensors")}
         told |= {n: getattr(storing, n) for n in ("mode", "views", "ladder", "tolerance", "harm", "build_from")}
+        told |= {name: getattr(self.reading, name) for name in ("chunks", "noise")}
         return {name: told_as(value) for name, value in told.items()}
 
 

@@ -22,7 +22,7 @@ class Selection:
     """Which channels to store exactly, by their sensitivity; exactly one of the three is given.
 
     Attributes:
-        share: the most sensitive share of the channels, from 0 to 1; rounded up to whole channels.
+        share: the most sensitive share of the channels, from 0 to 1; rounded to whole channels.
         threshold: the channels with a sensitivity above it.
         budget_bytes: those that fit, in the order of their sensitivity per byte.
 
@@ -65,7 +65,7 @@ class Selection:
         if self.threshold is not None:
             return (sensitivity > self.threshold).nonzero()[:, 0]
         if self.share is not None:
-            count = math.ceil(self.share * len(order) - 1e-9)
+            count = round(self.share * len(order))
         else:
             return self._fitting(sensitivity, bytes_per_channel)
         return order[:count].sort().values

@@ -9,15 +9,18 @@ from typing import Any
 from ..errors import ArgumentError
 from ..plain_fields import check_plain_fields
 from ..seeds import mix
-from .checks import is_count
+from .checks import check_word, is_count
 from .selection import Selection
 
 __all__ = ["METRICS", "Views"]
 
-METRICS = ("cosine", "relative", "energy", "harm")
+METRICS = ("cosine", "ssim", "psnr", "relative", "energy", "harm")
 AUTO = "auto"
 RECORDING = ("ahead", "shown")
 REFRESHING = ("rolling", "together")
+FURTHER = ("random", "mirrored")
+BORDERS = ("auto", "zeros", "replicate", "blank")
+GRAINS = ("sample", "chunk")
 
 
 @dataclass(frozen=True)
@@ -34,18 +37,24 @@ class Views:
             outlast the training before it, but no more than are computed in the time that is trained on them.
         channels: which channels of the further views are stored; by default those whose cosine similarity between
             the exact and the derived features is below 0.95.
-        metric: how sensitivity is measured: "cosine", "relative", "energy" or "harm" (`hoarfrost.sensitivity`).
+        metric: how sensitivity is measured: "cosine", "relative", "energy", "harm", or by "ssim" or "psnr" as in
+            Yang et al. 2025 (`hoarfrost.sensitivity`).
         bits: of the further views' stored channels, where they may be coarser than the base view; None: as that is.
         residual: store of each stored channel what it differs from the derived one by, where that takes fewer bytes at
             the same error: it does for flips at deep cuts, and seldom for shifts.
         base: "random", or "clean": no flip and a centred crop (for comparison; it loses accuracy).
         derived: share of the chunks, drawn in each epoch, of which a stored view is shown moved to a fresh rendition in
-            feature space, from 0 to 1. With one view and 1.0 all augmentation happens in feature space.
+            feature space, from 0 to 1. With 1.0 all augmentation happens in feature space.
         refresh_every: epochs after which a stored view is drawn anew, by the prefix, when it is next shown; None keeps
             it. A dial from cheapest to exact: each view costs one pass of the prefix every so many epochs.
         refresh: "rolling": a share of the chunks in each epoch, so that all epochs cost alike; "together": all at once.
         record: "ahead": before the first epoch that reads them; "shown": while the first epochs show them, each
             epoch running the prefix on what is not stored yet, so that no pass is made that no epoch sees.
+        further: what the further views are: "random" renditions, or "mirrored": one, the base view flipped the other
+            way. What is moved in feature space is then moved from the one or the other, as it is to be mirrored or not.
+        border: what moved features show beyond an image's borders: "zeros", "replicate" or "blank", as in
+            `hoarfrost.augment.derive`, whole cells moved; "auto": what is measured to harm least, cells or between.
+        grain: whether each "sample" is moved to a rendition of its own, or all of a "chunk" to one.
 
     Raises:
         ArgumentError: a count or a number of epochs below 1, a share out of range, an unknown word.
@@ -61,6 +70,9 @@ class Views:
     refresh_every: int | None = None
     refresh: str = "rolling"
     record: str = "ahead"
+    further: str = "random"
+    border: str = "auto"
+    grain: str = "sample"
 
     def __post_init__(self) -> None:
         if self.count != AUTO and not is_count(self.count):
@@ -82,6 +94,13 @@ class Views:
             raise ArgumentError(f'views are refreshed "rolling" or "together", not {self.refresh!r}')
         if self.record not in RECORDING:
             raise ArgumentError(f'views are recorded "ahead" or as they are "shown", not {self.record!r}')
+        check_word("what further views are", self.further, FURTHER)
+        check_word("the border of views", self.border, BORDERS)
+        check_word("the grain of views", self.grain, GRAINS)
+        if self.further == "mirrored" and self.count == AUTO:
+            object.__setattr__(self, "count", 2)
+        if self.further == "mirrored" and self.count not in (1, 2):
+            raise ArgumentError(f"there is one mirror image of the base view: views are 1 or 2, not {self.count!r}")
 
     @classmethod
     def of(cls, value: int | str | Views | Mapping[str, Any]) -> Views:
@@ -107,8 +126,8 @@ class Views:
 
     @property
     def feature_space_only(self) -> bool:
-        """Whether all augmentation happens in feature space: then the base view alone is stored."""
-        return self.derived == 1
+        """Whether all augmentation happens in feature space, from the base view alone: then that alone is stored."""
+        return self.derived == 1 and (self.further == "random" or self.channels.share == 0)
 
     @staticmethod
     def shown(chunk: int, epoch: int, count: int) -> int:

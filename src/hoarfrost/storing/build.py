@@ -42,12 +42,12 @@ def fill(
     """
     event = division.event if from_features is None else from_features.origin.event
     count, chunks = (specs[0].views, data.order.chunks) if views.record == "ahead" else (1, 1)
-    first = data.renditions.view(event, 0, base=views.base)
+    first = data.renditions.view(event, 0)
     threads = _writing_threads(data.on_device.device)
     with ThreadPoolExecutor(threads, "hoarfrost-write") as writing:
         pending: list[Future[int]] = []
         for view in range(count):
-            draw = data.renditions.view(event, view, base=views.base)
+            draw = data.renditions.view(event, view)
             todo = [n for n in range(chunks) if any((n, view) not in writer.done for writer in writers.values())]
             members = [data.order.members(chunk) for chunk in todo]
             given: Iterator[tuple[tuple[Tensor, ...], Tensor, str | None]]

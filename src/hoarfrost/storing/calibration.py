@@ -21,6 +21,9 @@ from .rungs import check_finite, pick, rungs_of
 
 __all__ = ["Beside", "Calibration", "calibrate"]
 
+SAMPLES = 256
+"""That are measured on at most, in four chunks at least."""
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -171,10 +174,12 @@ def calibrate(
         CodecError: no rung takes these features.
     """
     views, cut, order = storing.views, division.cut, data.order
-    base = data.renditions.view(division.event, 0, base=views.base)
+    base = data.renditions.view(division.event, 0)
     # Plain freezing: nothing is measured that it does not need, so that it stays an honest rival.
     plain = storing.mode == "recompute"
-    sample = CalibrationSample.take(data.source(division.prefix), cut, base, most=1 if plain else 4)
+    sample = CalibrationSample.take(
+        data.source(division.prefix), cut, base, most=1 if plain else max(4, SAMPLES // order.chunk_size)
+    )
     if plain:
         return _unmeasured(sample)
     for number in sample.floating:
@@ -194,8 +199,8 @@ def calibrate(
     sensitivity = None
     further = Choice(StoredView(codec=coarser_codec(views, rung.codec)), rung.bytes_per_sample)
     if (wanted > 1 or views.derived) and why_not_derived(cut, data) is None:
-        another = FurtherView(sample, division, data, views.base)
-        way = way or another.best(sample.features, suffix, task)
+        another = FurtherView(sample, division, data)
+        way = way or another.way(views.border, sample.features, suffix, task)
         sensitivity = another.sensitivity(sample.features, way, suffix, views.metric, task, division.event)
         further = _further(another, sample, spec, sensitivity, way, suffix, storing, order.samples, task)
 

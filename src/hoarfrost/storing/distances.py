@@ -8,36 +8,48 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from ..augment import Grid
 from ..codecs import Classes, Task, evaluating
 from ..codecs.outputs import output_of
 from ..errors import ArgumentError, NonFiniteError
+from .structural_similarity import structural_similarity
 
 __all__ = ["channel_distance", "channel_harm", "score_of"]
 
 
-DISTANCES = ("cosine", "relative", "energy")
+DISTANCES = ("cosine", "ssim", "psnr", "relative", "energy")
+
+TOGETHER = 64
+"""Samples that have one peak signal-to-noise ratio; those of several such batches are averaged."""
 
 
-def channel_distance(exact: Tensor, derived: Tensor, metric: str = "cosine", channel_axis: int = 1) -> Tensor:
+def channel_distance(
+    exact: Tensor, derived: Tensor, metric: str = "cosine", channel_axis: int = 1, grid: Grid | None = None
+) -> Tensor:
     """How far the derived features are from the exact ones, for each channel, over all samples and positions.
 
     With e and d a channel's exact and derived values as vectors over samples and positions:
 
-    - "cosine": 1 - <e, d> / (|e| |d|), from 0 to 2 (Yang et al. 2025);
+    - "cosine": 1 - <e, d> / (|e| |d|), from 0 to 2;
+    - "ssim": 1 - SSIM of the maps with a data range of 1 (`structural_similarity`), its mean over samples, from 0 to 2:
+      what the code of Yang et al. 2025 chooses by, unless it is told otherwise;
+    - "psnr": 10^(-PSNR / 10), likewise with a data range of 1, their other measure. The PSNR, in dB, is the mean over
+      batches of 64, so this is the geometric mean of their mean squared differences, and 0 where one batch is equal;
     - "relative": |d - e|^2 / |e|^2;
     - "energy": |d - e|^2 / n, in squared units of the features, for n samples.
 
-    For the first two a channel that is dead (zero) in both is 0, and one that is zero in one of them alone
+    For "cosine" and "relative" a channel that is dead (zero) in both is 0, and one that is zero in one of them alone
     is 1.
 
     Args:
         exact, derived: [n, ...] of one shape, with C channels along channel_axis.
+        grid: how tokens lie over the image, for "ssim"; those in front of it do not count.
 
     Returns:
         [C] float32 on the CPU.
 
     Raises:
-        ArgumentError: shapes that differ, or an unknown metric.
+        ArgumentError: shapes that differ, an unknown metric, or features without a place for "ssim".
         NonFiniteError: NaN or infinity in either.
     """
     if exact.shape != derived.shape:
@@ -45,11 +57,20 @@ def channel_distance(exact: Tensor, derived: Tensor, metric: str = "cosine", cha
             f"channel_distance: exact {list(exact.shape)} and derived {list(derived.shape)} must have one shape"
         )
     if metric not in DISTANCES:
-        raise ArgumentError(f'channel_distance: metric must be "cosine", "relative" or "energy", got {metric!r}')
+        raise ArgumentError(
+            f"channel_distance: metric must be one of {', '.join(map(repr, DISTANCES))}, got {metric!r}"
+        )
     _check_finite(exact, "exact", channel_axis)
     _check_finite(derived, "derived", channel_axis)
     axes = [axis for axis in range(exact.ndim) if axis != channel_axis % exact.ndim]
     e, d = exact.detach().float(), derived.detach().float()
+    if metric == "ssim":
+        one, other = (_maps(features, channel_axis % exact.ndim, grid) for features in (e, d))
+        return (1 - structural_similarity(one, other).mean(0)).clamp(min=0).float()
+    if metric == "psnr":
+        parts = zip(torch.split(e, TOGETHER), torch.split(d, TOGETHER), strict=True)
+        errors = torch.stack([(second - first).double().square().mean(axes) for first, second in parts])
+        return errors.log().mean(0).exp().float().cpu()
     difference = _total((d - e).square(), axes)
     if metric == "energy":
         return (difference / len(e)).float().cpu()
@@ -130,6 +151,19 @@ def score_of(task: Task | None, outputs: Any, generator: Generator, rows: slice)
     if known.ndim == 2 and known.shape[1] > 1:
         return Classes().score(known, generator, rows)
     return (known * torch.randn(known.shape, generator=generator).to(known)).sum()
+
+
+def _maps(features: Tensor, channel_axis: int, grid: Grid | None) -> Tensor:
+    """Features as maps [n, C, h, w]."""
+    if features.ndim == 4:
+        return features.movedim(channel_axis, 1)
+    if features.ndim != 3 or grid is None:
+        raise ArgumentError(
+            f'channel_distance: "ssim" compares maps, and features of the shape {list(features.shape)} are none; '
+            "of tokens give the grid, or take another metric"
+        )
+    cells = features[:, grid.prefix_tokens :].mT
+    return cells.reshape(*cells.shape[:2], *grid.feature_size)
 
 
 def _total(values: Tensor, axes: list[int]) -> Tensor:

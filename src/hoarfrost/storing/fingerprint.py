@@ -146,10 +146,15 @@ def fingerprint_of(
             **({"call": call} if call else {}),
             **({} if origin is None else {"built": asdict(origin)}),
             "cut": division.cut.label,
-            "order": {"seed": data.order.seed, "chunk_size": data.order.chunk_size},
+            "order": {
+                "seed": data.order.seed,
+                "chunk_size": data.order.chunk_size,
+                **({"members": "neighbours"} if data.order.neighbours else {}),
+            },
             "views": {
                 "event": event if pipeline.is_random else 0,
                 "base": base,
+                **({"further": "mirrored"} if data.renditions.mirrors else {}),
                 "border": way.border,
                 "form": way.form,
                 "stored": [view.to_config() for view in spec.stored],

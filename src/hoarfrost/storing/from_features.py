@@ -37,7 +37,6 @@ class EarlierFeatures:
     cache: Cache
     data: TrainingData
     event: int
-    base: str
     deriver: Deriver | None
 
     @property
@@ -60,7 +59,7 @@ class EarlierFeatures:
 
     def draw(self, view: int) -> Draw:
         """The renditions that a view shows."""
-        return self.data.renditions.view(self.event, view, base=self.base)
+        return self.data.renditions.view(self.event, view)
 
     def stream(self, chunks: Sequence[int], view: int) -> Iterator[tuple[Tensor, Tensor]]:
         """`features` of chunk after chunk, one read ahead."""

@@ -32,15 +32,11 @@ def why_not_derived(cut: Cut, data: TrainingData) -> str | None:
 
 
 class FurtherView:
-    """Another view of the calibration sample, exact, and what the base view gives for it.
+    """Another view of the calibration sample, exact, and what the base view gives for it."""
 
-    Args:
-        base: what the base view is, "random" or "clean".
-    """
-
-    def __init__(self, sample: CalibrationSample, division: Division, data: TrainingData, base: str) -> None:
+    def __init__(self, sample: CalibrationSample, division: Division, data: TrainingData) -> None:
         source, cut, event = sample.source, division.cut, division.event
-        self._draws = data.renditions.view(event, 0, base=base), data.renditions.view(event, 1)
+        self._draws = data.renditions.view(event, 0), data.renditions.view(event, 1)
         self._rows = [range(n, n + data.order.size(chunk)) for chunk, n in _begins(data.order, len(sample.features))]
         self.exact = torch.cat([source.features(chunk, self._draws[1])[0] for chunk in range(len(self._rows))])
         blank = source.blank()
@@ -52,6 +48,11 @@ class FurtherView:
         """From the base view's features, exact or decoded."""
         derive = self._derivers[way].derive
         return torch.cat([derive(base[rows.start : rows.stop], n, *self._draws) for n, rows in enumerate(self._rows)])
+
+    def way(self, border: str, base: Tensor, suffix: nn.Module, task: Task) -> Way:
+        """Whole cells moved with the border that was told; "auto", and what shows nothing there: the best way."""
+        told = next((way for way in self._derivers if way.border == border and way.form == "cells"), None)
+        return told or self.best(base, suffix, task)
 
     def best(self, base: Tensor, suffix: nn.Module, task: Task) -> Way:
         """The way whose features let the suffix's outputs diverge least from those on the exact ones.
@@ -68,7 +69,8 @@ class FurtherView:
         if metric == "harm":
             exact, derived = self.exact.to(self._device), derived.to(self._device)
             return channel_harm(suffix, exact, derived, self._axis, seed=seed, task=task)
-        return channel_distance(self.exact, derived, metric, self._axis)
+        grid = next(iter(self._derivers.values())).grid
+        return channel_distance(self.exact, derived, metric, self._axis, grid)
 
 
 def _begins(order: Order, rows: int) -> Iterator[tuple[int, int]]:

@@ -1,7 +1,8 @@
 """How far each channel is from commuting with an augmentation, and which channels to store because of it.
 
 After Yang et al. 2025 (arXiv 2508.15033): where a channel's features of an augmented image are close to its
-augmented features of the image, the latter can stand in for them. The metrics other than "cosine" are ours.
+augmented features of the image, the latter can stand in for them. How close they are is measured by "ssim", or "psnr",
+over flips in the authors' public code; "cosine", the default here, and the other metrics are ours.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .distances import DISTANCES, channel_distance, channel_harm
 
 __all__ = ["Metric", "sensitivity"]
 
-Metric = Literal["cosine", "relative", "energy", "harm"]
+Metric = Literal["cosine", "ssim", "psnr", "relative", "energy", "harm"]
 
 
 def sensitivity(
@@ -48,7 +49,8 @@ def sensitivity(
         prefix: gives features [n, C, h, w], or [n, T, D] with channel_axis=2; run in eval without gradients.
         images: [n, C, H, W] as the prefix takes them; for a pipeline the raw images that it renders.
         augmentation: one paired augmentation, several in order, or a Pipeline.
-        metric: "cosine", "relative" or "energy" (see `channel_distance`), or "harm" (see `channel_harm`).
+        metric: "cosine", "ssim", "psnr", "relative" or "energy" (see `channel_distance`), or "harm" (see
+            `channel_harm`).
         suffix: what follows the prefix; needed for "harm" alone.
         loss: for "harm", the suffix's outputs of a batch -> a scalar, instead of the output's own divergence.
         channel_axis: 1 for feature maps, 2 for tokens.
@@ -66,7 +68,8 @@ def sensitivity(
         NonFiniteError: NaN or infinity in features.
     """
     if metric not in (*DISTANCES, "harm"):
-        raise ArgumentError(f'sensitivity: metric must be "cosine", "relative", "energy" or "harm", got {metric!r}')
+        known = ", ".join(map(repr, (*DISTANCES, "harm")))
+        raise ArgumentError(f"sensitivity: metric must be one of {known}, got {metric!r}")
     if metric == "harm" and suffix is None:
         raise ArgumentError('sensitivity: metric "harm" needs the suffix whose outputs are harmed; give suffix=...')
     if len(images) == 0:
@@ -76,7 +79,9 @@ def sensitivity(
     exact, derived = _both(prefix, images, augmentation, grid, border, seed, generator, batch_size)
     if metric == "harm" and suffix is not None:
         return channel_harm(suffix, exact, derived, channel_axis, loss=loss, seed=seed, batch_size=batch_size)
-    return channel_distance(exact, derived, metric, channel_axis)
+    if metric == "ssim" and exact.ndim == 3:
+        grid = grid or _grid(images if isinstance(images, Tensor) else exact[:, None], exact, None)
+    return channel_distance(exact, derived, metric, channel_axis, grid)
 
 
 def _both(

@@ -289,7 +289,6 @@ class Storer:
             cache=cache,
             data=self._data,
             event=event_of(held, cache),
-            base=self._storing.views.base,
             deriver=self.storage.deriver(held.cut, way_of(cache), source),
         )
 
@@ -300,6 +299,11 @@ class Storer:
             tell: that these are others than those asked for.
         """
         views, data = self._storing.views, self._data
+        if views.further == "mirrored" and views.asked != 1 and not data.renditions.mirrors:
+            views = replace(views, count=1)
+            if tell:
+                told = "no mirror image is stored: no step of the transform flips from side to side"
+                warnings.warn(f"hoarfrost: {told}", stacklevel=2)
         reason = why_not_derived(division.cut, data) if views.derived else None
         if reason is None:
             return views

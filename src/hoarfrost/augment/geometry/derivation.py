@@ -74,6 +74,11 @@ def move_cells(
     if form not in ("cells", "interpolated"):
         raise ArgumentError(f'derive: form must be "cells" or "interpolated", got {form!r}')
     _check(features, grid, feature_size, border)
+    plain = form == "cells" and grid.layout == "NCHW" and features.is_contiguous() and len(features) > 0
+    if plain and isinstance(border, str) and border == "zeros" and source.is_shared and target.is_shared:
+        moved = _all_moved_alike(features, source[:1], target[:1], grid, feature_size)
+        if moved is not None:
+            return moved
     move = target.relative_to(source)
     cells = (nearest_cells if form == "cells" else neighbouring_cells)(move, grid, feature_size)
     hidden = hidden_cells(source, target, move, grid, cells, form) if source.is_limited or target.is_limited else None
@@ -101,6 +106,31 @@ def move_cells(
         some = slice(first, first + together)
         limits = unknown[some] if unknown is not None else None
         moved[some] = _rows_moved(features[some], index[some], weight[some], limits, grid, feature_size, border)
+    return moved
+
+
+def _all_moved_alike(
+    features: Tensor, source: Placement, target: Placement, grid: Grid, feature_size: tuple[int, int]
+) -> Tensor | None:
+    """Whole cells of maps, all samples mirrored and shifted as the one of `source` and `target`, zeros around them;
+    None where it is another move. The same bits as of each by itself, without looking cells up one by one."""
+    move = target.relative_to(source)
+    if not bool(move.aligned()[0].all()):
+        return None
+    cells = nearest_cells(move, grid, feature_size)
+    moved = features.new_zeros(*features.shape[:2], *feature_size)
+    rows, columns = cells.row[0, :, 0].tolist(), cells.column[0, 0].tolist()
+    kept, shown, mirrored = [], [], []
+    for axis, picked, length in ((2, rows, grid.feature_size[0]), (3, columns, grid.feature_size[1])):
+        known = [place for place, cell in enumerate(picked) if 0 <= cell < length]
+        if not known:
+            return moved
+        first, last = sorted((picked[known[0]], picked[known[-1]]))
+        kept.append(slice(known[0], known[-1] + 1))
+        shown.append(slice(first, last + 1))
+        mirrored += [axis] * (picked[known[-1]] < picked[known[0]])
+    piece = features[:, :, shown[0], shown[1]]
+    moved[:, :, kept[0], kept[1]] = piece.flip(mirrored) if mirrored else piece
     return moved
 
 

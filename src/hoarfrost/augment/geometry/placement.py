@@ -140,6 +140,11 @@ class Placement:
         off = self.maps.flatten(1)[:, [1, 3, 6, 7]]
         return not bool(off.any()) and bool((self.maps[:, 2, 2] == 1).all())
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether all views lie alike, and nothing limits them."""
+        return not self.is_limited and bool((self.maps == self.maps[:1]).all())
+
     def then(self, step: Placement) -> Placement:
         """These views rendered once more: `step` says where its output's points lie in these views."""
         limits = (

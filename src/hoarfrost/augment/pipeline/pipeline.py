@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from ...errors import ArgumentError
 from ...provenance import code_of, describe_object
 from ..geometry.placement import Placement, as_sizes
+from ..transforms.flips import HorizontalFlip
 from ..transforms.own_states import find_states
 from ..transforms.randomness import forked_random_states, generator_for, seed_random_states
 from .batching import Batch, as_tensor, check_alike, kind_of, stack, unstack
@@ -22,7 +23,7 @@ from .joint import apply_together, as_masks, is_apart, moves_by_type
 from .step_placement import advance, first_paired, frame_sizes
 from .steps import Step, split
 
-__all__ = ["STILL", "Draw", "Pipeline"]
+__all__ = ["STILL", "Draw", "Pipeline", "mirrored_seed"]
 
 # Handled at once, so that the images stay in the processor's cache from step to step: 85 of 3x32x32, 1 of
 # 3x224x224.
@@ -39,7 +40,8 @@ class Draw:
     """The random decisions of one rendition of every sample; row i belongs to sample i.
 
     Attributes:
-        seed: what it was drawn from; `STILL` for the rendition that changes least.
+        seed: what it was drawn from; `STILL` for the rendition that changes least; `mirrored_seed` of another's where
+            it is that the other way round.
         samples: number of rows.
         decisions: for each step [samples, k]: a paired step's params, the seed of an image-only step (int64),
             or None.
@@ -48,6 +50,15 @@ class Draw:
     seed: int
     samples: int
     decisions: tuple[Tensor | None, ...]
+
+    def shared(self, leaders: Tensor) -> Draw:
+        """The same with the decisions of sample `leaders[i]` for sample i, [samples]."""
+        return replace(self, decisions=tuple(None if rows is None else rows[leaders] for rows in self.decisions))
+
+
+def mirrored_seed(seed: int) -> int:
+    """The seed of a rendition the other way round (`Pipeline.mirrored`), and from that the rendition's own."""
+    return -3 - seed
 
 
 class Pipeline:
@@ -138,6 +149,41 @@ class Pipeline:
         draw = self.draw(samples, 0)
         steps = zip(self.steps, draw.decisions, strict=True)
         return Draw(STILL, samples, tuple(s.paired.still(samples) if s.paired is not None else d for s, d in steps))
+
+    @property
+    def can_mirror(self) -> bool:
+        """Whether it flips from side to side, so that every rendition can be had the other way round."""
+        return bool(self._flips)
+
+    @property
+    def _flips(self) -> list[int]:
+        """Positions of the steps that do."""
+        return [position for position, step in enumerate(self.steps) if isinstance(step.paired, HorizontalFlip)]
+
+    def mirrored(self, draw: Draw) -> Draw:
+        """A draw's renditions the other way round: what its last flip has left is flipped, and what it has flipped is
+        left. Mirror images, unless a random crop follows that flip.
+
+        Raises:
+            ArgumentError: no step flips from side to side.
+        """
+        if not self.can_mirror:
+            raise ArgumentError("Pipeline.mirrored: no step flips from side to side, so no rendition is mirrored")
+        last, decisions = self._flips[-1], list(draw.decisions)
+        decisions[last] = 1 - self._flipped(draw, last)
+        return Draw(mirrored_seed(draw.seed), draw.samples, tuple(decisions))
+
+    def is_mirrored(self, draw: Draw, ids: Sequence[int] | Tensor) -> Tensor:
+        """Of which samples [n] a draw shows the side on the left that lies on the right: bool [n]."""
+        rows = self._rows(ids, draw)
+        flips = sum((self._flipped(draw, position)[rows, 0] for position in self._flips), torch.zeros_like(rows))
+        return flips % 2 == 1
+
+    @staticmethod
+    def _flipped(draw: Draw, position: int) -> Tensor:
+        """Decisions [samples, 1] of a flip: 1 where it does."""
+        decisions = draw.decisions[position]
+        return torch.zeros(draw.samples, 1, dtype=torch.int64) if decisions is None else decisions
 
     def render(self, items: Sequence[Any] | Tensor, ids: Sequence[int] | Tensor, draw: Draw) -> Tensor:
         """The images of some samples under a draw.
