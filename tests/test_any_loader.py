@@ -25,6 +25,7 @@ from torch.utils.data import (
 
 from hoarfrost import Freezer
 from hoarfrost.errors import ArgumentError, DatasetError
+from hoarfrost.samples import UserLoader, steps_of
 from shared.images import PLAIN, RANDOM, images
 from shared.nets import resnet
 
@@ -262,3 +263,28 @@ def test_what_was_taken_over_is_said_once(caplog: pytest.LogCaptureFixture) -> N
     assert said == [
         "WeightedRandomSampler draws the samples of each epoch; a frozen epoch shows them chunk by chunk",
     ]
+
+
+class Counting(Sampler[int]):
+    """The samples from the last to the first."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(N - 1, -1, -1))
+
+    def __len__(self) -> int:
+        return N
+
+
+def test_what_a_given_batch_sampler_says_is_taken() -> None:
+    made = DataLoader(NUMBERS, batch_sampler=BatchSampler(Counting(), 30, drop_last=True))
+    assert steps_of(UserLoader.of(made, None, None, 0)) == 6
+    with Freezer(Numbered(), made, epochs=1, policy="none") as freezer:
+        shown = [targets.tolist() for _, targets in freezer.batches(0)]
+    assert shown == [list(range(N - 1 - n, N - 31 - n, -1)) for n in range(0, 180, 30)]
+
+
+@pytest.mark.parametrize("name", [*SAMPLERS, "one left over"])
+def test_steps_are_foretold(name: str) -> None:
+    made = loader(batch_size=N - 1) if name == "one left over" else SAMPLERS[name]()
+    with Freezer(Numbered(), made, epochs=1, policy="none") as freezer:
+        assert steps_of(UserLoader.of(made, None, None, 0)) == len(freezer.loader)

@@ -12,7 +12,7 @@ from .frame import Frames
 from .identity import Identity, Look, digests_from
 from .lengths import Lengths, Rows, padded
 from .loader import UserLoader
-from .order import Order, batch_bounds
+from .order import Order, batch_bounds, steps_of
 from .padding import why_padding_counts
 from .prefix_source import Block, PrefixSource, Together, dense_block
 from .renditions import Renditions
@@ -48,5 +48,6 @@ __all__ = [
     "digests_from",
     "grid_of",
     "padded",
+    "steps_of",
     "why_padding_counts",
 ]

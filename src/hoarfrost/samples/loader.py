@@ -122,7 +122,8 @@ class UserLoader:
                 "number, so a map-style data set with __len__ and __getitem__ is needed, a list of what it gives say"
             )
         plain = type(data.batch_sampler) is BatchSampler
-        given = data.batch_size if plain else getattr(data.batch_sampler, "batch_size", None)
+        # A DataLoader that is given a batch sampler has no sampler, size or `drop_last` beside it.
+        given = getattr(data.batch_sampler, "batch_size", None)
         for name, told, its in (("batch_size", batch_size, given), ("collate_fn", collate, data.collate_fn)):
             if told is not None and told != its:
                 raise ArgumentError(f"{name} is {told!r}, the DataLoader's is {its!r}: leave it to the DataLoader")
@@ -130,15 +131,15 @@ class UserLoader:
             raise ArgumentError(
                 "the DataLoader has no batch size: its data set gives batches; hand over single samples"
             )
-        own = data.collate_fn
-        generator = data.generator or getattr(data.sampler, "generator", None)
+        own, sampler = data.collate_fn, data.batch_sampler.sampler if plain else None
+        generator = data.generator or getattr(sampler or data.sampler, "generator", None)
         return cls(
             data.dataset,
             given or _first_batch(data.batch_sampler),
             None if own is default_collate else own,
             Workers.of(data, workers),
-            drop_last=data.drop_last,
-            sampler=data.batch_sampler if not plain else None if _is_plain(data.sampler) else data.sampler,
+            drop_last=plain and data.batch_sampler.drop_last,
+            sampler=data.batch_sampler if sampler is None else None if _is_plain(sampler) else sampler,
             batched=not plain,
             generator_seed=None if generator is None else generator.initial_seed(),
         )

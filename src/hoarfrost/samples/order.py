@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ..seeds import mix
-from .loader import Sampling
+from .loader import Sampling, UserLoader
 
-__all__ = ["Order", "batch_bounds", "usable_batch_size"]
+__all__ = ["Order", "batch_bounds", "steps_of", "usable_batch_size"]
 
 BUCKETS = 8
 """Windows of an epoch, at least, where samples differ in length and there are so many chunks."""
@@ -161,6 +161,14 @@ def batch_bounds(rows: int, batch_size: int, drop_last: bool = False) -> list[tu
         starts.pop()
     ends = [*starts[1:], rows]
     return list(zip(starts, ends[: len(starts)], strict=True))
+
+
+def steps_of(loader: UserLoader) -> int:
+    """Batches of an epoch of a user's loader, as they will be given; of the first, where its sampler makes them."""
+    if loader.batched:
+        return len(loader.sampler)  # type: ignore[arg-type]  # `Sampling` refuses one without a length
+    rows = len(loader.dataset if loader.sampler is None else loader.sampler)  # type: ignore[arg-type]
+    return len(batch_bounds(rows, min(loader.batch_size, len(loader.dataset)), loader.drop_last))  # type: ignore[arg-type]
 
 
 def usable_batch_size(batch_size: int, samples: int) -> int:
