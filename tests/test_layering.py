@@ -26,6 +26,7 @@ PLAN: dict[str, set[str]] = {
     "data": set(),
     "models": set(),
     "report": set(),
+    "checkpoints": set(),
     "settings": {"codecs"},
     "cache": {"codecs"},
     "costs": {"cuts"},
@@ -64,7 +65,7 @@ PLAN: dict[str, set[str]] = {
 }
 """Each wing with those that it may import; what stands behind the freezer may import all that is in front of it."""
 
-BEHIND = ("running", "planning", "demo", "cli")
+BEHIND = ("integrations", "running", "planning", "demo", "cli")
 """The wings behind the freezer, each standing on those before it."""
 ROOMS = {
     "cuts": ("sandbox", "tracing", "cut", "finding", "dividing"),

@@ -167,7 +167,7 @@ def _stored(freeze: dict[str, Any]) -> tuple[Any, ...]:
 
 def _decided(folder: Path) -> dict[str, Any] | None:
     """What the last checkpoint holds of the epoch that comes: its depth, and how its features are had."""
-    from hoarfrost.running.checkpoints import load_tree
+    from hoarfrost.checkpoints import load_tree
 
     if (folder / "state.pt").exists():
         state = torch.load(folder / "state.pt")["freezer"]

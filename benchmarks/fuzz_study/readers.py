@@ -20,11 +20,11 @@ from torch import nn
 from hoarfrost import Freezer
 from hoarfrost.cache import Cache, CacheSpec, Fingerprint, list_caches
 from hoarfrost.cache.journal import Record, write_line
+from hoarfrost.checkpoints import load_tree, save_tree
 from hoarfrost.codecs import BFloat16, Codec, Exact, FirstTokens, Half, Linear, Shared
 from hoarfrost.codecs.frame import squeeze, unsqueeze_parts
 from hoarfrost.errors import HoarfrostError
 from hoarfrost.running import RunConfig
-from hoarfrost.running.checkpoints import load_tree, save_tree
 from hoarfrost.running.reporting import report_on
 from hoarfrost.running.resuming import Progress, resume_training, save_training
 

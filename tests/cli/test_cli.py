@@ -14,10 +14,10 @@ from typer.testing import CliRunner, Result
 from hoarfrost import running
 from hoarfrost.cache import Cache, CacheSpec, Fingerprint, list_caches
 from hoarfrost.cache.locking import CacheLock
+from hoarfrost.checkpoints import save_model
 from hoarfrost.cli import app
 from hoarfrost.codecs import Linear
 from hoarfrost.models import cifar_resnet
-from hoarfrost.running import save_model
 
 
 def hoarfrost(*words: str | Path, **more: Any) -> Result:

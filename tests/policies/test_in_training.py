@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from hoarfrost import Freezer, TrainState
+from hoarfrost.checkpoints import load_tree, random_state, restore_random_state, save_tree
 from hoarfrost.errors import PolicyError
 from hoarfrost.policies import (
     CKA,
@@ -24,7 +25,6 @@ from hoarfrost.policies import (
     Geometric,
     Periodic,
 )
-from hoarfrost.running.checkpoints import load_tree, random_state, restore_random_state, save_tree
 from shared.images import RANDOM, images
 from shared.runs import sgd
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from hoarfrost import Freezer
+from hoarfrost.checkpoints import load_tree, save_tree
 from hoarfrost.errors import ArgumentError, CheckpointError
 from hoarfrost.freezing import held_back
 from hoarfrost.running import cosine, fit, resuming
-from hoarfrost.running.checkpoints import load_tree, save_tree
 from hoarfrost.running.interruption import interruptible
 from shared.images import RANDOM, images
 from shared.nets import in_place, resnet

@@ -1,4 +1,3 @@
-from .checkpoints import save_model
 from .config import RunConfig
 from .display import RunDisplay
 from .examination import Examination
@@ -23,7 +22,6 @@ __all__ = [
     "make_optimizer",
     "placed",
     "report_on",
-    "save_model",
     "train",
     "write_end",
     "write_start",

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints import load_tree, random_state, restore_random_state, save_tree
 from ..errors import CheckpointError, HoarfrostError
 from ..freezer import Freezer
 from ..freezing import held_back
-from .checkpoints import load_tree, random_state, restore_random_state, save_tree
 
 __all__ = ["Progress", "Tally", "resume_training", "save_training"]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints import save_model
 from ..freezer import Freezer
 from ..settings import to_flat
-from .checkpoints import save_model
 from .config import RunConfig
 from .examination import scores
 from .files import Journal, RunFiles

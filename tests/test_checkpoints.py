@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from hoarfrost import checkpoints
+from hoarfrost.checkpoints import load_tree, random_state, restore_random_state, save_tree
 from hoarfrost.errors import CheckpointError
-from hoarfrost.running import checkpoints
-from hoarfrost.running.checkpoints import load_tree, random_state, restore_random_state, save_tree
 
 
 def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:

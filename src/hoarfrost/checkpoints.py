@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
-from ..untrusted import check_depth, open_regular, parse_json
+from .errors import CheckpointError
+from .untrusted import check_depth, open_regular, parse_json
 
 __all__ = ["load_tree", "random_state", "restore_random_state", "save_model", "save_tensors", "save_tree"]
 

@@ -1,0 +1,86 @@
+"""What all doors have in common: a framework that has to be there, a model that one of them holds, its optimizers."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from ..cuts import bare
+from ..errors import ArgumentError, HoarfrostError
+
+__all__ = ["Optimizers", "hold", "needs", "release"]
+
+_held: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Around the import of a framework, or of what only its newer releases have.
+
+    Raises:
+        HoarfrostError: it cannot be imported; names the extra that brings it.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise HoarfrostError(
+            f"hoarfrost.integrations.{extra} needs a package that cannot be imported ({error}): "
+            f"pip install 'hoarfrost[{extra}]'"
+        ) from error
+
+
+def hold(model: nn.Module, door: str) -> None:
+    """From now on this door feeds the model, until `release`.
+
+    Raises:
+        ArgumentError: another one does.
+    """
+    other = _held.setdefault(bare(model), door)
+    if other != door:
+        raise ArgumentError(
+            f"{door}: {other} feeds this {type(bare(model)).__name__} already, and each would freeze and route it: "
+            "train it by one of them"
+        )
+
+
+def release(model: nn.Module, door: str) -> None:
+    """The model is free for another door."""
+    if _held.get(bare(model)) == door:
+        del _held[bare(model)]
+
+
+class Optimizers:
+    """Several optimizers as the one that a Freezer takes parameters out of."""
+
+    def __init__(self, optimizers: Sequence[Any]) -> None:
+        self._optimizers = tuple(optimizers)
+
+    @classmethod
+    def of(cls, optimizers: Sequence[Any]) -> Any:
+        """The only one itself, several as one, or None."""
+        return cls(optimizers) if len(optimizers) > 1 else optimizers[0] if optimizers else None
+
+    # Asked for each time: an optimizer that loads a state has other lists then.
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self._optimizers for group in optimizer.param_groups]
+
+    @property
+    def state(self) -> ChainMap[Any, Any]:
+        return _States(*(optimizer.state for optimizer in self._optimizers))
+
+
+class _States(ChainMap[Any, Any]):
+    """A ChainMap forgets in its first map alone."""
+
+    def pop(self, key: Any, *default: Any) -> Any:
+        for held in self.maps:
+            if key in held:
+                return held.pop(key)
+        return super().pop(key, *default)
