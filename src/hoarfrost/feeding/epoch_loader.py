@@ -55,16 +55,21 @@ class EpochLoader:
         start, self._start, self._iterated = self._start, 0, True
         yield from self._epochs.batches(self._epochs.epoch, start)
 
-    def finish(self) -> None:
-        """An epoch of which batches were given is over."""
-        if self._epochs.given:
-            self._epochs.end({})
+    def finish(self, metrics: Mapping[str, Any] | None = None, *, last: bool = False) -> None:
+        """An epoch of which batches were given is over.
+
+        Args:
+            metrics: as `Freezer.end_epoch` takes them.
+            last: no other will follow: nothing is decided for it, and an epoch that was broken off is none.
+        """
+        if self._epochs.given and not (last and self._epochs.given < len(self)):
+            self._epochs.end(metrics or {}, last=last)
+        self._iterated = self._iterated and not last
 
     def close(self) -> None:
         """No more epochs. The last one has no successor that would end it: where it was shown whole, it is recorded."""
-        if self._iterated and self._epochs.given >= len(self):
-            self._epochs.end({}, last=True)
-        self._iterated = False
+        if self._iterated:
+            self.finish(last=True)
         self._epochs.close()
 
     def set_epoch(self, epoch: int) -> None:

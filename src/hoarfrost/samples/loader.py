@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, default_collate
 
@@ -121,7 +121,7 @@ class UserLoader:
                 f"the DataLoader's {type(data.dataset).__name__} is a stream: features are stored by sample "
                 "number, so a map-style data set with __len__ and __getitem__ is needed, a list of what it gives say"
             )
-        plain = type(data.batch_sampler) is BatchSampler
+        plain, batches = type(data.batch_sampler) is BatchSampler, cast(Any, data.batch_sampler)
         # A DataLoader that is given a batch sampler has no sampler, size or `drop_last` beside it.
         given = getattr(data.batch_sampler, "batch_size", None)
         for name, told, its in (("batch_size", batch_size, given), ("collate_fn", collate, data.collate_fn)):
@@ -131,14 +131,14 @@ class UserLoader:
             raise ArgumentError(
                 "the DataLoader has no batch size: its data set gives batches; hand over single samples"
             )
-        own, sampler = data.collate_fn, data.batch_sampler.sampler if plain else None
+        own, sampler = data.collate_fn, batches.sampler if plain else None
         generator = data.generator or getattr(sampler or data.sampler, "generator", None)
         return cls(
             data.dataset,
             given or _first_batch(data.batch_sampler),
             None if own is default_collate else own,
             Workers.of(data, workers),
-            drop_last=plain and data.batch_sampler.drop_last,
+            drop_last=plain and batches.drop_last,
             sampler=data.batch_sampler if sampler is None else None if _is_plain(sampler) else sampler,
             batched=not plain,
             generator_seed=None if generator is None else generator.initial_seed(),

@@ -1,0 +1,72 @@
+"""A freezer's batches by their number in an epoch, as a data set that a framework's own loaders may read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from ..errors import CheckpointError
+from ..freezer import Freezer
+
+__all__ = ["NumberedBatches"]
+
+
+class NumberedBatches(Dataset[Any]):
+    """Item n is batch n of the epoch that is on; item 0 begins the next.
+
+    A framework that goes on within an epoch makes a loader over the same data set which leaves out the first numbers:
+    asked for a later one first, the epoch begins there, and nothing is read for what was left out.
+
+    Args:
+        steps: batches of an epoch.
+        freezer: may be set later, before the first batch.
+        metrics: gives those of the epoch that is over.
+    """
+
+    def __init__(
+        self, steps: int, freezer: Freezer | None = None, metrics: Callable[[], Mapping[str, Any]] = dict
+    ) -> None:
+        self.freezer, self._steps, self._metrics = freezer, steps, metrics
+        self._epoch: Iterator[Any] | None = None
+        self._next = 0
+
+    def __len__(self) -> int:
+        return self._steps if self.freezer is None else len(self.freezer.loader)
+
+    def __getitem__(self, number: int) -> Any:
+        if self._epoch is None or number != self._next:
+            self._epoch, self._next = self._begun(number), number
+        self._next += 1
+        return next(self._epoch)
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Any]:
+        return [self[number] for number in numbers]
+
+    def loader(self) -> DataLoader[Any]:
+        """Gives them as they are, one after the other."""
+        return DataLoader(self, collate_fn=_only)
+
+    def _begun(self, number: int) -> Iterator[Any]:
+        """The epoch from a batch on."""
+        if self.freezer is None:
+            raise RuntimeError("batches before there is a freezer")
+        loader, known = self.freezer.loader, self.freezer.loader.state_dict()
+        if self._epoch is None and known["step"]:
+            # An earlier process broke this epoch off.
+            if number not in (0, known["step"]):
+                raise CheckpointError(
+                    f"the checkpoint's epoch stopped behind batch {known['step']}, and the loop goes on behind batch "
+                    f"{number}: resume with the batch size and the steps of accumulation that it was made with"
+                )
+            loader.load_state_dict({**known, "step": number})
+        elif number:
+            loader.load_state_dict({"epoch": known["epoch"], "step": number})
+        else:
+            loader.finish(self._metrics())
+        return iter(loader)
+
+
+def _only(batches: Sequence[Any]) -> Any:
+    return batches[0]

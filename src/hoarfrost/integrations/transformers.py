@@ -1,0 +1,286 @@
+"""transformers' Trainer, and what is derived from it: a mixin that freezes, and feeds it from stored features."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from ..checkpoints import load_tree, save_tree
+from ..cuts import first_tensor
+from ..errors import ArgumentError, CheckpointError
+from ..feeding import Evaluation
+from ..freezer import Freezer
+from ..report import scalars_of
+from ..samples import UserLoader, steps_of
+from .doors import hold, needs, release
+from .numbered_batches import NumberedBatches
+
+with needs("transformers"):
+    from safetensors import safe_open
+    from transformers import PreTrainedModel, Trainer
+
+__all__ = ["FreezingMixin", "FreezingTrainer"]
+
+FILE = "hoarfrost.safetensors"
+"""In each checkpoint's folder, beside the optimizer's state."""
+
+DOOR = "hoarfrost.integrations.transformers"
+
+TAKEN = {
+    "model": "it is the Trainer's",
+    "dataset": "it is the Trainer's train_dataset",
+    "epochs": "TrainingArguments say them",
+    "optimizer": "the Trainer makes it, or takes optimizers=",
+    "batch_size": "say per_device_train_batch_size",
+    "collate_fn": "it is the Trainer's data_collator",
+    "workers": "say dataloader_num_workers",
+    "device": "it is the Trainer's",
+    "precision": "say TrainingArguments(bf16=True)",
+    "route": "the model is always routed here",
+}
+"""Keywords of a Freezer that have no place in `freezing`, and why."""
+
+_Trainer: Any = object
+"""What stands behind the mixin, for whoever reads types."""
+
+
+class FreezingMixin(_Trainer):  # type: ignore[misc]
+    """Stands before `transformers.Trainer`, or a subclass of it, among the bases of a class.
+
+    ```python
+    class FreezingTrainer(FreezingMixin, Trainer): ...
+
+
+    trainer = FreezingTrainer(model, args, train_dataset=..., eval_dataset=..., freezing={"policy": "schedule"})
+    trainer.train()
+    ```
+
+    The Trainer's loop, loss, callbacks, logs and evaluation stay as they are, and so does the order of samples, which
+    behind a freeze are mixed chunk by chunk. Evaluation is on the whole model; what is saved has its own names.
+    Checkpoints hold all that was decided in a file `hoarfrost.safetensors`, and `resume_from_checkpoint` goes on with
+    it. Behind a freeze `total_flos` counts what a step runs then. After `train` nothing is frozen any more, unless
+    `freezing={"keep_frozen": True}`.
+
+    Args:
+        freezing: keywords of `hoarfrost.Freezer`. The default policy is "schedule"; of a model with adapters "frozen".
+            `seed` is the Trainer's `data_seed` or `seed`.
+        stored_evaluation: codec ("exact", or a number of bits) of an evaluation set's features, from which `evaluate`
+            within the training is fed behind a freeze; None: it runs the whole model on inputs.
+        log_records: whether the numbers of the freezer's records are logged as `hoarfrost/...`.
+
+    Attributes:
+        freezer: of the training that is on, or was last; None before.
+
+    Raises:
+        ArgumentError: a keyword that a Freezer does not have, or the Trainer says itself.
+    """
+
+    freezer: Freezer | None
+
+    def __init__(
+        self,
+        *args: Any,
+        freezing: Mapping[str, Any] | None = None,
+        stored_evaluation: str | int | None = None,
+        log_records: bool = False,
+        **keywords: Any,
+    ) -> None:
+        self.freezer = None
+        self._freezing = _checked(freezing)
+        self._stored_evaluation, self._log_records = stored_evaluation, log_records
+        self._training: DataLoader[Any] | None = None
+        self._batches: NumberedBatches | None = None
+        self._metrics: dict[str, Any] = {}
+        self._flops: dict[tuple[int, str], int] = {}
+        self._evaluations: dict[int, Evaluation] = {}
+        super().__init__(*args, **keywords)
+
+    # -- the loop's beginning and end
+
+    def train(self, *args: Any, **keywords: Any) -> Any:
+        """As ever; the freezer is closed behind it, whatever happens."""
+        try:
+            told = super().train(*args, **keywords)
+            if self.freezer is not None:
+                self.freezer.loader.finish(self._metrics, last=True)
+            return told
+        finally:
+            self._close()
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """While it trains, the freezer's batches; else as ever."""
+        loader: DataLoader[Any] = super().get_train_dataloader()
+        if not self.is_in_train:
+            return loader
+        self._close()  # of an attempt with larger batches
+        self._check()
+        self._training, self._metrics = loader, {}
+        self._batches = NumberedBatches(steps_of(UserLoader.of(loader, None, None, 0)), metrics=self._taken_metrics)
+        return self._batches.loader()
+
+    def create_scheduler(self, *args: Any, **keywords: Any) -> Any:
+        """As ever. It is made when model and optimizer are prepared, and before their states are loaded: so is the
+        freezer."""
+        scheduler = super().create_scheduler(*args, **keywords)
+        if self._batches is not None and self._batches.freezer is None:
+            hold(self.model, DOOR)
+            self.freezer = self._batches.freezer = self._made(self._training)
+            self._flops, self._evaluations = {}, {}
+        return scheduler
+
+    def _made(self, loader: Any) -> Freezer:
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        told: dict[str, Any] = {"seed": seed}
+        if getattr(self.model, "peft_config", None):
+            told |= {"policy": "frozen", "input": self._columns(loader)}
+        precision = self.accelerator.mixed_precision
+        freezer = Freezer(
+            self.model,
+            loader,
+            epochs=self.state.num_train_epochs,
+            optimizer=self.optimizer,
+            device=self.args.device,
+            precision=precision if precision in ("bf16", "fp16") else None,
+            route=True,
+            **{**told, **self._freezing},
+        )
+        if self._log_records:
+            freezer.listener = self._log_record
+        return freezer
+
+    def _columns(self, loader: Any) -> tuple[str, ...]:
+        """What of a batch the model within the adapters takes: their own forward takes anything."""
+        batch = loader.collate_fn([loader.dataset[0], loader.dataset[1]])
+        takes = inspect.signature(self.model.get_base_model().forward).parameters
+        return tuple(name for name in takes if name in batch)
+
+    def _close(self) -> None:
+        self._batches = self._training = None
+        if self.freezer is not None:
+            self.freezer.close()
+            release(self.model, DOOR)
+
+    def _check(self) -> None:
+        """What features cannot be fed to."""
+        for name, there in (
+            ("FSDP", self.is_fsdp_enabled),
+            ("DeepSpeed", self.is_deepspeed_enabled),
+            ("DataParallel on several GPUs", self.args.n_gpu > 1),
+        ):
+            if there:
+                raise ArgumentError(f"{DOOR}: a model under {name} is not frozen: train it by one process for each GPU")
+        if self.args.include_num_input_tokens_seen == "all":
+            raise ArgumentError(
+                'include_num_input_tokens_seen="all" counts inputs, of which there are none behind a freeze: say '
+                '"non_padding"'
+            )
+
+    # -- within the loop
+
+    def log(self, logs: dict[str, Any], *args: Any, **keywords: Any) -> None:
+        """As ever; the policy sees it too, once the epoch is over."""
+        if self.is_in_train:
+            self._metrics |= {name: value for name, value in logs.items() if isinstance(value, int | float)}
+        super().log(logs, *args, **keywords)
+
+    def _log_record(self, record: Mapping[str, Any]) -> None:
+        super().log({f"hoarfrost/{name}": value for name, value in scalars_of(record).items()})
+
+    def _taken_metrics(self) -> dict[str, Any]:
+        """Of the epoch that is over."""
+        metrics, self._metrics = self._metrics, {}
+        return metrics
+
+    def num_examples(self, dataloader: DataLoader[Any]) -> int:
+        """As ever; of the freezer's batches those in their data set."""
+        mine = self._training is not None and dataloader.dataset is self._batches
+        return int(super().num_examples(self._training if mine else dataloader))
+
+    def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
+        """As ever; behind a freeze FLOPs as they are counted in a step."""
+        freezer = self.freezer
+        if freezer is None or not freezer.depth or not self.is_in_train:
+            return int(super().floating_point_ops(inputs))
+        now = freezer.depth, freezer.source
+        if now not in self._flops:
+            self._flops[now] = freezer.step_flops()
+        return self._flops[now] * len(first_tensor(dict(inputs)))
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset[Any] | None = None) -> Any:
+        """As ever; where it is told so, behind a freeze what the frozen front makes of them, stored."""
+        loader = super().get_eval_dataloader(eval_dataset)
+        freezer = self.freezer
+        if self._stored_evaluation is None or freezer is None or not freezer.depth or not self.is_in_train:
+            return loader
+        known = self._evaluations.get(id(loader.dataset))
+        if known is None:
+            known = freezer.evaluation(
+                loader.dataset, batch_size=self.args.eval_batch_size, codec=self._stored_evaluation
+            )
+            self._evaluations[id(loader.dataset)] = known
+        return known
+
+    # -- checkpoints
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.freezer is not None and self.args.should_save:
+            save_tree(Path(output_dir) / FILE, {"freezer": self.freezer.state_dict(), "metrics": self._metrics})
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """What is frozen comes before the optimizer's state, which is of what trains."""
+        if checkpoint is not None and self.freezer is not None:
+            if not (Path(checkpoint) / FILE).exists():
+                raise CheckpointError(
+                    f"{checkpoint} holds no {FILE}: it was saved by a Trainer without Hoarfrost, or with "
+                    "save_only_model. Load its weights, from_pretrained(checkpoint), and begin a training with them"
+                )
+            saved = load_tree(Path(checkpoint) / FILE)
+            self.freezer.load_state_dict(saved["freezer"])
+            self._metrics = dict(saved["metrics"])
+        super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not _load_renamed(resume_from_checkpoint, self.model if model is None else model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if not _load_renamed(self.state.best_model_checkpoint, self.model):
+            super()._load_best_model()
+
+
+class FreezingTrainer(FreezingMixin, Trainer):
+    """`transformers.Trainer` that takes `freezing={...}`: see `FreezingMixin`."""
+
+
+def _checked(freezing: Mapping[str, Any] | None) -> dict[str, Any]:
+    if freezing is not None and not isinstance(freezing, Mapping):
+        raise ArgumentError(f"freezing must be keywords of a Freezer by name, not {freezing!r}")
+    told = dict(freezing or {})
+    for name, why in TAKEN.items():
+        if name in told:
+            raise ArgumentError(f"freezing={{{name!r}: ...}} has no place here: {why}")
+    known = [name for name in inspect.signature(Freezer).parameters if name not in TAKEN]
+    for name in told:
+        if name not in known:
+            raise ArgumentError(f"freezing={{{name!r}: ...}}: a Freezer takes {', '.join(known)}")
+    return told
+
+
+def _load_renamed(checkpoint: str | None, model: Any) -> bool:
+    """Load weights that were saved under other names than the model's, as `save_pretrained` does for a ViT, say: the
+    Trainer leaves them out with a warning (transformers' issue 48805). Whether there were such."""
+    if checkpoint is None or not isinstance(model, PreTrainedModel):
+        return False
+    held: set[str] = set()
+    for path in Path(checkpoint).glob("model*.safetensors"):
+        with safe_open(path, "pt") as file:
+            held |= set(file.keys())
+    if held <= set(model.state_dict()):
+        return False
+    model.load_state_dict(type(model).from_pretrained(checkpoint, config=model.config).state_dict())
+    return True

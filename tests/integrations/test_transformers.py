@@ -1,0 +1,204 @@
+"""transformers' Trainer with a freezer in it: the Trainer's own bits, on features and on images, across a resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from hoarfrost.errors import ArgumentError, CheckpointError
+
+transformers = pytest.importorskip("transformers")
+
+from hoarfrost.integrations.transformers import FILE, FreezingTrainer  # noqa: E402
+
+N, EPOCHS = 26, 3
+
+Outcome = tuple[list[float], dict[str, Tensor], Any]
+"""The loss of each step, the last weights, the trainer."""
+
+BOTH = pytest.mark.parametrize(
+    "more", [{}, {"gradient_accumulation_steps": 2, "bf16": True}], ids=["plain", "accumulated bf16"]
+)
+
+
+class Images(Dataset[dict[str, Any]]):
+    def __init__(self) -> None:
+        drawn = torch.Generator().manual_seed(0)
+        self.images = torch.randn(N, 1, 28, 28, generator=drawn)
+        self.read = 0
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        self.read += 1
+        return {"pixel_values": self.images[index], "labels": index % 4}
+
+
+class Texts(Dataset[dict[str, Any]]):
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        length = 4 + index % 5
+        ids = [(7 * index + n) % 40 + 2 for n in range(length)]
+        return {"input_ids": ids, "attention_mask": [1] * length, "labels": index % 4}
+
+
+def padded(items: list[dict[str, Any]]) -> dict[str, Tensor]:
+    longest = max(len(item["input_ids"]) for item in items)
+    rows = {
+        name: torch.tensor([item[name] + [0] * (longest - len(item[name])) for item in items])
+        for name in ("input_ids", "attention_mask")
+    }
+    return {**rows, "labels": torch.tensor([item["labels"] for item in items])}
+
+
+def vit() -> nn.Module:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.ViTConfig(image_size=28, patch_size=7, num_channels=1, num_labels=4, **sizes)
+    config.hidden_dropout_prob = 0.1
+    return transformers.ViTForImageClassification(config)
+
+
+def resnet() -> nn.Module:
+    torch.manual_seed(0)
+    sizes = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "layer_type": "basic"}
+    config = transformers.ResNetConfig(num_channels=1, num_labels=4, **sizes)
+    return transformers.ResNetForImageClassification(config)
+
+
+def bert() -> nn.Module:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.BertConfig(vocab_size=50, max_position_embeddings=16, num_labels=4, **sizes)
+    return transformers.BertForSequenceClassification(config)
+
+
+MODELS: dict[str, tuple[Any, Any, dict[int, str]]] = {
+    "vit": (vit, Images, {1: "vit.layers.0", 2: "vit.layers.1"}),
+    "resnet": (resnet, Images, {1: "resnet.embedder", 2: "resnet.encoder.stages.0"}),
+    "bert": (bert, Texts, {1: "bert.encoder.layer.0", 2: "bert.encoder.layer.1"}),
+}
+
+
+def told(policy: Any, mode: str = "cache") -> dict[str, Any]:
+    return {"policy": policy, "mode": mode, "ladder": "exact", "views": 1, "verbose": False}
+
+
+def trainer_of(
+    name: str, out: Path, freezing: dict[str, Any] | None = None, keywords: dict[str, Any] | None = None, **args: Any
+) -> Any:
+    make, data, _ = MODELS[name]
+    options = {
+        "num_train_epochs": EPOCHS,
+        "per_device_train_batch_size": 8,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "use_cpu": True,
+        "disable_tqdm": True,
+        **args,
+    }
+    given = {} if freezing is None else {"freezing": freezing}
+    return (transformers.Trainer if freezing is None else FreezingTrainer)(
+        make(),
+        transformers.TrainingArguments(str(out), **options),
+        train_dataset=data(),
+        data_collator=padded if name == "bert" else None,
+        **given,
+        **(keywords or {}),
+    )
+
+
+def trained(*args: Any, resume: Path | None = None, **options: Any) -> Outcome:
+    trainer = trainer_of(*args, **options)
+    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return losses, dict(trainer.model.state_dict()), trainer
+
+
+def assert_same(
+    one: tuple[list[float], dict[str, Tensor], Any], other: tuple[list[float], dict[str, Tensor], Any]
+) -> None:
+    assert one[0] == other[0]
+    assert all(torch.equal(value, other[1][key]) for key, value in one[1].items())
+
+
+def sources(trainer: Any) -> list[str]:
+    return [record["source"] for record in trainer.freezer.history if record["event"] == "epoch"]
+
+
+@BOTH
+@pytest.mark.parametrize("name", MODELS)
+def test_where_nothing_freezes_it_is_the_trainer_to_the_bit(name: str, more: dict[str, Any], tmp_path: Path) -> None:
+    one = trained(name, tmp_path, told("none"), **more)
+    assert_same(one, trained(name, tmp_path, **more))
+    assert one[2].state.global_step == EPOCHS * (2 if more else 4)
+
+
+@BOTH
+@pytest.mark.parametrize("name", MODELS)
+def test_a_cached_run_is_one_that_recomputes(name: str, more: dict[str, Any], tmp_path: Path) -> None:
+    policy = MODELS[name][2]
+    cached = trained(name, tmp_path, told(policy), **more)
+    assert_same(cached, trained(name, tmp_path, told(policy, "recompute"), **more))
+    assert sources(cached[2]) == ["images", "cache", "cache"]
+    assert all(parameter.requires_grad for parameter in cached[2].model.parameters())
+    assert cached[2].state.total_flos > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "accumulated"), [("vit", 1), ("bert", 2)])
+def test_a_resumed_run_ends_with_the_same_bits(name: str, accumulated: int, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"gradient_accumulation_steps": accumulated}
+    freezing = told(MODELS[name][2])
+    whole = trained(name, tmp_path / "whole", freezing, save_strategy="steps", save_steps=1, **options)
+    steps = 4 // accumulated
+    for step in (1, steps, steps + 1, 2 * steps, 2 * steps + 1):
+        checkpoint = tmp_path / "whole" / f"checkpoint-{step}"
+        assert (checkpoint / FILE).is_file()
+        _, weights, trainer = trained(name, tmp_path / "again", freezing, resume=checkpoint, **options)
+        assert all(torch.equal(value, whole[1][key]) for key, value in weights.items())
+        assert sources(trainer) == sources(whole[2])
+
+
+def test_nothing_is_read_for_the_batches_that_are_left_out(tmp_path: Path) -> None:
+    freezing = {**told({0: "vit.layers.0"}), "cache_dir": tmp_path / "cache"}
+    trained("vit", tmp_path / "run", freezing, save_strategy="steps", save_steps=3)
+    trainer = trainer_of("vit", tmp_path / "run", freezing)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-6"))
+    built = trainer.train_dataset.read
+    assert [record["choice"] for record in trainer.freezer.history if record["event"] == "freeze"] == ["cache"]
+    assert built < 3 * N  # looked at when it was taken over, and hashed; no epoch was read
+
+
+def test_another_accumulation_is_refused_within_an_epoch(tmp_path: Path) -> None:
+    trained("vit", tmp_path, told("none"), save_strategy="steps", save_steps=1, gradient_accumulation_steps=2)
+    with pytest.raises(CheckpointError, match="stopped behind batch 2, and the loop goes on behind batch 1"):
+        trained("vit", tmp_path, told("none"), resume=tmp_path / "checkpoint-1")
+
+
+def test_a_checkpoint_of_a_plain_trainer_is_refused(tmp_path: Path) -> None:
+    trained("vit", tmp_path, save_strategy="steps", save_steps=4)
+    with pytest.raises(CheckpointError, match=r"holds no hoarfrost\.safetensors"):
+        trained("vit", tmp_path, told("none"), resume=tmp_path / "checkpoint-4")
+
+
+@pytest.mark.parametrize(
+    ("freezing", "words"),
+    [
+        ({"optimizer": None}, "'optimizer': ...} has no place here: the Trainer makes it"),
+        ({"polcy": "none"}, "'polcy': ...}: a Freezer takes transform, policy"),
+        (3, "keywords of a Freezer by name, not 3"),
+    ],
+)
+def test_what_freezing_does_not_take(freezing: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        trainer_of("vit", tmp_path, freezing)
