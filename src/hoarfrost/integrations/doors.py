@@ -6,7 +6,7 @@ from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from torch import nn
 
@@ -15,7 +15,7 @@ from ..errors import ArgumentError, HoarfrostError
 
 __all__ = ["Optimizers", "hold", "needs", "release"]
 
-_held: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+_held: WeakKeyDictionary[nn.Module, ref[object]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -34,24 +34,29 @@ def needs(extra: str) -> Iterator[None]:
         ) from error
 
 
-def hold(model: nn.Module, door: str) -> None:
-    """From now on this door feeds the model, until `release`.
+def hold(model: nn.Module, door: object) -> None:
+    """From now on this door feeds the model, until `release`, or until the door is gone.
 
     Raises:
         ArgumentError: another one does.
     """
-    other = _held.setdefault(bare(model), door)
-    if other != door:
+    other = _held.get(bare(model), lambda: None)()
+    if other is not None and other is not door:
         raise ArgumentError(
-            f"{door}: {other} feeds this {type(bare(model)).__name__} already, and each would freeze and route it: "
-            "train it by one of them"
+            f"{_name(other)} feeds this {type(bare(model)).__name__} already, and {_name(door)} would freeze and route "
+            "it too: close one of them first"
         )
+    _held[bare(model)] = ref(door)
 
 
-def release(model: nn.Module, door: str) -> None:
+def release(model: nn.Module, door: object) -> None:
     """The model is free for another door."""
-    if _held.get(bare(model)) == door:
+    if _held.get(bare(model), lambda: None)() is door:
         del _held[bare(model)]
+
+
+def _name(door: object) -> str:
+    return f"{type(door).__module__}.{type(door).__qualname__}"
 
 
 class Optimizers:

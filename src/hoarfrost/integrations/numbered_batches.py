@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import CheckpointError
 from ..freezer import Freezer
 
-__all__ = ["NumberedBatches"]
+__all__ = ["NumberedBatches", "only"]
 
 
 class NumberedBatches(Dataset[Any]):
@@ -44,9 +44,13 @@ class NumberedBatches(Dataset[Any]):
     def __getitems__(self, numbers: Sequence[int]) -> list[Any]:
         return [self[number] for number in numbers]
 
+    def restart(self) -> None:
+        """The freezer has loaded a state: what was given so far is of another one."""
+        self._epoch = None
+
     def loader(self) -> DataLoader[Any]:
         """Gives them as they are, one after the other."""
-        return DataLoader(self, collate_fn=_only)
+        return DataLoader(self, collate_fn=only)
 
     def _begun(self, number: int) -> Iterator[Any]:
         """The epoch from a batch on."""
@@ -68,5 +72,6 @@ class NumberedBatches(Dataset[Any]):
         return iter(loader)
 
 
-def _only(batches: Sequence[Any]) -> Any:
+def only(batches: Sequence[Any]) -> Any:
+    """A batch of one batch is that."""
     return batches[0]

@@ -17,6 +17,7 @@ from ..freezer import Freezer
 from ..report import scalars_of
 from ..samples import UserLoader, steps_of
 from .doors import hold, needs, release
+from .keywords import check_keywords
 from .numbered_batches import NumberedBatches
 
 with needs("transformers"):
@@ -28,8 +29,6 @@ __all__ = ["FreezingMixin", "FreezingTrainer"]
 FILE = "hoarfrost.safetensors"
 """In each checkpoint's folder, beside the optimizer's state."""
 
-DOOR = "hoarfrost.integrations.transformers"
-
 TAKEN = {
     "model": "it is the Trainer's",
     "dataset": "it is the Trainer's train_dataset",
@@ -39,7 +38,7 @@ TAKEN = {
     "collate_fn": "it is the Trainer's data_collator",
     "workers": "say dataloader_num_workers",
     "device": "it is the Trainer's",
-    "precision": "say TrainingArguments(bf16=True)",
+    "precision": "say TrainingArguments(bf16=True), and the prepared model brings its autocast along",
     "route": "the model is always routed here",
 }
 """Keywords of a Freezer that have no place in `freezing`, and why."""
@@ -127,7 +126,7 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         freezer."""
         scheduler = super().create_scheduler(*args, **keywords)
         if self._batches is not None and self._batches.freezer is None:
-            hold(self.model, DOOR)
+            hold(self.model, self)
             self.freezer = self._batches.freezer = self._made(self._training)
             self._flops, self._evaluations = {}, {}
         return scheduler
@@ -137,14 +136,12 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         told: dict[str, Any] = {"seed": seed}
         if getattr(self.model, "peft_config", None):
             told |= {"policy": "frozen", "input": self._columns(loader)}
-        precision = self.accelerator.mixed_precision
         freezer = Freezer(
             self.model,
             loader,
             epochs=self.state.num_train_epochs,
             optimizer=self.optimizer,
             device=self.args.device,
-            precision=precision if precision in ("bf16", "fp16") else None,
             route=True,
             **{**told, **self._freezing},
         )
@@ -162,7 +159,7 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         self._batches = self._training = None
         if self.freezer is not None:
             self.freezer.close()
-            release(self.model, DOOR)
+            release(self.model, self)
 
     def _check(self) -> None:
         """What features cannot be fed to."""
@@ -172,7 +169,7 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
             ("DataParallel on several GPUs", self.args.n_gpu > 1),
         ):
             if there:
-                raise ArgumentError(f"{DOOR}: a model under {name} is not frozen: train it by one process for each GPU")
+                raise ArgumentError(f"a model under {name} is not frozen: run one process for each GPU")
         if self.args.include_num_input_tokens_seen == "all":
             raise ArgumentError(
                 'include_num_input_tokens_seen="all" counts inputs, of which there are none behind a freeze: say '
@@ -261,13 +258,7 @@ def _checked(freezing: Mapping[str, Any] | None) -> dict[str, Any]:
     if freezing is not None and not isinstance(freezing, Mapping):
         raise ArgumentError(f"freezing must be keywords of a Freezer by name, not {freezing!r}")
     told = dict(freezing or {})
-    for name, why in TAKEN.items():
-        if name in told:
-            raise ArgumentError(f"freezing={{{name!r}: ...}} has no place here: {why}")
-    known = [name for name in inspect.signature(Freezer).parameters if name not in TAKEN]
-    for name in told:
-        if name not in known:
-            raise ArgumentError(f"freezing={{{name!r}: ...}}: a Freezer takes {', '.join(known)}")
+    check_keywords(told, TAKEN)
     return told
 
 

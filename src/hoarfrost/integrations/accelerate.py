@@ -1,0 +1,158 @@
+"""Accelerate: a loader that freezes, in the place of the one that a loop reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..checkpoints import load_tree, save_tree
+from ..errors import ArgumentError, CheckpointError
+from ..freezer import Freezer
+from ..freezing import HasParamGroups
+from ..report import scalars_of
+from .doors import hold, needs, release
+from .keywords import check_keywords
+from .numbered_batches import NumberedBatches, only
+
+with needs("accelerate"):
+    from accelerate import Accelerator, DistributedType
+    from accelerate.checkpointing import load_accelerator_state
+    from accelerate.data_loader import DataLoaderStateMixin
+
+__all__ = ["FreezingLoader"]
+
+SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+
+TAKEN = {
+    "device": "it is the Accelerator's",
+    "precision": "say Accelerator(mixed_precision=...), and the prepared model brings its autocast along",
+    "route": "the model is always routed here",
+}
+"""Keywords of a Freezer that have no place here, and why."""
+
+
+class FreezingLoader(DataLoaderStateMixin, DataLoader[Any]):  # type: ignore[misc]
+    """Freezes front layers of a prepared model as they settle, and gives batches: of images first, of features later.
+
+    ```python
+    model, optimizer = accelerator.prepare(model, optimizer)
+    loader = FreezingLoader(accelerator, model, optimizer, train_set, batch_size=128, epochs=30, cache_dir="cache")
+    for epoch in range(30):
+        for inputs, targets in loader:
+            with accelerator.accumulate(model):
+                accelerator.backward(criterion(model(inputs), targets)); optimizer.step(); optimizer.zero_grad()
+        loader.freezer.end_epoch({"val_loss": evaluate(model)})    # or nothing: the next epoch ends this one
+    ```
+
+    The loop stays as it is: `model(x)` runs what still trains on what the loader gave, and on images all of it.
+    `accelerator.save_state` and `load_state` hold all that was decided, in a file `hoarfrost.safetensors` beside the
+    weights. Behind `load_state` the loader goes on where it was, so that `skip_first_batches` is not needed (with it
+    nothing is read for what is skipped). `gather_for_metrics` and `accumulate` know the epoch's last batch.
+
+    Args:
+        model, optimizer: as `accelerator.prepare` gave them.
+        dataset: as the Freezer's, a DataLoader too, prepared or not.
+        log_records: whether the numbers of the freezer's records go to the Accelerator's trackers, as `freeze/...` and
+            `epoch/...`.
+        keywords: of `hoarfrost.Freezer`.
+
+    Attributes:
+        freezer: behind it; `close` gives the model back as it was.
+
+    Raises:
+        ArgumentError: the model is not prepared, is sharded, or is fed by another door; a keyword is none of these.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizer: HasParamGroups | None,
+        dataset: Dataset[Any] | DataLoader[Any],
+        *,
+        log_records: bool = False,
+        **keywords: Any,
+    ) -> None:
+        check_keywords(keywords, TAKEN)
+        if not isinstance(accelerator, Accelerator):
+            raise ArgumentError(f"an accelerate.Accelerator is needed first, not {type(accelerator).__name__}")
+        if accelerator.distributed_type in SHARDED:
+            raise ArgumentError(f"a model under {accelerator.distributed_type.value} is not frozen: shard nothing")
+        if not getattr(model, "_is_accelerate_prepared", False):
+            raise ArgumentError("the model is not prepared: model, optimizer = accelerator.prepare(model, optimizer)")
+        self._accelerator, self._model = accelerator, accelerator.unwrap_model(model)
+        hold(self._model, self)
+        self.freezer = Freezer(
+            self._model,
+            dataset,
+            optimizer=optimizer,
+            device=accelerator.device,
+            route=True,
+            **keywords,
+        )
+        if log_records:
+            self.freezer.listener = self._log
+        self.gradient_state = accelerator.gradient_state
+        self._resumed = False
+        mine = sum(isinstance(getattr(hook, "__self__", None), type(self)) for hook in self._hooks())
+        self._file = f"hoarfrost{mine or ''}.safetensors"
+        self._handles = (
+            accelerator.register_save_state_pre_hook(self._save),
+            accelerator.register_load_state_pre_hook(self._load),
+        )
+        self._batches = NumberedBatches(len(self.freezer.loader), self.freezer)
+        super().__init__(self._batches, collate_fn=only)
+        self._is_accelerate_prepared = True
+
+    def _hooks(self) -> list[Any]:
+        return list(self._accelerator._save_model_state_pre_hook.values())
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """An epoch's batches. None is fetched ahead: what is saved, and what a policy is asked, is of steps done."""
+        step = self.freezer.loader.state_dict()["step"] if self._resumed else 0
+        self._resumed = False
+        self.reset()
+        self.remainder = 0  # no process has samples that another one has
+        self.gradient_state._add_dataloader(self)
+        try:
+            for number in range(step, len(self)):
+                self.end_of_dataloader = number == len(self) - 1
+                try:
+                    batch = self._batches[number]
+                except StopIteration:  # samples that cannot be read left fewer
+                    return
+                yield batch
+        finally:
+            self.end()
+
+    def close(self) -> None:
+        """The model is its own again, as by `Freezer.close`; what is saved from now on holds nothing of it."""
+        for handle in self._handles:
+            handle.remove()
+        self.freezer.close()
+        release(self._model, self)
+
+    def _log(self, record: Mapping[str, Any]) -> None:
+        self._accelerator.log(scalars_of(record), step=record.get("epoch"))
+
+    def _save(self, models: list[nn.Module], weights: list[Any], output_dir: str) -> None:
+        if self._accelerator.is_main_process:
+            save_tree(Path(output_dir) / self._file, self.freezer.state_dict())
+
+    def _load(self, models: list[nn.Module], input_dir: str) -> None:
+        """The order is weights, freezer, optimizer; Accelerate comes behind this, and loads the weights once more."""
+        path = Path(input_dir) / self._file
+        if not path.exists():
+            raise CheckpointError(
+                f"{input_dir} holds no {self._file}: it was saved without Hoarfrost. Load it before the FreezingLoader "
+                "is made, and begin a training there"
+            )
+        saved = load_tree(path)
+        load_accelerator_state(input_dir, models, [], [], [], self._accelerator.process_index, map_location="cpu")
+        self.freezer.load_state_dict(saved)
+        self._resumed = True
+        self._batches.restart()
