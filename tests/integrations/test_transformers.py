@@ -203,3 +203,49 @@ def test_a_checkpoint_of_a_plain_trainer_is_refused(tmp_path: Path) -> None:
 def test_what_freezing_does_not_take(freezing: Any, words: str, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=words):
         trainer_of("vit", tmp_path, freezing)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stored", [None, "exact"])
+def test_the_best_model_is_loaded_and_evaluated_whole(stored: str | None, tmp_path: Path) -> None:
+    options = {"save_strategy": "epoch", "eval_strategy": "epoch", "load_best_model_at_end": True}
+    keywords = {"eval_dataset": Images(), "stored_evaluation": stored, "log_records": True}
+    trainer = trainer_of("vit", tmp_path, told({1: "vit.layers.0"}), keywords, **options)
+    for module in trainer.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    trainer.train()
+    shown = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    seen = [record["eval_loss"] for record in trainer.freezer.history if record["event"] == "epoch"]
+    assert shown == seen
+    assert any("hoarfrost/freeze/depth" in entry for entry in trainer.state.log_history)
+    # What the last evaluation within the training said of stored features, one on inputs says of the whole model.
+    assert trainer.state.best_metric == min(shown)
+    assert trainer.evaluate()["eval_loss"] == min(shown)
+    best = type(trainer.model).from_pretrained(trainer.state.best_model_checkpoint)
+    assert all(torch.equal(a, b) for a, b in zip(best.state_dict().values(), trainer.model.state_dict().values()))
+
+
+@pytest.mark.slow
+def test_behind_adapters_all_in_front_of_the_first_is_stored(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+
+    def adapted(mode: str, resume: Path | None = None) -> Outcome:
+        trainer = trainer_of("vit", tmp_path / mode, {**told("frozen", mode)}, save_strategy="steps", save_steps=5)
+        torch.manual_seed(1)
+        config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], layers_to_transform=[2])
+        trainer = FreezingTrainer(
+            peft.get_peft_model(trainer.model, config),
+            trainer.args,
+            train_dataset=Images(),
+            freezing={key: value for key, value in told(None, mode).items() if key != "policy"},
+        )
+        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        return losses, dict(trainer.model.state_dict()), trainer
+
+    cached = adapted("cache")
+    assert cached[2].freezer.history[0]["cut"] == "base_model.model.vit.layers.1"
+    assert sources(cached[2]) == ["cache"] * EPOCHS
+    assert_same(cached, adapted("recompute"))
+    assert_same(cached, adapted("cache", tmp_path / "cache" / "checkpoint-5"))

@@ -21,7 +21,8 @@ from .numbered_batches import NumberedBatches, only
 with needs("accelerate"):
     from accelerate import Accelerator, DistributedType
     from accelerate.checkpointing import load_accelerator_state
-    from accelerate.data_loader import DataLoaderStateMixin
+
+    from .last_batch import LastBatch
 
 __all__ = ["FreezingLoader"]
 
@@ -35,7 +36,7 @@ TAKEN = {
 """Keywords of a Freezer that have no place here, and why."""
 
 
-class FreezingLoader(DataLoaderStateMixin, DataLoader[Any]):  # type: ignore[misc]
+class FreezingLoader(LastBatch, DataLoader[Any]):
     """Freezes front layers of a prepared model as they settle, and gives batches: of images first, of features later.
 
     ```python
@@ -113,21 +114,17 @@ class FreezingLoader(DataLoaderStateMixin, DataLoader[Any]):  # type: ignore[mis
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """An epoch's batches. None is fetched ahead: what is saved, and what a policy is asked, is of steps done."""
-        step = self.freezer.loader.state_dict()["step"] if self._resumed else 0
+        start = self.freezer.loader.state_dict()["step"] if self._resumed else 0
         self._resumed = False
-        self.reset()
-        self.remainder = 0  # no process has samples that another one has
-        self.gradient_state._add_dataloader(self)
-        try:
-            for number in range(step, len(self)):
-                self.end_of_dataloader = number == len(self) - 1
-                try:
-                    batch = self._batches[number]
-                except StopIteration:  # samples that cannot be read left fewer
-                    return
-                yield batch
-        finally:
-            self.end()
+        yield from self.told(self._from(start), start, len(self))
+
+    def _from(self, start: int) -> Iterator[Any]:
+        for number in range(start, len(self)):
+            try:
+                batch = self._batches[number]
+            except StopIteration:  # samples that cannot be read left fewer
+                return
+            yield batch
 
     def close(self) -> None:
         """The model is its own again, as by `Freezer.close`; what is saved from now on holds nothing of it."""

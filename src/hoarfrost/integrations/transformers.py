@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset
 from ..checkpoints import load_tree, save_tree
 from ..cuts import first_tensor
 from ..errors import ArgumentError, CheckpointError
-from ..feeding import Evaluation
 from ..freezer import Freezer
 from ..report import scalars_of
 from ..samples import UserLoader, steps_of
@@ -23,6 +22,8 @@ from .numbered_batches import NumberedBatches
 with needs("transformers"):
     from safetensors import safe_open
     from transformers import PreTrainedModel, Trainer
+
+    from .last_batch import StoredEvaluation
 
 __all__ = ["FreezingMixin", "FreezingTrainer"]
 
@@ -95,7 +96,7 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         self._batches: NumberedBatches | None = None
         self._metrics: dict[str, Any] = {}
         self._flops: dict[tuple[int, str], int] = {}
-        self._evaluations: dict[int, Evaluation] = {}
+        self._evaluations: dict[int, StoredEvaluation] = {}
         super().__init__(*args, **keywords)
 
     # -- the loop's beginning and end
@@ -192,8 +193,10 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         metrics, self._metrics = self._metrics, {}
         return metrics
 
-    def num_examples(self, dataloader: DataLoader[Any]) -> int:
+    def num_examples(self, dataloader: DataLoader[Any] | StoredEvaluation) -> int:
         """As ever; of the freezer's batches those in their data set."""
+        if isinstance(dataloader, StoredEvaluation):
+            return dataloader.samples
         mine = self._training is not None and dataloader.dataset is self._batches
         return int(super().num_examples(self._training if mine else dataloader))
 
@@ -215,9 +218,9 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
             return loader
         known = self._evaluations.get(id(loader.dataset))
         if known is None:
-            known = freezer.evaluation(
-                loader.dataset, batch_size=self.args.eval_batch_size, codec=self._stored_evaluation
-            )
+            size = self.args.eval_batch_size
+            stored = freezer.evaluation(loader.dataset, batch_size=size, codec=self._stored_evaluation)
+            known = StoredEvaluation(stored, size)
             self._evaluations[id(loader.dataset)] = known
         return known
 
