@@ -154,6 +154,12 @@ def test_a_cached_run_is_one_that_recomputes(name: str, more: dict[str, Any], tm
     assert cached[2].state.total_flos > 0
 
 
+@pytest.mark.parametrize("name", ["vit", "bert"])
+def test_a_frozen_steps_loss_is_a_mean_over_what_it_accumulates(name: str, tmp_path: Path) -> None:
+    losses, _, _ = trained(name, tmp_path, told({0: MODELS[name][2][1]}), gradient_accumulation_steps=4)
+    assert all(1 < loss < 2 for loss in losses)  # about ln 4, however many batches a step has
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "accumulated"), [("vit", 1), ("bert", 2)])
 def test_a_resumed_run_ends_with_the_same_bits(name: str, accumulated: int, tmp_path: Path) -> None:
@@ -223,7 +229,9 @@ def test_the_best_model_is_loaded_and_evaluated_whole(stored: str | None, tmp_pa
     assert trainer.state.best_metric == min(shown)
     assert trainer.evaluate()["eval_loss"] == min(shown)
     best = type(trainer.model).from_pretrained(trainer.state.best_model_checkpoint)
-    assert all(torch.equal(a, b) for a, b in zip(best.state_dict().values(), trainer.model.state_dict().values()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(best.state_dict().values(), trainer.model.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.slow

@@ -179,6 +179,13 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
 
     # -- within the loop
 
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """As ever. Behind a freeze the model's forward goes on at the cut with the arguments that it was divided with,
+        so that it cannot take the number of items of several batches: each batch of a step then weighs the same."""
+        if self.freezer is not None and self.freezer.depth and self.compute_loss_func is None:
+            num_items_in_batch = None
+        return super().training_step(model, inputs, num_items_in_batch)
+
     def log(self, logs: dict[str, Any], *args: Any, **keywords: Any) -> None:
         """As ever; the policy sees it too, once the epoch is over."""
         if self.is_in_train:
