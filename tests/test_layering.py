@@ -65,7 +65,7 @@ PLAN: dict[str, set[str]] = {
 }
 """Each wing with those that it may import; what stands behind the freezer may import all that is in front of it."""
 
-BEHIND = ("integrations", "running", "planning", "demo", "cli")
+BEHIND = ("integrations", "sweep", "running", "planning", "demo", "cli")
 """The wings behind the freezer, each standing on those before it."""
 ROOMS = {
     "cuts": ("sandbox", "tracing", "cut", "finding", "dividing"),

@@ -19,6 +19,7 @@ from .planning.sensitivity import CutSensitivity, examine_sensitivity
 from .policies import Policy, Schedule, TrainState
 from .settings import Chunks, Noise, Selection, Views
 from .storing.sensitivity import sensitivity
+from .sweep import Sweep
 
 __all__ = [
     "BFloat16",
@@ -42,6 +43,7 @@ __all__ = [
     "Schedule",
     "Selection",
     "Shared",
+    "Sweep",
     "TrainState",
     "Views",
     "divide",

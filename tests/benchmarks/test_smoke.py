@@ -258,3 +258,23 @@ def test_paper(tmp_path: Path) -> None:
         assert all(0 < freeze["cache_bytes"] < freeze["dense_bytes"] for freeze in record["freezes"])
     assert found[2]["freezes"][0]["stored_channels"] == round(0.3 * 8)
     assert "conventional / arm" in printed
+
+
+def test_doors(tmp_path: Path) -> None:
+    for name in ("lightning", "timm"):
+        if find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    out = tmp_path / "doors.json"
+    assert "| lightning |" in run("doors.py", "--samples", "128", "--turns", "2", "--out", str(out))
+    found = json.loads(out.read_text())
+    assert set(found) == {"lightning", "timm"}
+    assert all(0 < of["low"] <= of["high"] and of["seconds"] > 0 for of in found.values())
+
+
+def test_a_sweep(tmp_path: Path) -> None:
+    out = tmp_path / "sweep.json"
+    sizes = ("--variants", "2", "--samples", "128", "--epochs", "1", "--turns", "1")
+    assert "| 2 | `layer2` |" in run("sweep.py", *sizes, "--out", str(out))
+    found = json.loads(out.read_text())
+    assert found["differing_tensors"] == 0
+    assert found["alone_cpu_seconds"] > 0 < found["swept_cpu_seconds"]

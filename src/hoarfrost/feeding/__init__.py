@@ -8,5 +8,6 @@ from .epochs import Epochs
 from .evaluation import Evaluation
 from .feeder import Feeder, mixing_of
 from .notice import announce
+from .reading import SharedReadings
 
-__all__ = ["EpochLoader", "Epochs", "Evaluation", "Feeder", "announce", "mixing_of"]
+__all__ = ["EpochLoader", "Epochs", "Evaluation", "Feeder", "SharedReadings", "announce", "mixing_of"]

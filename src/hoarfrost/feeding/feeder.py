@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from .cache_source import CacheSource
 from .chunks_in_memory import ChunksInMemory
 from .evaluation import Evaluation
 from .feature_noise import FeatureNoise
-from .loading import feature_batches
+from .reading import Reading, SharedReadings, order_key, read
 from .rewritten import Rewritten
 from .window import Batch
 
@@ -69,6 +69,8 @@ class Feeder:
         self._rewritten = Rewritten(data.samples)
         self.midway = False
         """Whether the depth has changed within the epoch: the rest of it is rendered, and what is frozen runs on it."""
+        self.shared: SharedReadings | None = None
+        """With the feeders of other trainings, which read when this one does; None: it reads alone."""
 
     @property
     def caches(self) -> tuple[Cache, ...]:
@@ -291,31 +293,12 @@ class Feeder:
     def _features(self, division: Division, epoch: int, start: int) -> Batches:
         if not self._sources:
             raise RuntimeError("Feeder.batches before Feeder.settle")
-        for source, _ in self._sources:
-            if isinstance(source, CacheSource):
-                source.begin()
-        place, order, size = self._data.on_device.device, self._data.order, self._data.batch_size
         crossing = len(division.cut.rows)
-        device, bounds = None if place.type == "cpu" else place, self._data.bounds(epoch)
-        # The order is a pure function of seed and epoch, so that the tensors of one batch belong together.
-        today = self._data.samples.targets_now
-        columns = [
-            feature_batches(
-                *(source, order, spec, epoch, size),
-                start=start,
-                device=device,
-                bounds=bounds,
-                targets=today if isinstance(source, CacheSource) else None,
-            )
-            for source, spec in self._sources
-        ]
         check = self._storer.storage.check
         if check is not None:
             check.begin()
-        with ExitStack() as reading:
-            for column in columns:
-                reading.callback(column.close)
-            for step, batches in enumerate(zip(*columns, strict=True), start):
+        with closing(self._read(epoch, start)) as reading:
+            for step, batches in enumerate(reading, start):
                 stays = self._data.samples.unreadable.left(batches[0].sample_ids)
                 if stays is not None:
                     if not stays.any():
@@ -339,6 +322,13 @@ class Feeder:
         for number in range(0, len(features), crossing):
             if isinstance(features[number], Tensor):
                 features[number] = noise.on(features[number], epoch, step, number // crossing)
+
+    def _read(self, epoch: int, start: int) -> Reading:
+        if self.shared is None or not self.caches:
+            return read(self._sources, self._data, epoch, start)
+        order = order_key(self._data.order, self._data.bounds(epoch), epoch)
+        key = (*(cache.fingerprint.digest for cache in self.caches), order, start, self._data.on_device)
+        return self.shared.take(key, lambda: read(self._sources, self._data, epoch, start))
 
     def _mixed(self, mixing: Mixing, batches: Iterator[tuple[Any, Tensor] | None], epoch: int, start: int) -> Batches:
         """The same batches mixed: images as images, features on their grid."""

@@ -1,0 +1,162 @@
+"""What a door into a framework costs: its trainer with the door, against the same trainer on a Freezer made by hand.
+
+Measures: seconds of an epoch on stored features, by the Freezer's own clock, as a ratio within each turn.
+  lightning  `Freeze` and its loader, to a LightningModule that calls `freezer(...)` on `freezer.loader`.
+  timm       `adopt`, to a `ClassificationTask` of which the model is routed, on `freezer.loader`.
+On: a small ResNet on the embedded images, frozen from the start up to its second stage, cached, one thread.
+Repeats: `--turns` of both in turn, the other one first in every second; the median ratio, and the quartiles.
+
+    python benchmarks/doors.py --turns 9
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import warnings
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from hoarfrost import Freezer
+from hoarfrost.data import open_data
+from hoarfrost.models import cifar_resnet
+
+CUT, EPOCHS, BATCH = "layer2", 4, 64
+NORMALISED = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.286], [0.353])])
+TOLD: dict[str, Any] = {"policy": {0: CUT}, "mode": "cache", "views": 1, "ladder": 8, "verbose": False}
+
+
+def model_of() -> nn.Module:
+    torch.manual_seed(0)
+    return cifar_resnet(widths=(16, 32, 64))
+
+
+def data_of(samples: int, transform: Any = None) -> Any:
+    data = open_data("embedded").train.first(samples)
+    data.transform = transform
+    return data
+
+
+def seconds_of(history: list[dict[str, Any]]) -> float:
+    """Of an epoch, the first two apart, in which the cache is built and memory fills."""
+    return statistics.median([record["seconds"] for record in history if record["event"] == "epoch"][2:])
+
+
+def lightning(samples: int) -> tuple[Callable[[], float], Callable[[], float]]:
+    import lightning as L
+
+    from hoarfrost.integrations.lightning import Freeze
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+    class Module(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model_of()
+            self.call: Any = None
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return F.cross_entropy((self.call or self.model)(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.model.parameters(), 0.05, 0.9)
+
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+
+    def trainer_of(callbacks: list[Any]) -> Any:
+        return L.Trainer(max_epochs=EPOCHS, accelerator="cpu", logger=False, callbacks=callbacks, **quiet)
+
+    def door() -> float:
+        freeze = Freeze(data_of(samples, NORMALISED), batch_size=BATCH, **TOLD)
+        trainer_of([freeze]).fit(Module(), freeze.loader())
+        assert freeze.freezer is not None
+        return seconds_of(freeze.freezer.history)
+
+    def by_hand() -> float:
+        module = Module()
+        data, optimizer = data_of(samples, NORMALISED), module.configure_optimizers()
+        with Freezer(module.model, data, batch_size=BATCH, epochs=EPOCHS, optimizer=optimizer, **TOLD) as freezer:
+            object.__setattr__(module, "call", freezer)
+            module.configure_optimizers = lambda: optimizer
+            trainer_of([]).fit(module, freezer.loader)
+        return seconds_of(freezer.history)
+
+    return door, by_hand
+
+
+def timm(samples: int) -> tuple[Callable[[], float], Callable[[], float]]:
+    from timm.task import ClassificationTask
+
+    from hoarfrost.integrations.timm import adopt
+
+    args = Namespace(batch_size=BATCH, epochs=EPOCHS, input_size=(1, 28, 28), mean=(0.286,), std=(0.353,), no_aug=True)
+
+    def train(task: Any, loader: Any, optimizer: Any) -> None:
+        for _ in range(EPOCHS):
+            for inputs, targets in loader:
+                optimizer.zero_grad()
+                task(inputs, targets)["loss"].backward()
+                optimizer.step()
+
+    def door() -> float:
+        model = model_of()
+        task, optimizer = ClassificationTask(model, verbose=False), torch.optim.SGD(model.parameters(), 0.05, 0.9)
+        loader = adopt(task, data_of(samples), optimizer, args, **TOLD)
+        train(task, loader, optimizer)
+        loader.close()
+        return seconds_of(loader.freezer.history)
+
+    def by_hand() -> float:
+        model = model_of()
+        task, optimizer = ClassificationTask(model, verbose=False), torch.optim.SGD(model.parameters(), 0.05, 0.9)
+        told = {"batch_size": BATCH, "epochs": EPOCHS, "optimizer": optimizer, "route": True, **TOLD}
+        with Freezer(model, data_of(samples, NORMALISED), **told) as freezer:
+            train(task, freezer.loader, optimizer)
+        return seconds_of(freezer.history)
+
+    return door, by_hand
+
+
+DOORS = {"lightning": lightning, "timm": timm}
+
+
+def measure(name: str, samples: int, turns: int) -> dict[str, float]:
+    """The ratio, and the seconds of an epoch by hand."""
+    door, by_hand = DOORS[name](samples)
+    ratios, seconds = [], []
+    for turn in range(turns):
+        mine, its = (door(), by_hand()) if turn % 2 else (by_hand(), door())[::-1]
+        ratios.append(mine / its)
+        seconds.append(its)
+    low, median, high = statistics.quantiles(ratios, n=4)
+    return {"median": median, "low": low, "high": high, "seconds": statistics.median(seconds), "turns": turns}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=[*DOORS], choices=[*DOORS])
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--out", type=Path, help="a JSON file with all the numbers")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", module="lightning")
+    found = {name: measure(name, options.samples, options.turns) for name in options.only}
+    print("| door | ratio | from | to | seconds an epoch |\n|---|---|---|---|---|")
+    for name, of in found.items():
+        print(f"| {name} | {of['median']:.3f} | {of['low']:.3f} | {of['high']:.3f} | {of['seconds']:.2f} |")
+    if options.out is not None:
+        options.out.write_text(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
