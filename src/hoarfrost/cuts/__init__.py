@@ -20,6 +20,7 @@ from .sandbox.arguments import Example, arguments_of, call_of, called, count_of,
 from .sandbox.clone import shadow
 from .sandbox.compiled import bare, own_name, uncompiled
 from .sandbox.dispatcher import Dispatcher, dispatch
+from .sandbox.hooks import hooks_apart, set_apart
 from .sandbox.in_training import InTraining
 from .sandbox.precision import Precision, apart, without_autocast
 from .sandbox.pytrees import leaves, map_leaves, tensors_in
@@ -56,6 +57,7 @@ __all__ = [
     "find_cut",
     "find_cuts",
     "first_tensor",
+    "hooks_apart",
     "join",
     "leaves",
     "lengths_of",
@@ -64,6 +66,7 @@ __all__ = [
     "own_name",
     "parameters_in_front",
     "require_cuts",
+    "set_apart",
     "shadow",
     "stage_ends",
     "stage_of",

@@ -17,7 +17,7 @@ from ..augment import Mixing
 from ..cache import Cache, CacheSpec
 from ..codecs import Codec, Ladder
 from ..costs import training_flops
-from ..cuts import Crossing, Cut, Example, called, count_of, first_tensor, stage_of, taken
+from ..cuts import Crossing, Cut, Example, called, count_of, first_tensor, hooks_apart, stage_of, taken
 from ..errors import ArgumentError, StaleCacheError
 from ..freezing import Division, Front
 from ..samples import PrefixSource, Rows, Together, TrainingData, grid_of
@@ -236,8 +236,9 @@ class Feeder:
         """Of one call of the model in such a step."""
         count, division = count_of(few), self._front.division
         if division is None:
-            return training_flops(model, few, count, called)
-        with torch.no_grad():
+            with hooks_apart(model):
+                return training_flops(model, few, count, called)
+        with torch.no_grad(), division.prefix.hooks_apart():
             features = called(division.prefix, few)
         suffix = division.suffix_of(division.cut.rows_of(features)) or division.suffix
         recomputed = 0 if self.stores else suffix.cut.prefix_flops

@@ -139,7 +139,8 @@ class FrontLayers:
     def _run(self, example: Example) -> str:
         """A hash of what the prefix gives for it, in the same random state each time."""
         device = next((t.device for t in self.prefix.state_dict().values()), torch.device("cpu"))
-        with forked_random_states(), torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        gpus = [device] if device.type == "cuda" else []
+        with forked_random_states(), torch.random.fork_rng(gpus), torch.no_grad(), self.prefix.hooks_apart():
             torch.manual_seed(0)
             outputs = self.prefix.cut.rows_of(called(self.prefix, example))
         return hash_tensors({str(number): tensor for number, tensor in enumerate(outputs)})

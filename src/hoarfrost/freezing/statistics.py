@@ -51,7 +51,8 @@ def estimate_statistics(prefix: Prefix, batches: Iterable[Example], known: Colle
             norm.reset_running_stats()
             norm.momentum, norm.training = None, True
         for inputs in batches:
-            called(prefix, inputs)
+            with prefix.hooks_apart():
+                called(prefix, inputs)
             count += 1
     except BaseException:
         # Of an estimate that was broken off nothing stays: a training may go on with what was there.

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from ..costs import sum_of
-from ..cuts import Cut
+from ..cuts import Cut, set_apart
 from ..freezer import Freezer
 from ..settings import Views
 from .forecast import CutPlan, RungPlan
@@ -126,6 +126,7 @@ class Probe:
 
     def _freezer(self, **options: Any) -> Trained:
         model = copy.deepcopy(self._model).train()
+        set_apart(model, self._model)  # hooks are not copied with a model
         optimizer = self._make_optimizer(model)
         for group in optimizer.param_groups:
             group["lr"] = 0.0

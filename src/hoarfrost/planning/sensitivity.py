@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from ..cache import CacheSpec, StoredView
 from ..codecs import Codec, Exact, Ladder, RungMeasure
-from ..cuts import Cut, divide, find_cut, require_cuts
+from ..cuts import Cut, divide, find_cut, hooks_apart, require_cuts
 from ..errors import ArgumentError
 from ..freezing import Division
 from ..samples import OnDevice, Samples, TrainingData, device_of
@@ -162,7 +162,8 @@ def examine_sensitivity(
         for number, cut in enumerate(wanted):
             if on_cut is not None:
                 on_cut(number, len(wanted))
-            examined.append(_examine(model, cut, images, storing, selections))
+            with hooks_apart(model):
+                examined.append(_examine(model, cut, images, storing, selections))
         return examined
 
 

@@ -72,7 +72,7 @@ def _prefix(prefix: Prefix, data: TrainingData) -> dict[str, Any]:
     # Fewer at first: what a module keeps of its last call, or counts, is then another, and none of its settings.
     few = taken(data.example, max(1, count_of(data.example) // 2))
     # A model of the user's may draw in front of the cut.
-    with forked_random_states(), torch.random.fork_rng(_gpus(data)), torch.no_grad():
+    with forked_random_states(), torch.random.fork_rng(_gpus(data)), torch.no_grad(), prefix.hooks_apart():
         modules = acting_modules(prefix, lambda: called(prefix, few))
         first = _described(prefix, modules)
         outputs = prefix.cut.rows_of(called(prefix, data.example))

@@ -15,7 +15,7 @@ from ..augment import Draw
 from ..cache import Cache, CacheSpec, StoredView, assembled
 from ..codecs import RungMeasure, Task, divergence
 from ..costs import seconds_a_chunk
-from ..cuts import Cut, Prefix, Suffix, between
+from ..cuts import Between, Cut, Prefix, Suffix, between
 from ..errors import CutError
 from ..samples import Deriver, OnDevice, PrefixSource, TrainingData
 from .channels import stored_and_back
@@ -79,10 +79,12 @@ class FromFeatures:
 
     Attributes:
         source: runs the newly frozen layers.
+        between: these layers.
     """
 
     earlier: EarlierFeatures
     source: PrefixSource
+    between: Between
 
     @classmethod
     def of(cls, earlier: EarlierFeatures, source: PrefixSource) -> FromFeatures:
@@ -96,7 +98,7 @@ class FromFeatures:
             raise CutError("only a prefix of the model itself has layers behind an earlier cut")
         example = earlier.data.images(source.order.members(0)[:8], earlier.draw(0))
         layers = between(earlier.prefix, deep, example)
-        return cls(earlier, replace(source, prefix=layers, on_device=OnDevice(source.on_device.device)))
+        return cls(earlier, replace(source, prefix=layers, on_device=OnDevice(source.on_device.device)), layers)
 
     @property
     def origin(self) -> Origin:
@@ -168,7 +170,8 @@ def from_features(
     parts, seconds = [], []
     for chunk, view in places:
         began = time.perf_counter()
-        parts.append(through.run(earlier.features(chunk, view)[0])[0])
+        with layers.between.hooks_apart():
+            parts.append(through.run(earlier.features(chunk, view)[0])[0])
         seconds.append(time.perf_counter() - began)
     built, view_seconds = torch.cat(parts), source.order.chunks * seconds_a_chunk(seconds)
     harm = divergence(suffix, exact, built, device, task)

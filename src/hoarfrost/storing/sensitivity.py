@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 
 from ..augment import Border, Draw, Grid, Paired, Pipeline, Placement, derive, image_size
 from ..codecs import evaluating
+from ..cuts import Prefix, hooks_apart
 from ..errors import ArgumentError
 from .distances import DISTANCES, channel_distance, channel_harm
 
@@ -150,5 +151,6 @@ def _grid(images: Tensor, features: Tensor, like: Grid | None) -> Grid:
 def _features(prefix: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     parameter = next(prefix.parameters(), None)
     device = images.device if parameter is None else parameter.device
-    with evaluating(prefix):
+    apart = prefix.hooks_apart() if isinstance(prefix, Prefix) else hooks_apart(prefix)
+    with evaluating(prefix), apart:
         return torch.cat([prefix(batch.to(device)) for batch in torch.split(images, batch_size)])

@@ -225,17 +225,18 @@ class Storer:
         asked, told = division.cut, ""
         while True:
             before = self.decided
-            calibration = calibrate(
-                division.shadow(),
-                self._data,
-                replace(self._storing, views=self._views_at(division, tell=True)),
-                floor=self.rung,
-                epochs_left=epochs_left,
-                # What is stored again, in another precision, is derived alike.
-                way=before.way if before is not None and before.event == division.event else None,
-                most_views=self.storage.caches[0].spec.views if self._builds_from_features(division) else None,
-            )
-            found = self._from_features(division, calibration)
+            with division.prefix.hooks_apart():
+                calibration = calibrate(
+                    division.shadow(),
+                    self._data,
+                    replace(self._storing, views=self._views_at(division, tell=True)),
+                    floor=self.rung,
+                    epochs_left=epochs_left,
+                    # What is stored again, in another precision, is derived alike.
+                    way=before.way if before is not None and before.event == division.event else None,
+                    most_views=self.storage.caches[0].spec.views if self._builds_from_features(division) else None,
+                )
+                found = self._from_features(division, calibration)
             # Without room for both it will be built from images, and costs what that costs.
             beside = self.storage.room_beside(self.storage.features, calibration)
             if isinstance(found, MeasuredFeatures) and beside >= 0:

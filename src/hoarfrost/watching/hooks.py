@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cuts import Cut, Example, first_tensor, own_name, tensors_in, uncompiled
+from ..cuts import Cut, Example, first_tensor, hooks_apart, own_name, tensors_in, uncompiled
 
 __all__ = ["at_cuts", "cuda_devices"]
 
@@ -19,12 +19,14 @@ __all__ = ["at_cuts", "cuda_devices"]
 def at_cuts(model: nn.Module, cuts: Sequence[Cut], seen: Callable[[int, Tensor], None]) -> Iterator[None]:
     """Call `seen(number, features)` at `cuts[number]` in the one forward pass of the block.
 
-    The features are the model's own tensor, before it goes on and may write into it.
+    The features are the model's own tensor, before it goes on and may write into it. What the user's hooks keep of that
+    pass is forgotten.
     """
     paths = reversed(list(model.named_modules(remove_duplicate=False)))
     modules = {own_name(path): module for path, module in paths}  # of a module and its wrapper, the wrapper
     with ExitStack() as undo:
         undo.enter_context(uncompiled())
+        undo.enter_context(hooks_apart(model))
         for number, cut in enumerate(cuts):
             undo.callback(modules[cut.name].register_forward_hook(_hook(number, cut, seen)).remove)
         yield

@@ -14,7 +14,7 @@ from torch import nn
 from ..codecs import evaluating
 from ..codecs.outputs import shows
 from ..costs import Clock
-from ..cuts import Cut, InTraining, called
+from ..cuts import Cut, InTraining, called, hooks_apart
 from ..freezing import TrainingPrecision
 from ..samples import TrainingData
 from .hooks import cuda_devices
@@ -108,7 +108,8 @@ class Measurements:
             cut, example = self._cuts[depth - 1], self._data.example
             inputs, targets = batches[0]
             precision = self._precision.now
-            with torch.random.fork_rng(devices=cuda_devices(inputs)), evaluating(self._model), precision.autocast():
+            gpus = cuda_devices(inputs)
+            with torch.random.fork_rng(gpus), evaluating(self._model), precision.autocast(), hooks_apart(self._model):
                 outputs = called(self._model, inputs)
                 in_training = not shows(outputs)
                 outputs = called(InTraining(self._model), inputs) if in_training else outputs

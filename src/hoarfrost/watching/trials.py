@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..codecs import evaluating
-from ..cuts import Cut, Example, InTraining, Precision, called, divide, first_tensor
+from ..cuts import Cut, Example, InTraining, Precision, called, divide, first_tensor, set_apart
 from ..freezing import estimate_statistics, freeze
 from .hooks import cuda_devices
 from .training_loss import TrainingLoss
@@ -102,6 +102,7 @@ def _before_and_behind(
     duplicate, steps = copy.deepcopy((model, optimizer))
     steps.__dict__.pop("step", None)  # a scheduler's counting stand-in is bound to the original
     asleep = [module for module in duplicate.modules() if module.__dict__.pop("train", None) is not None]
+    set_apart(duplicate, model)
     duplicate.train()
     for module in asleep:
         module.training = False

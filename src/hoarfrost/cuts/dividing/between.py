@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ...errors import InvalidCutError
 from ..finding.find import cut_at
 from ..sandbox.arguments import Example
 from ..sandbox.clone import shadow
+from ..sandbox.hooks import hooks_apart
 from ..sandbox.pytrees import tensors_in
 from ..tracing.survey import survey
 from .capture import Catch, Reached, Shown
@@ -32,14 +34,23 @@ class Between(Suffix):
         until: the deeper cut.
     """
 
+    _divided: nn.Module
+
     def __init__(self, plan: Plan, deeper: Plan, model: nn.Module) -> None:
         script = Script.of(plan)
-        super().__init__(script, shadow(model)[0])
+        super().__init__(script, shadow(model, hooks_apart=False)[0])
         handed_on = {name: len(part.ended[False]) for name, part in script.parts.items() if part.ended is not None}
         self._catch = Catch(deeper.ports, handed_on)
         self.until = deeper.cut
+        self.__dict__["_divided"] = model
         for name in dict.fromkeys(name for name, _, _ in deeper.ports):
             Shown.at(self.get_submodule(name), name, self._catch)
+
+    @contextmanager
+    def hooks_apart(self) -> Iterator[None]:
+        """As of a prefix."""
+        with hooks_apart(self.whole, self._divided):
+            yield
 
     def forward(self, features: Tensor | Sequence[Any]) -> Any:
         """The features of the deeper cut, from those of the first; see `Suffix.forward`."""
@@ -81,7 +92,7 @@ def between(shallow: Prefix, deep: Prefix, example: Example) -> Between:
     part = Between(plans[0], plans[1], model)
     part.eval()
     part.precision = deep.precision
-    with torch.no_grad():
+    with torch.no_grad(), deep.hooks_apart(), shallow.hooks_apart(), part.hooks_apart():
         expected, got = deep(example), part(shallow(example))
     pairs = zip(tensors_in(expected), tensors_in(got), strict=True)
     if not all(torch.equal(one, other) for one, other in pairs):

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..sandbox.clone import has_hooks
+from ..sandbox.hooks import has_hooks
 from ..sandbox.pytrees import tensors_in
 from ..tracing.trace import Port
 

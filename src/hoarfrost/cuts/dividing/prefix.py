@@ -14,6 +14,7 @@ from ...errors import ArgumentError, InvalidCutError
 from ..cut import Cut
 from ..sandbox.arguments import Key, entries_of
 from ..sandbox.clone import shadow
+from ..sandbox.hooks import hooks_apart
 from .capture import Catch, Reached, Shown
 from .part import Part
 from .partition import Plan
@@ -88,7 +89,7 @@ class Prefix(Part):
     resized: tuple[Cut, ...]
 
     def __init__(self, plan: Plan, model: nn.Module) -> None:
-        body, clones = shadow(model, lambda name: plan.sides[name][0])
+        body, clones = shadow(model, lambda name: plan.sides[name][0], hooks_apart=False)
         super().__init__(plan.cut, model, body)
         self.__dict__.update(_body=body, _shares=Share.of(clones), training=model.training)
         self._catch = Catch(plan.ports)
@@ -109,6 +110,12 @@ class Prefix(Part):
     def body(self) -> nn.Module:
         """The model's second body, which runs in front of the cut."""
         return self._body
+
+    @contextmanager
+    def hooks_apart(self) -> Iterator[None]:
+        """For measuring: what hooks in front count or collect meanwhile is forgotten."""
+        with hooks_apart(self._body, self.whole):
+            yield
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """The features of a batch.

@@ -15,6 +15,7 @@ from ...errors import HoarfrostError, InvalidCutError
 from ..sandbox.arguments import Arguments
 from ..sandbox.clone import shadow
 from ..sandbox.compiled import uncompiled
+from ..sandbox.hooks import hooks_apart
 from ..sandbox.pytrees import leaves, map_leaves, tensors_in
 from ..sandbox.restore import Originals, borrowed, preserved_randomness
 from .partition import Plan
@@ -84,7 +85,7 @@ Results = dict[str, Any]
 
 def _itself(plan: Plan, model: nn.Module, inputs: Arguments) -> Results:
     """What the user's model gives in eval, undisturbed."""
-    with borrowed(model, plan.seen.written), torch.no_grad(), uncompiled():
+    with borrowed(model, plan.seen.written), hooks_apart(model), torch.no_grad(), uncompiled():
         model.eval()
         _seed()
         return _outputs_of(inputs.take(inputs.samples).call(model))

@@ -22,16 +22,10 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from .compiled import Uncompiled, is_wrapper
 from .dispatcher import COMPILED, own_value
+from .hooks import HOOKS, set_apart
 
-__all__ = ["StrayError", "confined", "has_hooks", "own_forward", "shadow"]
+__all__ = ["StrayError", "confined", "own_forward", "shadow"]
 
-HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-)
 SKELETON = frozenset({"_modules", "_parameters", "_buffers", *HOOKS})
 EVERY_MODULES = frozenset(nn.Module().__dict__)
 
@@ -42,6 +36,7 @@ def shadow(
     *,
     copy_buffers: bool = False,
     own_gradients: bool = False,
+    hooks_apart: bool = True,
 ) -> tuple[nn.Module, dict[nn.Module, nn.Module]]:
     """A clone of the module tree, none of it compiled, and the clone of each module.
 
@@ -52,6 +47,8 @@ def shadow(
         copy_buffers: the clone's buffers are copies, so that running it in train mode leaves the model's alone.
         own_gradients: the clone's parameters are other objects over the same memory, so that a backward pass through
             it fills no `grad` of the model's and calls none of its parameters' hooks.
+        hooks_apart: the user's hooks keep copies of what they keep, see `set_apart`; else they count and collect as
+            they do on the model.
     """
     clones = {module: _clone(module) for module in model.modules()}
     twins: dict[int, Any] = {}
@@ -71,6 +68,8 @@ def shadow(
         for key in HOOKS:
             hooks = module.__dict__[key]
             clone.__dict__[key] = type(hooks)((handle, redirect(hook, owned=False)) for handle, hook in hooks.items())
+    if hooks_apart:
+        set_apart(clones[model], model)
     return clones[model], clones
 
 
@@ -100,11 +99,6 @@ class StrayError(BaseException):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether a module's forward has hooks: then its output is what the last of them gives."""
-    return any(len(module.__dict__.get(kind, ())) for kind in HOOKS)
 
 
 def own_forward(module: nn.Module) -> Callable[..., Any]:

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from ..sandbox.arguments import Arguments
-from ..sandbox.clone import has_hooks, own_forward
+from ..sandbox.clone import own_forward
+from ..sandbox.hooks import has_hooks
 from ..sandbox.pytrees import tensors_in
 from ..sandbox.restore import Originals, preserved_randomness, storage_key
 from .checkpoints import Checkpoints
