@@ -145,6 +145,8 @@ class Storer:
             source = self._data.source(division.prefix, decided.plans[0].spec)
             earlier = self._built_from(decided, source)
             lost = "the earlier features are gone: built from images" if decided.origin and earlier is None else ""
+            if lost:
+                warnings.warn(f"hoarfrost: {lost}, whose bits may be others", stacklevel=2)
             try:
                 stored = self.storage.store(division, decided, source, earlier)
             except StaleCacheError:
