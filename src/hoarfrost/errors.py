@@ -23,6 +23,7 @@ HoarfrostError
 │   ├── StaleCacheError      the cache was made from something else; names the field that differs
 │   ├── CorruptChunkError    a chunk is missing, cut short, or fails its checksum
 │   └── BudgetError          the features do not fit the disk budget
+├── RankError                another process of a distributed training has failed, ended, or is elsewhere in its loop
 ├── RunBusyError             another process is training in the same folder
 └── CheckpointError          a checkpoint that does not fit this run
 ```
@@ -49,6 +50,7 @@ __all__ = [
     "NoCutError",
     "NonFiniteError",
     "PolicyError",
+    "RankError",
     "RunBusyError",
     "StaleCacheError",
     "UnknownCutError",
@@ -144,6 +146,10 @@ class CorruptChunkError(CacheError):
 
 class BudgetError(CacheError):
     """The features do not fit the disk budget."""
+
+
+class RankError(HoarfrostError):
+    """Another process of a distributed training has failed, ended, or is elsewhere in its loop; names it."""
 
 
 class RunBusyError(HoarfrostError):

@@ -18,7 +18,7 @@ from .costs import Clock
 from .cuts import Cut, bare
 from .errors import ArgumentError
 from .feeding import EpochLoader, Epochs, Evaluation, Feeder, announce, mixing_of
-from .freezing import Front, HasParamGroups, TrainingPrecision
+from .freezing import Front, HasParamGroups, TrainingPrecision, undistributed
 from .policies import Asking, Never, Policy, resolve_policy
 from .samples import Input, TrainingData, UserLoader, device_of
 from .settings import Chunks, Noise, Settings, Views, fields_of, from_flat, takes_method
@@ -120,7 +120,7 @@ class Freezer:
         # The other keywords are the fields of the settings, which check them.
         told = from_flat(Settings, {name: value for name, value in locals().items() if name in fields_of(Settings)})
         self._mixing = mixing_of(mix, loader.dataset, told.freezing)
-        self.model, model, self.optimizer, self.epochs = model, bare(model), optimizer, epochs
+        self.model, model, self.optimizer, self.epochs = model, bare(undistributed(model)), optimizer, epochs
         self.policy, self.seed, self.precision = resolve_policy(told.freezing.policy), seed, precision
         self.device = torch.device(device) if device is not None else device_of(model)
         self.history: list[dict[str, Any]] = []
@@ -129,10 +129,10 @@ class Freezer:
         """Called with each record as it is made."""
         self._data = TrainingData.of(loader, transform, told, self.device, model, input)
         self._clock, self._undo = Clock(), ExitStack()
-        self._undo.callback(self._data.samples.close)
+        self._undo.callback(self._data.close)
         try:
             self.batch_size = self._data.batch_size
-            directory, remove = cache_directory(told.storing.cache_dir)
+            directory, remove = cache_directory(told.storing.cache_dir, self._data.ranks)
             self._undo.callback(weakref.finalize(self, remove))  # a temporary one; also where nobody calls `close`
             steps_in = TrainingPrecision(precision, self.device)
             with steps_in.now.autocast():
@@ -162,7 +162,7 @@ class Freezer:
         except BaseException:
             self.close()
             raise
-        if verbose:
+        if verbose and self._data.ranks.leads:
             announce(self.describe())
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:

@@ -71,8 +71,24 @@ def test_one_left_over_sample_joins_the_last_batch(rows: int, batch_size: int, s
     assert [end - begin for begin, end in batch_bounds(rows, batch_size)] == sizes
 
 
-def test_a_rank_without_chunks_gives_no_batch() -> None:
-    assert epoch_of(Order(10, 0, chunk_size=8, rank=2, world_size=3), 4) == []
+@given(st.integers(2, 300), st.integers(1, 50), st.integers(2, 7), st.booleans())
+def test_all_ranks_have_as_many_batches_and_all_samples(
+    samples: int, batch_size: int, world_size: int, drop_last: bool
+) -> None:
+    ranks = [Order(samples, 0, rank=rank, world_size=world_size) for rank in range(min(world_size, samples))]
+    ranks = [Order(samples, 0, rank=rank, world_size=len(ranks)) for rank in range(len(ranks))]
+    bounds = [batch_bounds(order.share, batch_size, drop_last, order.least) for order in ranks]
+    assert len({len(of_rank) for of_rank in bounds}) == 1
+    for order, of_rank in zip(ranks, bounds, strict=True):
+        assert all(0 < end - begin <= batch_size + 2 for begin, end in of_rank)
+        assert drop_last or of_rank[-1][1] == order.share == len(order.shuffled(3))
+    assert sum(order.share for order in ranks) == samples
+
+
+def test_a_share_that_ends_within_a_chunk_shows_the_rest_in_another() -> None:
+    """Three ranks on two chunks: each has samples, none is shown twice."""
+    shown = [i for rank in range(3) for ids in ids_of(epoch_of(Order(10, 0, 8, 16, rank, 3), 4)) for i in ids]
+    assert sorted(shown) == list(range(10))
 
 
 ragged_orders = st.builds(

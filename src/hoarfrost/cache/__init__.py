@@ -10,6 +10,7 @@ from .fingerprint import Fingerprint, told_difference
 from .hashing import digest_item, hash_samples, hash_tensors
 from .lookup import find_alike
 from .memory import MemoryCache, MemoryWriter
+from .parts import begin_part, discard_parts, take_parts
 from .spec import CacheSpec
 from .stored_view import StoredView, assembled, to_store
 from .writer import CacheWriter
@@ -26,12 +27,15 @@ __all__ = [
     "MemoryWriter",
     "StoredView",
     "assembled",
+    "begin_part",
     "digest_item",
+    "discard_parts",
     "find_alike",
     "hash_samples",
     "hash_tensors",
     "list_caches",
     "prune",
+    "take_parts",
     "to_store",
     "told_difference",
 ]

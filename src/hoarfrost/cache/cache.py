@@ -155,7 +155,7 @@ class Cache(Replaceable):
             return self._reader.read(chunk, view, record)
         except CorruptChunkError:
             # Another process, or another thread, may have healed the record since the journal was read.
-            self._refresh()
+            self.refresh()
             healed = self._journal.records.get((chunk, view))
             if healed is None:
                 raise self._reader.unlisted(chunk, view, self._journal) from None
@@ -163,7 +163,7 @@ class Cache(Replaceable):
                 raise
         return self._reader.read(chunk, view, healed)
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Sees what others have written since, a whole cache of the same in this one's place included."""
         with suppress(CacheError, OSError):
             manifest = Manifest.read(self.path / MANIFEST_FILE)
@@ -206,7 +206,7 @@ class Cache(Replaceable):
             if not self.path.is_dir():
                 raise CacheDirectoryError(f"the cache directory {self.path} has vanished")
             with CacheLock(self.path.parent, self.path.name, wait_seconds=HEAL_WAIT_SECONDS):
-                self._refresh()
+                self.refresh()
                 record = rewrite_record(self.path, self._manifest, self._journal.records, new)
                 self._journal.note(record)
                 return self._reader.read(new.chunk, new.view, record)

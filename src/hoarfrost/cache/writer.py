@@ -7,6 +7,7 @@ import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -152,13 +153,40 @@ class CacheWriter(Generic[Opened]):
                 frames=None if frames is None else tuple(frames),
             )
             self._check_twins(record)
-            if self._form is None:
-                self._write_building_file(form)
-                self._form = form
-            elif self._form != form:
+            if self._form is not None and self._form != form:
                 prepare_targets(self.spec, chunk, targets, self._form)
+            self._take_form(form)
             self._write(record, form, payload, target_bytes)
         return len(payload)
+
+    def adopt(self, part: CacheWriter[Opened]) -> None:
+        """Writes what another one of the same cache holds and this one lacks, byte for byte.
+
+        Raises:
+            CorruptChunkError: a record of it cannot be read back, or its targets are of another form.
+            BudgetError, CacheDirectoryError: as `append`.
+        """
+        form = part._form
+        with self._mutex, directory_errors(self.path, f"taking over what lies in {part.path}"):
+            self._check_open()
+            for place in sorted(part.done - self.done):
+                record = part._records[place]
+                if form is None or self._form not in (None, form):
+                    raise CorruptChunkError(f"{part.path} has targets of another form than {self.path}")
+                payload = read_at(part._files[FEATURES_FILE], record.nbytes, record.offset)
+                targets = read_at(part._files[TARGETS_FILE], *form.span(self.spec, record.chunk))
+                if (zlib.crc32(payload), zlib.crc32(targets)) != (record.crc32, record.targets_crc32):
+                    raise CorruptChunkError(f"chunk {place[0]}, view {place[1]} in {part.path}: it is damaged")
+                own = replace(record, offset=self._end, cache=self.id)
+                self._check_twins(own)
+                self._take_form(form)
+                self._write(own, form, payload, targets)
+
+    def _take_form(self, form: TargetForm) -> None:
+        """The first record says what all targets are like."""
+        if self._form is None:
+            self._write_building_file(form)
+            self._form = form
 
     def packed(self, chunk: int, view: int) -> Packed:
         """The features of a record that is written: what further views are derived from while the cache is built.

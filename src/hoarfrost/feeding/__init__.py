@@ -6,7 +6,8 @@ In come the training data, the model's front, the policy and the caches; out go 
 from .epoch_loader import EpochLoader
 from .epochs import Epochs
 from .evaluation import Evaluation
-from .feeder import Feeder, mixing_of
+from .feeder import Feeder
+from .mixing import mixing_of
 from .notice import announce
 from .reading import SharedReadings
 

@@ -13,6 +13,7 @@ from ..freezing import Division, Front
 from ..policies import Asking
 from ..samples import TrainingData
 from ..settings import check_deciding
+from .agreement import decided_by_one, seen_by_all
 from .feeder import Batches, Feeder
 from .front_guard import FrontGuard
 from .front_layers import FrontLayers
@@ -86,14 +87,15 @@ class Epochs:
         yield from apart(self._batches(epoch, start), self._data.on_device.device)
 
     def _batches(self, epoch: int, start: int) -> Batches:
-        self.begin(epoch)
-        self._ask(epoch)
-        self._follow(epoch, 0, exactly=True)
-        self._decide(epoch)
-        self._settle()
-        self._feeder.tidy()
-        self._front.begin()
-        with self._clock.training(live=not self._front.depth):
+        with self._data.ranks.telling():
+            self.begin(epoch)
+            self._ask(epoch)
+            self._follow(epoch, 0, exactly=True)
+            self._decide(epoch)
+            self._settle()
+            self._feeder.tidy()
+            self._front.begin()
+        with self._data.ranks.telling(), self._clock.training(live=not self._front.depth):
             yield from self._asking.observer.counted(self._asked_between(epoch, start), epoch, start)
 
     def close(self) -> None:
@@ -145,7 +147,8 @@ class Epochs:
         self._leave()
         self._feeder.end_check()
         self._epoch, self.given, self._feeder.midway = self._epoch + 1, 0, False
-        self._follow(self._epoch, 0)
+        with self._data.ranks.telling():
+            self._follow(self._epoch, 0)
         self.decide()
         self._front.end_epoch()
 
@@ -160,7 +163,7 @@ class Epochs:
         if self._epochs is not None and self._epoch >= self._epochs:
             return
         self._front.precision.look()
-        with without_autocast(self._data.on_device.device):
+        with self._data.ranks.telling(), without_autocast(self._data.on_device.device):
             self._ask(self._epoch)
             self._decide(self._epoch)
             if store:
@@ -174,6 +177,7 @@ class Epochs:
             "settings": self._feeder.deciding,
             "epoch": self._epoch,
             "given": self.given,
+            "ranks": self._data.ranks.world,
             "clock": self._clock.state_dict(),
             **self._front.state_dict(),
             **self._asking.state_dict(),
@@ -194,6 +198,12 @@ class Epochs:
         for field, mine in self._belonging().items():
             if state[field] != mine:
                 raise CheckpointError(f"the checkpoint was made with {field} {state[field]}, this run has {mine}")
+        trained, train = state.get("ranks", 1), self._data.ranks.world
+        if state.get("given") and trained != train:
+            raise CheckpointError(
+                f"the checkpoint lies within an epoch whose samples are shared among {trained} ranks, and {train} "
+                "train now: begin with as many, or from a checkpoint between two epochs"
+            )
         depth, frozen = self._front.checked_depth(state), self._front.depth
         if depth < frozen and self._asking.may_thaw:
             self._thaw()
@@ -272,33 +282,30 @@ class Epochs:
         division = self._front.division
         if division is None:
             return
-        unlike = self._feeder.unlike()
-        if unlike:
-            warnings.warn(f"hoarfrost builds the cache again: {unlike}", stacklevel=2)
-            self._build_again(epoch, step, {"event": "stale", "why": unlike})
-            return
         if self._guard is None or self._layers is None:
             raise RuntimeError("a front that nobody watches")
-        guard = self._guard
-        unfrozen = guard.unfrozen()
-        if unfrozen:
+        seen = seen_by_all(self._data.ranks, self._feeder, self._guard, self._layers, step, exactly)
+        if seen.unlike:
+            warnings.warn(f"hoarfrost builds the cache again: {seen.unlike}", stacklevel=2)
+            self._build_again(epoch, step, {"event": "stale", "why": seen.unlike})
+            return
+        if seen.unfrozen:
             wanted = {name: parameter.requires_grad for name, parameter in self._front.parameters.items()}
             self._thaw_by_hand(epoch, step)
             for name, parameter in self._front.parameters.items():
                 parameter.requires_grad_(wanted[name])
             return
-        layers = self._layers.changed(exactly=exactly)
-        changed = (*layers, *guard.changed(exactly=exactly))
+        changed = (*seen.layers, *seen.changed)
         if not changed:
             return
         if self._on_changed_front == "error":
             raise FrontChangedError(
-                f"{_named(changed)} in front of cut {guard.prefix.cut.label!r} changed behind its freeze: its stored "
+                f"{_named(changed)} in front of cut {division.cut.label!r} changed behind its freeze: its stored "
                 'features are stale. Change it before the freeze, thaw() first, or say on_changed_front="rebuild"'
             )
         self._build_again(epoch, step, {"event": "changed", "names": list(changed)})
-        if layers:
-            self._divide_again(division, layers)
+        if seen.layers:
+            self._divide_again(division, seen.layers)
 
     def _divide_again(self, division: Division, changed: Sequence[str]) -> None:
         """The same front, of the same event, with its layers as they are by now."""
@@ -366,7 +373,11 @@ class Epochs:
         inputs = None if settled else (inputs for inputs, _ in self._data.live_inputs(event))
         self._feeder.reset()  # first: an interrupt must not leave a deeper front with the features of this one
         self._watch(None)
-        division = self._front.freeze(depth, event, inputs)
+        ranks = self._data.ranks
+        division = self._front.freeze(depth, event, inputs if ranks.leads else None)
+        if not settled:
+            # Estimated by one rank; what statistics the others' own steps left is none of all.
+            ranks.same([*division.prefix.parameters(), *division.prefix.buffers()])
         self._watch(division)
         return division
 
@@ -386,17 +397,23 @@ class Epochs:
                 self._freeze(depth, division.event, settled=True)
         if not depth or self._feeder.midway or self._feeder.decided:
             return
-        with self._clock.building():
+
+        def decide(freeze: Callable[[int], Division]) -> None:
             self._feeder.decide(
                 self._asking.epochs_left(epoch, depth),
                 self._asking.name,
                 later=self._cuts[depth:],
-                deepen=lambda cut: self._freeze(self._cuts.index(cut) + 1, epoch),
+                deepen=lambda cut: freeze(self._cuts.index(cut) + 1),
             )
+
+        with self._clock.building():
+            decided_by_one(self._data.ranks, self._feeder, decide, lambda deeper: self._freeze(deeper, epoch))
 
     def _settle(self) -> None:
         """Store what was decided to be stored, where it is not there yet."""
-        if not self._front.depth or self._feeder.midway or self._feeder.ready:
+        if not self._front.depth or self._feeder.midway:
+            return
+        if not self._data.ranks.any("who lacks features", not self._feeder.ready):
             return
         with self._clock.building():
             self._feeder.settle()

@@ -19,9 +19,9 @@ from ..codecs import Codec, Ladder
 from ..costs import training_flops
 from ..cuts import Crossing, Cut, Example, called, count_of, first_tensor, hooks_apart, stage_of, taken
 from ..errors import ArgumentError, StaleCacheError
-from ..freezing import Division, Front
+from ..freezing import Division, Front, undistributed
 from ..samples import PrefixSource, Rows, Together, TrainingData, grid_of
-from ..settings import Freezing, Noise, Settings, Views
+from ..settings import Noise, Settings, Views
 from ..storing import Decided, Held, StoredFeatures, Storer, event_of, origin_of, way_of
 from .cache_source import CacheSource
 from .chunks_in_memory import ChunksInMemory
@@ -31,7 +31,7 @@ from .reading import Reading, SharedReadings, order_key, read
 from .rewritten import Rewritten
 from .window import Batch
 
-__all__ = ["Batches", "Feeder", "mixing_of"]
+__all__ = ["Batches", "Feeder"]
 
 Batches = Generator[Any, None, None]
 
@@ -157,6 +157,18 @@ class Feeder:
             raise RuntimeError("Feeder.decide before a freeze")
         self._storer.decide(self._front.division, epochs_left, policy, later=later, deepen=deepen)
 
+    def take(self, decided: Mapping[str, Any]) -> None:
+        """What another rank has decided, as `told` gives it: see `Storer.take`."""
+        self._storer.take(Decided.from_config(decided))
+
+    def told(self) -> dict[str, Any]:
+        """What was decided, as JSON takes it."""
+        return {} if self._decided is None else self._decided.to_config()
+
+    def distrust(self) -> None:
+        """Samples are not as they were when the cache was built, as another rank has seen."""
+        self._storer.storage.distrust()
+
     def settle(self) -> None:
         """See to it that the features of the division can be had: see `Storer.store`."""
         if self._front.division is None:
@@ -199,6 +211,7 @@ class Feeder:
         rungs = Ladder.of(codec)
         if len(rungs) != 1:
             raise ArgumentError(f"evaluation stores with one codec, not with a ladder of {len(rungs)}: {codec!r}")
+        model = undistributed(model)
         made = Evaluation(
             dataset,
             transform,
@@ -210,7 +223,7 @@ class Feeder:
             collate=self._data.samples.own_collate,
             on_bad_sample=self._data.samples.unreadable.then,
             on_device=self._data.on_device,
-            directory=None if self._mode == "recompute" else self._directory / "evaluation",
+            directory=None if self._mode == "recompute" else self._directory / self._data.ranks.own("evaluation"),
             division=lambda: self._front.division,
             room=self._evaluation_room,
             faults=self._storer.faults,
@@ -226,7 +239,7 @@ class Feeder:
 
     def step_flops(self, model: nn.Module) -> int:
         """FLOPs of one training step as it runs now, per sample, the prefix's forward included where it is run."""
-        inputs = [self._data.example, *self._data.other_sizes]
+        inputs, model = [self._data.example, *self._data.other_sizes], undistributed(model)
         shapes = [first_tensor(of_call).shape for of_call in self._data.examples]
         with self._front.precision.now.autocast():
             flops = [self._call_flops(model, taken(of_size, 2)) for of_size in inputs]
@@ -391,18 +404,3 @@ class Feeder:
 def _filled(batch: Batch, crossing: Crossing) -> Tensor | Rows:
     """The features of a batch; where samples differ in length, with their lengths, to be padded as the batch is."""
     return batch.features if batch.lengths is None else Rows.of(batch.features, batch.lengths, crossing)
-
-
-def mixing_of(mix: Any, dataset: Any, freezing: Freezing) -> Mixing | None:
-    """A user's MixUp or CutMix for the classes that a data set names.
-
-    Raises:
-        ArgumentError: it is neither, or several tensors cross the cuts.
-    """
-    if mix is None:
-        return None
-    names = getattr(dataset, "classes", None)
-    mixing = Mixing.of(mix, None if names is None else len(names))
-    if not freezing.one_tensor:
-        raise ArgumentError("mix needs cuts that one tensor crosses: leave max_tensors at 1, and name no cuts")
-    return mixing

@@ -69,7 +69,8 @@ class Window:
         targets = torch.cat([block.targets for block in blocks]).index_select(0, rows)
         sample_ids = torch.cat([order.members(chunk) for chunk in chunks]).index_select(0, rows)
         first, sizes = blocks[0].features, [len(block.features.values) for block in blocks]
-        lengths, repeats = None, order.sampling is not None
+        # A sampler's epoch may show a row often, or never; of a chunk that is another rank's too, some are not shown.
+        lengths, once = None, order.sampling is None and len(rows) == sum(map(order.size, chunks))
         samples, stored = rows, [block.lengths for block in blocks if block.lengths is not None]
         if stored:
             lengths = torch.cat(stored)
@@ -85,7 +86,7 @@ class Window:
         chunk_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).index_select(0, rows)
         values = torch.empty(shape, dtype=first.dtype if dense else first.values.dtype, pin_memory=pinned)
         places = None
-        if not repeats:
+        if once:
             places = torch.empty_like(rows)
             places[rows] = torch.arange(len(rows))
         for end, size in zip(accumulate(sizes), sizes, strict=True):
@@ -166,7 +167,7 @@ def _entries(rows: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _place(block: Tensor, values: Tensor, rows: Tensor, begin: int) -> None:
-    """Put a block's rows where they leave; a sampler's epoch may show a row often, or never."""
+    """Put a block's rows where they leave, however often, or never."""
     where = ((rows >= begin) & (rows < begin + len(block))).nonzero()[:, 0]
     _put(block.index_select(0, rows[where] - begin), values, where)
 

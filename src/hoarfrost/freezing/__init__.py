@@ -8,6 +8,7 @@ from .front import Front
 from .held_back import SIGNALS, held_back
 from .movement import Movement, sums_of_bits
 from .precision import TrainingPrecision
+from .reduction import undistributed
 from .statistics import estimate_statistics
 from .surgery import Frozen, HasParamGroups, freeze, thaw
 
@@ -24,4 +25,5 @@ __all__ = [
     "held_back",
     "sums_of_bits",
     "thaw",
+    "undistributed",
 ]

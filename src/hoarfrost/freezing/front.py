@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -26,6 +26,7 @@ from ..errors import ArgumentError, CheckpointError, InvalidCutError
 from .division import Division
 from .held_back import held_back
 from .precision import TrainingPrecision
+from .reduction import Reduction, undistributed
 from .route import Route
 from .settler import Settler
 from .surgery import Frozen, freeze, thaw
@@ -66,6 +67,8 @@ class Front:
         other: OtherLengths | None = None,
         other_sizes: Sequence[Example] = (),
     ) -> None:
+        self._reduction = Reduction.of(model)
+        model = undistributed(model)
         self._called, self._model = model, bare(model)  # as the user compiled it, and as it is written
         self.cuts, self._example, self._optimizer = tuple(cuts), example, optimizer
         self.depth = 0
@@ -106,6 +109,11 @@ class Front:
         Raises:
             ArgumentError: inputs where features are needed.
         """
+        if self._reduction is None:
+            return self._run(*args, **keywords)
+        return self._reduction.run(self._run, args, keywords)
+
+    def _run(self, *args: Any, **keywords: Any) -> Any:
         division = self.division
         if self._model.training and torch.is_grad_enabled():
             self._note_step()
@@ -170,6 +178,7 @@ class Front:
             self._release()
             self.depth = depth
             self.division = Division(cut, prefix, suffix, event, resized, self._settler.settled)
+            self._renew_reduction(prefix.buffers())
         return self.division
 
     @property
@@ -183,7 +192,14 @@ class Front:
             while self._frozen:
                 thaw(self._frozen.pop())
             self._release()
+            if self.depth:
+                self._renew_reduction()
             self.depth, self.division = 0, None
+
+    def _renew_reduction(self, still: Iterable[Tensor] = ()) -> None:
+        """Other parameters train from now on, and these buffers do not change any more."""
+        if self._reduction is not None:
+            self._reduction.renew(still)
 
     def _release(self) -> None:
         """The division of so far answers no calls of the model's modules any more."""
@@ -200,7 +216,7 @@ class Front:
         if self.cut is not None:
             self._check_told_apart(self.cut)
         if self._route is None:
-            self._route = Route(self._called, self._is_mine, self)
+            self._route = Route(self._called, self._is_mine, self._run)
 
     def _is_mine(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
         """Whether a call of the model holds features; or is a step, of which a freeze will want to know."""
@@ -223,6 +239,8 @@ class Front:
             self._route = None
         if not self.keep:
             self.thaw()
+        if self._reduction is not None:
+            self._reduction.close()
 
     def begin(self) -> None:
         """A batch is about to be trained on."""

@@ -36,6 +36,9 @@ class Answer:
 class Asking:
     """Asks one policy, once for each epoch, or each so many steps; remembers what it was asked, and the metrics.
 
+    Where several ranks train, that of the one that leads is asked, with its metrics and seconds; gradients are the
+    mean over all.
+
     Args:
         data: that the model is trained on.
         epochs: how many there will be; None where that is not known.
@@ -57,7 +60,7 @@ class Asking:
     ) -> None:
         self.policy = prepared(policy, cuts, epochs)
         self._cuts, self._epochs, self._steps = cuts, epochs, data.steps
-        self._measurements = measurements
+        self._measurements, self._ranks = measurements, data.ranks
         self._every_steps = interval(policy)
         self.observer: Observer = observer_for(
             policy, model, cuts, data.example, lambda: data.probe(PROBE), optimizer, epochs, self._steps
@@ -98,15 +101,22 @@ class Asking:
             return None
         before = self._depth
         self._measurements.epoch = epoch
-        self._depth = checked_depth(self.policy, self._state(epoch, step, depth), before)
+        if not self._ranks.alone:
+            self.observer.reduce(self._ranks.mean)
+        self._depth, why = self._ranks.lead("what the policy says", lambda: self._said(epoch, step, depth))
         self._asked = epoch, step
         self.observer.asked(epoch, step)
         if self._depth == self._overruled:
             return None
         if self._overruled is not None:
             self._overruled, before = None, 0
-        self._answer = Answer(self._depth, before, getattr(self.policy, "why", ""))
+        self._answer = Answer(self._depth, before, why)
         return self._answer
+
+    def _said(self, epoch: int, step: int, depth: int) -> tuple[int, str]:
+        """The policy's answer, and why."""
+        answer = checked_depth(self.policy, self._state(epoch, step, depth), self._depth)
+        return answer, getattr(self.policy, "why", "")
 
     def done(self) -> None:
         """What the policy asked for holds."""

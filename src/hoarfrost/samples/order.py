@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -30,7 +30,8 @@ class Order:
         chunk_size: samples in a chunk; the last one may be shorter.
         neighbours: whether a chunk's samples follow one another in the data set.
         window: chunks whose samples are mixed; at least the number of chunks gives a full shuffle.
-        rank, world_size: this process's share: every `world_size`-th chunk of the epoch's permutation.
+        rank, world_size: which share of each epoch's samples is this process's: as many as another's, or one more, and
+            no sample is in two.
         sampling: draws the samples of each epoch; None: each once.
         lengths: int64 [N], where samples differ in length: chunks and windows are of samples about as long, so that
             little is padded.
@@ -64,20 +65,48 @@ class Order:
             return torch.tensor(self.sampling.ids(epoch))
         return torch.randperm(self.samples, generator=self._generator(epoch, 1))[self.rank :: self.world_size]
 
+    @property
+    def share(self) -> int:
+        """Samples of an epoch that are this rank's."""
+        return self.least + (self.rank < self.samples % self.world_size)
+
+    @property
+    def least(self) -> int:
+        """Samples of the smallest share."""
+        return self.samples // self.world_size
+
     def windows(self, epoch: int) -> Iterator[tuple[list[int], Tensor]]:
         """The epoch as windows: the chunks of each, and the order [rows] in which its samples leave.
 
         Row r of a window is the sample at r in the concatenation of its chunks. A sampler's epoch may show a sample
-        more than once, or not at all; where it makes the batches, one window of all chunks keeps its order.
+        more than once, or not at all; where it makes the batches, one window of all chunks keeps its order. A chunk at
+        the end of a rank's share is the next one's too: each shows a part of its samples.
         """
         if self.sampling is not None:
             yield from self._drawn_windows(self.sampling, epoch)
             return
-        mine = torch.randperm(self.chunks, generator=self._generator(epoch, 2)).tolist()[self.rank :: self.world_size]
-        mixing = self._generator(epoch, 3 + self.rank)
-        for chunks in self._grouped(mine, epoch):
-            rows = sum(self.size(chunk) for chunk in chunks)
-            yield chunks, torch.randperm(rows, generator=mixing)
+        mine = self._mine(torch.randperm(self.chunks, generator=self._generator(epoch, 2)).tolist())
+        mixing = self._generator(epoch, 3, self.rank)
+        for chunks in self._grouped(list(mine), epoch):
+            offsets = [0, *accumulate(self.size(chunk) for chunk in chunks)]
+            parts = [mine[chunk] for chunk in chunks]
+            rows = torch.cat(
+                [torch.arange(at + part.start, at + part.stop) for at, part in zip(offsets, parts, strict=False)]
+            )
+            yield chunks, rows[torch.randperm(len(rows), generator=mixing)]
+
+    def _mine(self, chunks: list[int]) -> dict[int, range]:
+        """This rank's share of all chunks in an order: those of which it shows samples, with their places in each."""
+        begin = self.rank * self.least + min(self.rank, self.samples % self.world_size)
+        found: dict[int, range] = {}
+        at = 0
+        for chunk in chunks:
+            size = self.size(chunk)
+            places = range(max(begin - at, 0), min(begin + self.share - at, size))
+            if places:
+                found[chunk] = places
+            at += size
+        return found
 
     def size(self, chunk: int) -> int:
         """Number of samples in a chunk."""
@@ -145,15 +174,25 @@ class Order:
         whole, rest = by_length[: full * self.chunk_size], by_length[full * self.chunk_size :]
         return torch.cat([whole.view(full, self.chunk_size)[torch.randperm(full, generator=drawing)].flatten(), rest])
 
-    def _generator(self, epoch: int, purpose: int) -> torch.Generator:
-        return torch.Generator().manual_seed(mix(self.seed, epoch, purpose))
+    def _generator(self, epoch: int, purpose: int, rank: int = 0) -> torch.Generator:
+        drawn = mix(self.seed, epoch, purpose)
+        return torch.Generator().manual_seed(mix(drawn, rank) if rank else drawn)
 
 
-def batch_bounds(rows: int, batch_size: int, drop_last: bool = False) -> list[tuple[int, int]]:
+def batch_bounds(
+    rows: int, batch_size: int, drop_last: bool = False, least: int | None = None
+) -> list[tuple[int, int]]:
     """Where batches begin and end; a single left-over sample joins the last batch.
 
     Batch normalisation refuses a batch of one, and to drop the sample would leave it untrained.
+
+    Args:
+        least: rows of the smallest share where there are several, of `least` and `least + 1` rows: all have as many
+            batches, and the last of the larger ones takes the one more.
     """
+    if least is not None and least < rows:
+        bounds = batch_bounds(least, batch_size, drop_last)
+        return bounds if drop_last else [*bounds[:-1], (bounds[-1][0], rows)]
     if drop_last:
         rows -= rows % batch_size
     starts = list(range(0, rows, batch_size))

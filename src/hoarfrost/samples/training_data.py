@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DistributedSampler
 
 from ..augment import Border
 from ..cache import CacheSpec
 from ..cuts import Crossing, Cut, Example, OtherLengths, first_tensor
-from ..errors import ArgumentError
+from ..distributed import Ranks
+from ..errors import ArgumentError, DatasetError
 from ..settings import Settings
 from .dataset import Samples
 from .derivation import Deriver, Way, grid_of
@@ -41,6 +43,8 @@ class TrainingData:
     on_device: OnDevice
     batch_size: int
     drop_last: bool = False
+    ranks: Ranks = field(default_factory=Ranks)
+    """Who trains on them: each epoch's samples are shared among these."""
 
     @classmethod
     def of(
@@ -58,9 +62,10 @@ class TrainingData:
             model, keys: as `model` and `told` of `Samples`.
 
         Raises:
-            DatasetError, UnstableDataError, ArgumentError: as `Samples`.
+            DatasetError, UnstableDataError, ArgumentError: as `Samples`; or the samples cannot be shared among the
+                ranks of a process group.
         """
-        workers = loader.workers
+        ranks, workers = Ranks.now(), loader.workers
         if device.type == "cuda" and workers.count:
             workers = replace(workers, pinned=True)  # the device then takes them while it computes
         samples = Samples(
@@ -70,33 +75,48 @@ class TrainingData:
             collate=loader.collate,
             on_bad_sample=told.rendering.on_bad_sample,
         )
-        seed, sampler = told.rendering.seed, loader.sampler
-        order = loader.order_seed(seed)
-        sampling = None if sampler is None else Sampling(sampler, len(samples), order, batched=loader.batched)
-        batch_size = usable_batch_size(told.reading.batch_size, len(samples))
+        seed, sampler = told.rendering.seed, None if _shares_alike(loader.sampler, ranks) else loader.sampler
+        seed_of_order = loader.order_seed(seed)
         chunks, views = told.reading.chunks, told.storing.views
-        if views.grain == "chunk" and (samples.moving or samples.form.further):
-            raise ArgumentError(
-                'views of the grain "chunk" need targets that do not move with their images, and one call of the '
-                'model for each sample: leave it at "sample"'
+        try:
+            _check_shared(len(samples), sampler, ranks)
+            if views.grain == "chunk" and (samples.moving or samples.form.further):
+                raise ArgumentError(
+                    'views of the grain "chunk" need targets that do not move with their images, and one call of the '
+                    'model for each sample: leave it at "sample"'
+                )
+            sampling = (
+                None if sampler is None else Sampling(sampler, len(samples), seed_of_order, batched=loader.batched)
             )
-        arranged = Order(
-            len(samples),
-            order,
-            chunks.size,
-            told.reading.window or max(1, batch_size // chunks.size),
-            sampling=sampling,
-            lengths=None if samples.lengths is None else samples.lengths.own,
-            neighbours=chunks.neighbours,
-        )
+            batch_size = usable_batch_size(told.reading.batch_size, len(samples) // ranks.world)
+            order = Order(
+                len(samples),
+                seed_of_order,
+                chunks.size,
+                told.reading.window or max(1, batch_size // chunks.size),
+                rank=ranks.rank,
+                world_size=ranks.world,
+                sampling=sampling,
+                lengths=None if samples.lengths is None else samples.lengths.own,
+                neighbours=chunks.neighbours,
+            )
+        except BaseException:
+            samples.close()
+            raise
         return cls(
             samples=samples,
-            order=arranged,
-            renditions=Renditions(samples, seed, views, arranged),
+            order=order,
+            renditions=Renditions(samples, seed, views, order),
             on_device=OnDevice(device, told.rendering.channels_last),
             batch_size=batch_size,
             drop_last=loader.drop_last,
+            ranks=ranks,
         )
+
+    def close(self) -> None:
+        """Give the data set its transform back; this process takes no further part in what others decide."""
+        self.samples.close()
+        self.ranks.close()
 
     @cached_property
     def example(self) -> Example:
@@ -167,8 +187,9 @@ class TrainingData:
         if sampling is not None and sampling.batched:
             ends = list(accumulate(map(len, sampling.batches(epoch))))
             return list(zip([0, *ends], ends, strict=False))
-        rows = len(self.samples) if sampling is None else len(sampling.ids(epoch))
-        return batch_bounds(rows, self.batch_size, self.drop_last)
+        if sampling is None:
+            return batch_bounds(self.order.share, self.batch_size, self.drop_last, self.order.least)
+        return batch_bounds(len(sampling.ids(epoch)), self.batch_size, self.drop_last)
 
     def live(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """An epoch's batches as the user's loader would give them, in fresh renditions, on the device; None where no
@@ -212,6 +233,11 @@ class TrainingData:
         return [
             *self.samples.describe(),
             *([] if sampling is None else [sampling.describe()]),
+            *(
+                []
+                if self.ranks.alone
+                else [f"each epoch's samples are shared among {self.ranks.world} ranks, none twice"]
+            ),
             *self.samples.pipeline.describe(),
         ]
 
@@ -237,3 +263,24 @@ class TrainingData:
         if grid is None or border is None:
             return None
         return Deriver(self.samples, self.order, grid, border, way.form)
+
+
+def _shares_alike(sampler: Any, ranks: Ranks) -> bool:
+    """Whether a sampler does what is done here without it: a random share for each rank."""
+    return (
+        type(sampler) is DistributedSampler
+        and sampler.shuffle
+        and (sampler.num_replicas, sampler.rank) == (ranks.world, ranks.rank)
+    )
+
+
+def _check_shared(samples: int, sampler: Any, ranks: Ranks) -> None:
+    if ranks.alone:
+        return
+    if sampler is not None:
+        raise ArgumentError(
+            f"{type(sampler).__name__} draws the samples of one process, and {ranks.world} train: leave it out, or "
+            "give a DistributedSampler with shuffle=True; each rank is shown its share of every epoch"
+        )
+    if samples < ranks.world:
+        raise DatasetError(f"{samples} samples cannot be shared among {ranks.world} ranks")

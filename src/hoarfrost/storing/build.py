@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -31,6 +31,7 @@ def fill(
     source: PrefixSource,
     deriver: Deriver | None,
     from_features: FromFeatures | None,
+    share: Collection[int] | None = None,
 ) -> None:
     """Write what is not written yet; threads encode and write while the next chunk is computed.
 
@@ -39,6 +40,7 @@ def fill(
     Args:
         writers: by the number of their tensor.
         from_features: how it is built from earlier features; None: from images.
+        share: the chunks that are written; None: all.
     """
     event = division.event if from_features is None else from_features.origin.event
     count, chunks = (specs[0].views, data.order.chunks) if views.record == "ahead" else (1, 1)
@@ -48,7 +50,8 @@ def fill(
         pending: list[Future[int]] = []
         for view in range(count):
             draw = data.renditions.view(event, view)
-            todo = [n for n in range(chunks) if any((n, view) not in writer.done for writer in writers.values())]
+            mine = [n for n in range(chunks) if share is None or n in share]
+            todo = [n for n in mine if any((n, view) not in writer.done for writer in writers.values())]
             members = [data.order.members(chunk) for chunk in todo]
             given: Iterator[tuple[tuple[Tensor, ...], Tensor, str | None]]
             if from_features is None:

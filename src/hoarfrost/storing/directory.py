@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..cache import list_caches
+from ..distributed import Ranks
 from ..errors import CacheDirectoryError
 
 __all__ = ["cache_directory", "prepare_directory"]
@@ -21,14 +22,27 @@ PREFIX, OWNER = "hoarfrost-", ".owner.lock"
 """Of a temporary directory's name, and the lock in it that its process holds while it lives."""
 
 
-def cache_directory(named: Path | None) -> tuple[Path, Callable[[], object]]:
+def cache_directory(named: Path | None, ranks: Ranks | None = None) -> tuple[Path, Callable[[], object]]:
     """Where caches go, and what removes it at the end: nothing, where it was named.
+
+    Args:
+        ranks: that train together; those on one machine share a temporary one.
 
     Raises:
         CacheDirectoryError: it is a file, or cannot be made or written.
     """
     if named is not None:
         return prepare_directory(named), lambda: None
+    if ranks is None or ranks.alone:
+        return _temporary()
+    made = _temporary() if ranks.leads else None
+    there = Path(ranks.lead("a temporary directory", lambda: str(made[0]) if made else ""))
+    if made is None:
+        made = (there, lambda: None) if there.is_dir() else _temporary()
+    return made
+
+
+def _temporary() -> tuple[Path, Callable[[], object]]:
     _remove_abandoned()
     try:
         temporary = Path(tempfile.mkdtemp(prefix=PREFIX))

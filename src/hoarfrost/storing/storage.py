@@ -4,13 +4,16 @@ needs them."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ..cache import Cache, CacheWriter
 from ..cuts import Cut
-from ..errors import BudgetError, CacheBusyError, CacheDirectoryError, CorruptChunkError
+from ..distributed import failure
+from ..errors import BudgetError, CacheDirectoryError, CacheError, CorruptChunkError
 from ..freezing import Division
 from ..samples import Deriver, PrefixSource, TrainingData, Way
 from ..settings import Storing
@@ -21,13 +24,11 @@ from .fingerprint import Content, Origin, fingerprint_of, origin_of, way_of
 from .from_features import FromFeatures
 from .plan import Decided, Plan
 from .sample_check import SampleCheck
+from .shared_build import SharedBuild
 from .standing import Standing
 from .stored_features import Faults, StoredFeatures
 
 __all__ = ["Storage", "Stored"]
-
-# For another run that is building the same features; then this one recomputes.
-WAIT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Storage:
 
     def __init__(self, directory: Path, data: TrainingData, storing: Storing, faults: Faults) -> None:
         self._directory, self._data, self._views = directory, data, storing.views
+        self._beside = data.ranks.beside(directory)
         self.budget = Budget(storing.disk_budget, storing.over_budget)
         self._standing = Standing(directory, data, storing.stale)
         self.check: SampleCheck | None = None
@@ -125,6 +127,47 @@ class Storage:
             CacheBusyError: another run is writing the same, and was not done in `WAIT_SECONDS`.
             StaleCacheError: a cache of this is there, but was made from something else, and that is to be an error.
         """
+        if not self._data.ranks.leads:
+            return self._followed(division, decided, source, from_features)
+        try:
+            stored = self._chosen(division, decided, source, from_features)
+        except CacheError as error:
+            self._tell({"failed": [type(error).__name__, str(error)]})
+            raise
+        origin = None if stored.origin is None else asdict(stored.origin)
+        self._tell({"plan": stored.plan.to_config(), "note": stored.note, "remarks": stored.remarks, "origin": origin})
+        return stored
+
+    def _tell(self, word: dict[str, Any]) -> dict[str, Any]:
+        """What the rank that leads does next: the others do it too."""
+        return self._data.ranks.lead("storing", lambda: word)
+
+    def _followed(
+        self, division: Division, decided: Decided, source: PrefixSource, from_features: FromFeatures | None
+    ) -> Stored:
+        """What the rank that leads does in `_chosen`."""
+        content = Content.now(division, self._data)
+        while True:
+            told = self._tell({})
+            if "failed" in told:
+                raise failure(told["failed"], 0)
+            if "note" in told:
+                origin = None if told["origin"] is None else Origin(**told["origin"])
+                return Stored(Plan.from_config(told["plan"]), told["note"], told["remarks"], origin)
+            if "keep" in told:
+                self._drop(but=[stored for stored in self._previous if stored.cache.path.name == told["keep"]])
+                continue
+            # A failure is told to all by then; what follows from it is the other's to say.
+            with suppress(CacheError):
+                caches, _ = self._stored(
+                    *(division, Plan.from_config(told["build"]), decided.way, source),
+                    *(from_features if told["from_features"] else None, content),
+                )
+                self._take(caches)
+
+    def _chosen(
+        self, division: Division, decided: Decided, source: PrefixSource, from_features: FromFeatures | None
+    ) -> Stored:
         content = Content.now(division, self._data)
         remarks: list[str] = []
         refused: Plan | None = None
@@ -135,10 +178,12 @@ class Storage:
             read = None if from_features is None else from_features.earlier.cache
             source = [stored for stored in self._previous if stored.cache is read]
             if 0 < len(source) < len(self._previous) and (plan is None or self.room_beside(source, plan) >= 0):
+                self._tell({"keep": source[0].cache.path.name})
                 self._drop(but=source)
                 return
             remarks.append("the earlier features were removed first, since there was no room for both")
             from_features = None
+            self._tell({"keep": None})
             self._drop()
 
         for plan in self.budget.fitting(decided.plans, division.cut.label):
@@ -151,6 +196,7 @@ class Storage:
                 from_features = None
             while True:
                 try:
+                    self._tell({"build": plan.to_config(), "from_features": from_features is not None})
                     caches, found = self._stored(division, plan, decided.way, source, from_features, content)
                     self._take(caches)
                 except BudgetError as error:
@@ -183,7 +229,7 @@ class Storage:
         read = [cache.path for cache in self.caches]
         for stored in self._previous:
             if stored not in but and stored.cache.path not in read:
-                stored.drop()
+                stored.drop(self._beside)
         self._previous = tuple(stored for stored in but if stored.cache.path not in read)
 
     def reopen(self, division: Division, digests: Sequence[str], *, aside: bool = False) -> bool:
@@ -263,58 +309,35 @@ class Storage:
     ) -> tuple[tuple[Cache, ...], list[str]]:
         """The caches of this division, such that stand already and new ones; and what is to be said of them."""
         origin = None if from_features is None else from_features.origin
-        specs, crossing = plan.specs, len(division.cut.rows)
-        standing: dict[int, Cache] = {}
-        writers: dict[int, CacheWriter[Cache]] = {}
-        remarks: list[str] = []
+        specs, crossing, base = plan.specs, len(division.cut.rows), self._views.base
+        wanted = [
+            (fingerprint_of(division, self._data, spec, way, base, which, origin, call, content), spec)
+            for spec, (call, which) in ((spec, divmod(tensor, crossing)) for tensor, spec in enumerate(specs))
+        ]
+        deriver = self.deriver(division.cut, way, source)
+
+        def write(writers: dict[int, CacheWriter[Cache]], share: Collection[int] | None) -> None:
+            fill(writers, division, self._data, self._views, specs, source, deriver, from_features, share)
+
+        build = SharedBuild(
+            *(self._directory, self._data, self._standing, content, self.faults, self._beside, self._takes),
+            whole=self._views.record == "ahead",
+        )
         shares = self.budget.shares(plan, self._used(self._previous))
-        try:
-            for tensor, spec in enumerate(specs):
-                call, which = divmod(tensor, crossing)
-                base = self._views.base
-                mine = fingerprint_of(division, self._data, spec, way, base, which, origin, call, content)
-                found = self._standing.find(mine, spec, content, remarks)
-                if found is not None and self._takes(found):
-                    standing[tensor] = found
-                    continue
-                try:
-                    writers[tensor] = Cache.create(self._directory, mine, spec, budget_bytes=shares[tensor])
-                except CacheBusyError as error:
-                    warnings.warn(f"hoarfrost waits up to {WAIT_SECONDS:.0f} s: {error}", stacklevel=2)
-                    writer = Cache.create(
-                        self._directory, mine, spec, budget_bytes=shares[tensor], wait_seconds=WAIT_SECONDS
-                    )
-                    found = self._standing.find(mine, spec, content, remarks)
-                    if found is None:
-                        # It was broken off; what it has built is gone on with.
-                        writers[tensor] = writer
-                    else:
-                        writer.abort()
-                        standing[tensor] = found
-            begun = any(writer.done for writer in writers.values())
-            if writers:
-                deriver = self.deriver(division.cut, way, source)
-                fill(writers, division, self._data, self._views, specs, source, deriver, from_features)
-                self._standing.note(writers.values())
-            # One after the other: a crash in between leaves whole caches, and the build of the others goes on.
-            whole = self._views.record == "ahead"
-            unread = self._data.samples.unreadable.found
-            caches = tuple(
-                standing[n] if n in standing else writers[n].commit(whole=whole, unreadable=unread)
-                for n in range(len(specs))
-            )
-        except Exception:
-            for writer in writers.values():
-                with self.faults.borne("leaves a cache that could not be built"):
-                    writer.abort()
-            raise
-        finally:
-            # What an interrupt broke off is built on by the next call, which the lock must not keep out.
-            for writer in writers.values():
-                writer.close()
+        caches = self._data.ranks.attempt("caches", lambda: build.caches(wanted, shares, write))
         self._standing.distrusted = frozenset()
-        self.check = self._standing.check(caches[0], content) if standing or begun else None
-        return caches, list(dict.fromkeys(remarks))
+        self.check = self._standing.check(caches[0], content) if build.begun else None
+        return caches, list(dict.fromkeys([*build.remarks, *self._who_built]))
+
+    @property
+    def _who_built(self) -> list[str]:
+        """Which ranks have one cache, where there are several."""
+        ranks, beside = self._data.ranks, self._beside
+        if ranks.alone:
+            return []
+        if beside.world == ranks.world:
+            return [f"one cache for all {ranks.world} ranks, built by all"]
+        return [f"a cache for each directory that ranks share, this one for {beside.world} of {ranks.world}"]
 
     def release(self) -> None:
         """Nothing more is read: others may remove it, and its samples are no longer looked at."""

@@ -7,6 +7,7 @@ removed is left; and the cause is said once.
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +18,13 @@ from torch import Tensor
 
 from ..cache import Cache, Chunk
 from ..codecs import Packed
-from ..errors import ArgumentError, BudgetError, CacheDirectoryError, CacheError, CorruptChunkError
+from ..distributed import Ranks
+from ..errors import ArgumentError, BudgetError, CacheBusyError, CacheDirectoryError, CacheError, CorruptChunkError
 
 __all__ = ["Faults", "StoredFeatures"]
+
+OTHERS_SECONDS = 10.0
+"""For the other ranks to let a cache go that all of them have read."""
 
 
 class Faults:
@@ -84,6 +89,8 @@ class StoredFeatures:
     def begin(self) -> tuple[int, ...]:
         """An epoch begins, and with it a new try to write; what changes when anyone writes to the files."""
         self._writes = True
+        if not self.cache.whole:
+            self.cache.refresh()  # other ranks record too
         return self.cache.written()
 
     def read(self, chunk: int, view: int, edition: int) -> Chunk:
@@ -139,10 +146,25 @@ class StoredFeatures:
         payload = codec.encode(physical, spec.codec_axis)
         return codec.unpack(payload, physical.shape, spec.dtype, spec.codec_axis)
 
-    def drop(self) -> None:
-        """Remove it from disk; what cannot be removed stays, and is said."""
+    def drop(self, ranks: Ranks | None = None) -> None:
+        """Remove it from disk; what cannot be removed stays, and is said.
+
+        Args:
+            ranks: that read it together: one of them removes it, as soon as the others have let it go.
+        """
+        if ranks is not None and not ranks.leads:
+            self.cache.release()
+            return
         with self.faults.borne("leaves a cache that is no longer read"):
-            self.cache.drop()
+            until = time.monotonic() + (0.0 if ranks is None or ranks.alone else OTHERS_SECONDS)
+            while True:
+                try:
+                    self.cache.drop()
+                    return
+                except CacheBusyError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(0.02)
 
     def missed(self) -> None:
         """Say that it is no longer there, and is built anew."""

@@ -127,6 +127,11 @@ class Storer:
         )
         self.storage.set_aside()
 
+    def take(self, decided: Decided) -> None:
+        """What the rank that leads has decided."""
+        self.decided = decided
+        self.storage.set_aside()
+
     def store(self, division: Division) -> Held:
         """Do what was decided for a division: store its features if that pays and fits, and say so.
 

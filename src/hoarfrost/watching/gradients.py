@@ -23,6 +23,7 @@ class GradientSums:
     def __init__(self, model: nn.Module) -> None:
         self._sums: dict[str, Tensor] = {}
         watched: list[tuple[str, Any]] = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self._watched = dict(watched)
         self._handles = [parameter.register_hook(self._adder(name)) for name, parameter in watched]
 
     def _adder(self, name: str) -> Callable[[Tensor], None]:
@@ -34,6 +35,13 @@ class GradientSums:
                     self._sums[name] = gradient.detach().clone()
 
         return add
+
+    def sums(self) -> list[Tensor]:
+        """Of each parameter that was watched from the beginning, to be written into; zeros where nothing came."""
+        for name, parameter in self._watched.items():
+            if name not in self._sums:
+                self._sums[name] = torch.zeros_like(parameter)
+        return [self._sums[name] for name in self._watched]
 
     def norms(self, segments: Sequence[Segment]) -> tuple[float, ...]:
         """The L1 norm of each segment's summed gradient; 0 where nothing trained."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -116,6 +116,11 @@ class Observer:
                 "over which they are summed"
             )
         return self._gradients.norms(self.segments)
+
+    def reduce(self, mean: Callable[[Iterable[Tensor]], None]) -> None:
+        """Let gradients that are watched be those of all ranks: each has summed its own."""
+        if self._gradients is not None:
+            mean(self._gradients.sums())
 
     def weights(self, segment: int, most: int | None = None) -> Tensor:
         """A copy of a segment's parameters, one after the other, [P]; float32 on the CPU.
