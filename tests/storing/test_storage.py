@@ -80,7 +80,7 @@ def test_a_build_that_cannot_be_written_goes_on_by_recomputing(
 def test_a_cache_that_another_run_is_writing_is_not_waited_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hoarfrost.storing.storage.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("hoarfrost.storing.shared_build.WAIT_SECONDS", 0.1)
     with frozen(cache_dir=tmp_path) as freezer:
         epoch_of(freezer)
         assert freezer.cache is not None

@@ -141,8 +141,6 @@ class SharedBuild:
 
         share = told["shares"][self.ranks.rank] if told["shares"] else []
         self._written(writers, fill, share, begin)
-        for writer in writers.values():
-            writer.close()
         self.ranks.attempt("commit a cache", lambda: None)
         no_names: list[str] = []
         names = self.ranks.lead("where the caches are", lambda: no_names)
@@ -203,6 +201,9 @@ class SharedBuild:
             begin()
             if writers:
                 fill(writers, share)
+            if not self.ranks.leads:
+                for writer in writers.values():
+                    writer.close()
 
         self.ranks.attempt("chunks of a cache", work)
         samples = self.data.samples
