@@ -50,6 +50,14 @@ def test_routing(tmp_path: Path) -> None:
     assert all(0 < of["low"] <= of["high"] and of["ms"] > 0 for kinds in found.values() for of in kinds.values())
 
 
+def test_two_processes(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    run("distributed.py", "--samples", "96", "--size", "32", "--batch-size", "16", "--turns", "2", "--out", str(out))
+    found = json.loads(out.read_text())
+    assert all(of["median"] > 0 for of in found["seconds"].values())
+    assert set(found["ratios"]) == {"cached / resident", "cached / (alone / 2 + reduced)", "alone / cached"}
+
+
 def test_fingerprints(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     run("fingerprints.py", "--samples", "96", "--trained", "64", "--turns", "1", "--out", str(out))
