@@ -1,7 +1,7 @@
 """What a cached epoch takes in two processes, against half of one process's, and what exchanging gradients costs.
 
-Measures: seconds of an epoch of the layers behind the cut, forward, loss, backward and the optimizer's step, each process
-on one thread, by gloo on this machine.
+Measures: seconds of an epoch of the layers behind the cut, forward, loss, backward and the optimizer's step, each
+process on one thread, by gloo on this machine.
   alone     one process, features resident in memory, all samples; the other process waits.
   resident  two processes, DistributedDataParallel, each half of the samples resident in memory.
   cached    two processes, a Freezer's epochs from the cache that both have built.

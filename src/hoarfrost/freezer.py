@@ -254,7 +254,7 @@ class Freezer:
 
     def describe(self) -> list[str]:
         """What is done with items, each step of the transform, and each batch, one line each."""
-        return [*self._data.describe(), *(() if self._mixing is None else [f"each batch: {self._mixing.describe()}"])]
+        return [*self._data.describe(), *self._feeder.describe()]
 
     def state_dict(self) -> dict[str, Any]:
         """All that was decided, and how far it is, to go on from; JSON, but for what the policy remembers."""

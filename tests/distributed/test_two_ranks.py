@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hoarfrost import Freezer
 from hoarfrost.errors import CheckpointError
@@ -28,9 +29,9 @@ def ranks(where: Path) -> Runs:
     return together(2, everything, where / "two", 2, where)
 
 
-@pytest.mark.parametrize("other", ["recomputed", "apart"])
+@pytest.mark.parametrize("other", ["recomputed", "apart", "compiled"])
 def test_a_cached_run_is_the_recomputing_one_to_the_bit(ranks: Runs, other: str) -> None:
-    """Across two freezes, with one cache for both ranks, or one for each."""
+    """Across two freezes, with one cache for both ranks, or one for each; compiled inside the wrapper, too."""
     for rank in ranks:
         assert rank["cached"]["losses"] == rank[other]["losses"]
         assert_same_tensors(rank["cached"]["weights"], rank[other]["weights"])
@@ -74,6 +75,19 @@ def test_a_resumed_run_is_the_whole_one_to_the_bit(ranks: Runs, run: str, from_e
 def test_with_nothing_frozen_it_is_the_plain_loop_to_the_bit(ranks: Runs) -> None:
     for rank in ranks:
         assert rank["none"]["losses"] == rank["plain"]
+
+
+def test_the_wrapper_stays_what_the_user_made(ranks: Runs) -> None:
+    one, other = (rank["wrapper"] for rank in ranks)
+    for of in (one, other):
+        assert of["calls"] == ["mine", "mine"]
+        assert of["same module"]
+        assert of["unused"]
+        assert of["bytes"] == 3 << 20
+        assert of["left out"]
+        assert not of["on the model"]
+    assert not torch.equal(one["apart"], other["apart"])
+    assert torch.equal(one["together"], other["together"])
 
 
 def test_one_rank_decides_for_both(ranks: Runs) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,13 @@ def trained(
     start: int = 0,
     stop: tuple[int, int] | None = None,
     samples: int = SAMPLES,
+    compiled: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """A user's own loop under DistributedDataParallel.
 
     Args:
+        compiled: by torch.compile, inside the wrapper.
         state: to go on from.
         start: batches to skip of the first epoch.
         stop: epoch and step at which it is broken off.
@@ -96,7 +99,8 @@ def trained(
     model = resnet()
     if state is not None:
         model.load_state_dict(state["model"])
-    wrapped = DistributedDataParallel(model)
+    inner: Any = torch.compile(model, backend="eager") if compiled else model
+    wrapped = DistributedDataParallel(inner)
     optimizer = sgd(model)
     told: dict[str, Any] = {
         "policy": POLICY,
@@ -217,6 +221,36 @@ def minds(rank: int, cache: Path) -> dict[str, Any]:
         }
 
 
+def wrapper(rank: int, cache: Path) -> dict[str, Any]:
+    """What is left of a user's wrapper behind a freeze, and what its `no_sync` does."""
+    model = resnet()
+    wrapped = DistributedDataParallel(model, find_unused_parameters=True, bucket_cap_mb=3)
+    calls: list[str] = []
+    wrapped.register_forward_hook(lambda *_: calls.append("mine"))
+    told: dict[str, Any] = {"policy": {0: 1}, "mode": "cache", "verbose": False, "cache_dir": cache}
+    with Freezer(wrapped, Numbered(), batch_size=BATCH, optimizer=sgd(model), **told) as freezer:
+        batches = freezer.batches(0)
+        found: dict[str, Any] = {}
+        weight = model.get_parameter("layer3.0.conv1.weight")
+        for name in ("apart", "together"):
+            inputs, numbers = next(batches)
+            with wrapped.no_sync() if name == "apart" else nullcontext():
+                F.cross_entropy(freezer(inputs), numbers % 10).backward()
+            found[name] = weight.grad.clone()
+        with torch.no_grad():
+            if rank == 0:
+                freezer(inputs)  # alone: nothing is exchanged
+        return {
+            **found,
+            "calls": calls,
+            "same module": wrapped.module is model,
+            "unused": wrapped.find_unused_parameters,
+            "bytes": wrapped.bucket_bytes_cap,
+            "left out": "stem.1.running_mean" in wrapped.parameters_to_ignore,
+            "on the model": "_ddp_params_and_buffers_to_ignore" in model.__dict__,
+        }
+
+
 class BadOnOne(Numbered):
     """Cannot be read behind the first epoch, on one rank."""
 
@@ -312,6 +346,8 @@ def everything(rank: int, world: int, where: Path) -> dict[str, Any]:
         "between": trained(rank, cache_dir=where / "between", state=between, epochs=range(2, EPOCHS)),
         "none": trained(rank, policy="none"),
         "plain": plain_loop(rank, world),
+        "compiled": trained(rank, cache_dir=where / "compiled", compiled=True),
+        "wrapper": wrapper(rank, where / "wrapper"),
         "minds": minds(rank, where / "minds"),
         "failing": failing(rank, where / "failing"),
         "elsewhere": elsewhere(rank),

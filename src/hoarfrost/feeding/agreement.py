@@ -43,7 +43,8 @@ class Seen:
 def seen_by_all(ranks: Ranks, feeder: Feeder, guard: FrontGuard, layers: FrontLayers, step: int, exactly: bool) -> Seen:
     """What one rank sees at an epoch's begin all are told.
 
-    Within an epoch each sees for itself what its loop does to the front, as the others do; samples wait for the next one.
+    Within an epoch each sees for itself what its loop does to the front, as the others do; samples wait for the
+    next one.
 
     Args:
         exactly: look at all values of the front.

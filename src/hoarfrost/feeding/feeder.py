@@ -20,7 +20,7 @@ from ..costs import training_flops
 from ..cuts import Crossing, Cut, Example, called, count_of, first_tensor, hooks_apart, stage_of, taken
 from ..errors import ArgumentError, StaleCacheError
 from ..freezing import Division, Front, undistributed
-from ..samples import PrefixSource, Rows, Together, TrainingData, grid_of
+from ..samples import PrefixSource, Together, TrainingData, grid_of
 from ..settings import Noise, Settings, Views
 from ..storing import Decided, Held, StoredFeatures, Storer, event_of, origin_of, way_of
 from .cache_source import CacheSource
@@ -29,7 +29,7 @@ from .evaluation import Evaluation
 from .feature_noise import FeatureNoise
 from .reading import Reading, SharedReadings, order_key, read
 from .rewritten import Rewritten
-from .window import Batch
+from .window import filled
 
 __all__ = ["Batches", "Feeder"]
 
@@ -231,6 +231,11 @@ class Feeder:
         self._evaluations.append(made)
         return made
 
+    def describe(self) -> list[str]:
+        """Which ranks store together, and what is done with each batch, one line each."""
+        mixed = [] if self._mixing is None else [f"each batch: {self._mixing.describe()}"]
+        return [*self._storer.storage.sharing, *mixed]
+
     def close(self) -> None:
         """Remove what evaluations store, give data sets their transforms back, and let others remove what was read."""
         self._storer.storage.release()
@@ -319,7 +324,7 @@ class Feeder:
                         yield None
                         continue
                     batches = tuple(batch.without(~stays) for batch in batches)
-                features = list(map(_filled, batches, division.cut.rows * (len(batches) // crossing)))
+                features = list(map(filled, batches, division.cut.rows * (len(batches) // crossing)))
                 self._disturb(division, features, epoch, step)
                 by_call = [tuple(features[n : n + crossing]) for n in range(0, len(features), crossing)]
                 given = [tensors if crossing > 1 else tensors[0] for tensors in by_call]
@@ -399,8 +404,3 @@ class Feeder:
         share = self._memory_budget // len(self.caches)
         on_cpu = self._data.on_device.device.type == "cpu"
         return ChunksInMemory(share, floats=on_cpu and cache.spec.dense_nbytes <= share)
-
-
-def _filled(batch: Batch, crossing: Crossing) -> Tensor | Rows:
-    """The features of a batch; where samples differ in length, with their lengths, to be padded as the batch is."""
-    return batch.features if batch.lengths is None else Rows.of(batch.features, batch.lengths, crossing)

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ..cache import CacheSpec
 from ..codecs import FirstRows, dequantise
-from ..samples import Block, Order
+from ..cuts import Crossing
+from ..samples import Block, Order, Rows
 
-__all__ = ["Batch", "Window", "batch_of"]
+__all__ = ["Batch", "Window", "batch_of", "filled"]
 
 
 # A window whose floats take no more becomes floats chunk by chunk, with one row of scales each; in a larger one bytes
@@ -221,3 +222,8 @@ def batch_of(parts: list[tuple[Window, int, int]], spec: CacheSpec, device: torc
     parted = [window.lengths[begin:end] for window, begin, end in parts if window.lengths is not None]
     lengths = joined(parted) if parted else None
     return Batch(features, targets if device is None else targets.to(device, non_blocking=True), ids, lengths)
+
+
+def filled(batch: Batch, crossing: Crossing) -> Tensor | Rows:
+    """The features of a batch; where samples differ in length, with their lengths, to be padded as the batch is."""
+    return batch.features if batch.lengths is None else Rows.of(batch.features, batch.lengths, crossing)

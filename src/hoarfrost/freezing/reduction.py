@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..cuts import bare
@@ -91,7 +92,15 @@ class Reduction:
     @classmethod
     def of(cls, model: nn.Module) -> Reduction | None:
         """That of a model; None where it is not wrapped."""
-        return cls(model) if isinstance(model, DistributedDataParallel) else None
+        if isinstance(model, DistributedDataParallel):
+            return cls(model)
+        if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+            warnings.warn(
+                f"hoarfrost: {distributed.get_world_size()} processes train, and the model is not wrapped in "
+                "DistributedDataParallel: wrap it before the Freezer is made, or reduce its gradients in your loop",
+                stacklevel=4,
+            )
+        return None
 
     def run(self, work: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """What `work` gives, its gradients reduced; without gradients nothing is exchanged."""

@@ -327,10 +327,10 @@ class Storage:
         caches = self._data.ranks.attempt("caches", lambda: build.caches(wanted, shares, write))
         self._standing.distrusted = frozenset()
         self.check = self._standing.check(caches[0], content) if build.begun else None
-        return caches, list(dict.fromkeys([*build.remarks, *self._who_built]))
+        return caches, list(dict.fromkeys([*build.remarks, *self.sharing]))
 
     @property
-    def _who_built(self) -> list[str]:
+    def sharing(self) -> list[str]:
         """Which ranks have one cache, where there are several."""
         ranks, beside = self._data.ranks, self._beside
         if ranks.alone:
