@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hoarfrost import Freezer
-from shared.distributed_runs import BATCH, EPOCHS, POLICY, Numbered, silent, together, unequal
+from shared.distributed_runs import BATCH, EPOCHS, POLICY, Numbered, together, unequal, with_a_death
 from shared.nets import resnet
 from shared.runs import assert_same_tensors, sgd
 
@@ -68,11 +68,7 @@ def test_the_state_of_one_process_goes_on_with_three(ranks: list[dict[str, Any]]
         assert rank["goes on"]["history"][-1]["source"] == "cache"
 
 
-def test_a_rank_that_is_killed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = tmp_path / "two" / "1.pt"
-    monkeypatch.setenv("LEFT_BEHIND", str(left))
-    with pytest.raises(Exception, match="SIGKILL"):
-        together(2, silent, tmp_path / "two")
-    told = torch.load(tmp_path / "two" / "0.pt", weights_only=False)
+def test_a_rank_that_is_killed_is_named(tmp_path: Path) -> None:
+    told = with_a_death(tmp_path / "two")
     assert "rank 1 has given no sign of life for" in told["said"]
     assert told["seconds"] < 20
