@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..distributed import Ranks
+from ..errors import CheckpointError
 from ..freezing import Division
 from .feeder import Feeder
 from .front_guard import FrontGuard
 from .front_layers import FrontLayers
 
-__all__ = ["Seen", "decided_by_one", "seen_by_all"]
+__all__ = ["Seen", "check_shares", "decided_by_one", "seen_by_all"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def seen_by_all(ranks: Ranks, feeder: Feeder, guard: FrontGuard, layers: FrontLa
     if step or ranks.alone:
         return seen
     found = seen
-    for told in ranks.gather("what has changed", (seen.unlike, *map(list, (seen.unfrozen, seen.layers, seen.changed)))):
-        found = found.joined(Seen(*told))
+    for told in ranks.gather("what has changed", asdict(seen)):
+        found = found.joined(Seen(**told))
     if found.unlike and not seen.unlike:
         feeder.distrust()
     return found
@@ -93,3 +94,17 @@ def decided_by_one(
         while "depth" in (word := told({})):
             freeze(word["depth"])
         feeder.take(word["decided"])
+
+
+def check_shares(state: Mapping[str, Any], ranks: Ranks) -> None:
+    """Refuse a state within an epoch whose samples were shared otherwise.
+
+    Raises:
+        CheckpointError: it was.
+    """
+    trained, train = state.get("ranks", 1), ranks.world
+    if state.get("given") and trained != train:
+        raise CheckpointError(
+            f"the checkpoint lies within an epoch whose samples are shared among {trained} ranks, and {train} train "
+            "now: begin with as many, or from a checkpoint between two epochs"
+        )

@@ -13,7 +13,7 @@ from ..freezing import Division, Front
 from ..policies import Asking
 from ..samples import TrainingData
 from ..settings import check_deciding
-from .agreement import decided_by_one, seen_by_all
+from .agreement import check_shares, decided_by_one, seen_by_all
 from .feeder import Batches, Feeder
 from .front_guard import FrontGuard
 from .front_layers import FrontLayers
@@ -198,12 +198,7 @@ class Epochs:
         for field, mine in self._belonging().items():
             if state[field] != mine:
                 raise CheckpointError(f"the checkpoint was made with {field} {state[field]}, this run has {mine}")
-        trained, train = state.get("ranks", 1), self._data.ranks.world
-        if state.get("given") and trained != train:
-            raise CheckpointError(
-                f"the checkpoint lies within an epoch whose samples are shared among {trained} ranks, and {train} "
-                "train now: begin with as many, or from a checkpoint between two epochs"
-            )
+        check_shares(state, self._data.ranks)
         depth, frozen = self._front.checked_depth(state), self._front.depth
         if depth < frozen and self._asking.may_thaw:
             self._thaw()
