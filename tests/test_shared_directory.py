@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 from hoarfrost import Freezer
 from hoarfrost.cache import prune
 from hoarfrost.cache.locking import CacheLock
-from hoarfrost.storing import storage
+from hoarfrost.storing import shared_build
 
 RUN = """
 import sys, time, warnings
@@ -115,7 +115,7 @@ def test_who_goes_deeper_leaves_what_another_reads(tmp_path: Path) -> None:
 
 
 def test_who_waits_too_long_recomputes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(shared_build, "WAIT_SECONDS", 0.1)
     with freezer(tmp_path) as undisturbed:
         wanted = [x for x, _ in undisturbed.batches(0)]
         (made,) = (path for path in tmp_path.iterdir() if len(path.name) == 16)
@@ -127,3 +127,21 @@ def test_who_waits_too_long_recomputes(tmp_path: Path, monkeypatch: pytest.Monke
         assert [record["choice"] for record in run.history if record["event"] == "freeze"] == ["recompute"]
     assert all(map(torch.equal, wanted, got))
     assert any("waits up to 0 s" in str(w.message) for w in caught)
+
+
+def test_what_several_ranks_have_built_is_gone_on_with_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were killed: a part lies there, and no cache."""
+    with freezer(tmp_path) as undisturbed:
+        wanted = [x for x, _ in undisturbed.batches(0)]
+        key = Path(undisturbed.cache.path).name
+    part = tmp_path / ".parts" / f"{key}-1"
+    part.mkdir(parents=True)
+    made = (tmp_path / key).rename(part / f"building-{key}")
+    (made / "manifest.json").rename(made / "building.json")
+    asked: list[int] = []
+    with freezer(tmp_path) as run:
+        monkeypatch.setattr(run._data.samples, "stream_told", lambda groups, draw: asked.extend(groups) or iter(()))
+        got = [x for x, _ in run.batches(0)]
+    assert not asked  # no image is run through the prefix
+    assert all(map(torch.equal, wanted, got))
+    assert not (tmp_path / ".parts").exists()

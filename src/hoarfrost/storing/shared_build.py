@@ -106,9 +106,8 @@ class SharedBuild:
         def commit() -> list[str]:
             # One after the other: a crash in between leaves whole caches, and the build of the others goes on.
             for number, writer in writers.items():
-                if shares is not None:
-                    take_parts(writer)
-                    discard_parts(self.directory, writer.fingerprint.key)
+                take_parts(writer)
+                discard_parts(self.directory, writer.fingerprint.key)
                 standing[number] = writer.commit(whole=self.whole, unreadable=self.data.samples.unreadable.found)
             return [standing[number].path.name for number in range(len(wanted))]
 
@@ -172,8 +171,8 @@ class SharedBuild:
                 else:
                     writer.abort()
                     standing[number] = found
-            if not self.ranks.alone and number in writers:
-                take_parts(writers[number])
+            if number in writers:
+                take_parts(writers[number])  # what more ranks than now had built before they were killed
 
     def _shares(self, writers: dict[int, CacheWriter[Cache]]) -> list[list[int]] | None:
         """The chunks that each rank writes; None for one that is alone.
