@@ -241,7 +241,7 @@ def wrapper(rank: int, cache: Path) -> dict[str, Any]:
     wrapped = DistributedDataParallel(model, find_unused_parameters=True, bucket_cap_mb=3)
     calls: list[str] = []
     wrapped.register_forward_hook(lambda *_: calls.append("mine"))
-    told: dict[str, Any] = {"policy": {0: 1}, "mode": "cache", "verbose": False, "cache_dir": cache}
+    told: dict[str, Any] = {"policy": {0: "layer1"}, "mode": "cache", "verbose": False, "cache_dir": cache}
     with Freezer(wrapped, Numbered(), batch_size=BATCH, optimizer=sgd(model), **told) as freezer:
         batches = freezer.batches(0)
         found: dict[str, Any] = {}
