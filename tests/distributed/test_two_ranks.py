@@ -77,6 +77,32 @@ def test_with_nothing_frozen_it_is_the_plain_loop_to_the_bit(ranks: Runs) -> Non
         assert rank["none"]["losses"] == rank["plain"]
 
 
+def freezes(rank: dict[str, Any], run: str) -> list[dict[str, Any]]:
+    return [record for record in rank[run]["history"] if record["event"] == "freeze"]
+
+
+def test_a_budget_makes_both_freeze_deeper(ranks: Runs) -> None:
+    for rank in ranks:
+        (record,) = freezes(rank, "deeper")
+        assert (record["cut"], record["choice"]) == ("layer2", "cache")
+        assert "frozen up to 'layer2' in place of 'layer1'" in record["decision"]
+    one, other = (rank["deeper"]["weights"] for rank in ranks)
+    assert torch.equal(one["fc.weight"], other["fc.weight"])
+
+
+def test_without_room_both_recompute_to_the_same_bits(ranks: Runs) -> None:
+    for rank in ranks:
+        assert [record["choice"] for record in freezes(rank, "no room")] == ["recompute", "recompute"]
+        assert rank["no room"]["losses"] == rank["recomputed"]["losses"]
+
+
+def test_a_deeper_cache_is_built_from_the_features_of_both(ranks: Runs, where: Path) -> None:
+    for rank in ranks:
+        assert "built from the stored features of 'layer1'" in freezes(rank, "onward")[-1]["decision"]
+        assert rank["onward"]["losses"] == rank["recomputed"]["losses"]
+    assert len(list((where / "onward").glob("?" * 16))) == 1  # the earlier one is removed
+
+
 def test_the_wrapper_stays_what_the_user_made(ranks: Runs) -> None:
     one, other = (rank["wrapper"] for rank in ranks)
     for of in (one, other):

@@ -360,6 +360,11 @@ def everything(rank: int, world: int, where: Path) -> dict[str, Any]:
         "none": trained(rank, policy="none"),
         "plain": plain_loop(rank, world),
         "compiled": trained(rank, cache_dir=where / "compiled", compiled=True),
+        "deeper": trained(
+            rank, cache_dir=where / "deeper", policy={1: "layer1"}, disk_budget=700_000, over_budget="cut,recompute"
+        ),
+        "no room": trained(rank, cache_dir=where / "no-room", disk_budget=30_000, over_budget="recompute"),
+        "onward": trained(rank, cache_dir=where / "onward", build_from="features"),
         "wrapper": wrapper(rank, where / "wrapper"),
         "minds": minds(rank, where / "minds"),
         "failing": failing(rank, where / "failing"),

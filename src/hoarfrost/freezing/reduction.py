@@ -19,6 +19,7 @@ __all__ = ["Reduction", "undistributed"]
 
 KEPT = (
     "training",
+    "require_backward_grad_sync",
     "_forward_hooks",
     "_forward_pre_hooks",
     "_forward_hooks_with_kwargs",

@@ -64,8 +64,8 @@ def fit(
     accelerator = accelerator or Accelerator(cpu=freezer.device.type == "cpu")
     if accelerator.num_processes > 1:
         raise ArgumentError(
-            "the command's loop trains in one process: start it without a distributed launcher, or write a loop of your "
-            "own around a Freezer, which trains in several"
+            "the command's loop trains in one process: start it without a distributed launcher, or write a loop of "
+            "your own around a Freezer, which trains in several"
         )
     steps = freezer.batches_per_epoch
     shape = rate or cosine()
