@@ -85,6 +85,12 @@ def test_all_ranks_have_as_many_batches_and_all_samples(
     assert sum(order.share for order in ranks) == samples
 
 
+def test_ranks_draw_apart_for_their_batches_and_the_first_as_one_process() -> None:
+    seeds = [Order(64, 3, rank=rank, world_size=3).seed_of_rank for rank in range(3)]
+    assert seeds[0] == Order(64, 3).seed_of_rank == 3
+    assert len(set(seeds)) == 3
+
+
 def test_a_share_that_ends_within_a_chunk_shows_the_rest_in_another() -> None:
     """Three ranks on two chunks: each has samples, none is shown twice."""
     shown = [i for rank in range(3) for ids in ids_of(epoch_of(Order(10, 0, 8, 16, rank, 3), 4)) for i in ids]

@@ -41,6 +41,8 @@ class Board:
     def __init__(self, store: Any, rank: int) -> None:
         self._store, self._rank = store, rank
         self._over = threading.Event()
+        # At once: of who is killed before a first sign nobody could say that he has ended.
+        self._store.set(f"alive/{rank}", "0")
         threading.Thread(target=self._beat, name="hoarfrost-alive", daemon=True).start()
 
     def put(self, name: str, value: Any) -> None:
@@ -114,7 +116,7 @@ class Board:
 
     def _beat(self) -> None:
         beats = 0
-        while not self._over.wait(BEAT_SECONDS if beats else 0.0):
+        while not self._over.wait(BEAT_SECONDS):
             beats += 1
             try:
                 self._store.set(f"alive/{self._rank}", str(beats))

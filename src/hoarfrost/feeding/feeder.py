@@ -336,7 +336,7 @@ class Feeder:
         if self._noise == Noise():
             return
         stage = stage_of(self._front.cuts, division.cut)
-        noise = FeatureNoise(self._noise, division.cut, stage, self._data.order.seed)
+        noise = FeatureNoise(self._noise, division.cut, stage, self._data.order.seed_of_rank)
         crossing = len(division.cut.rows)
         for number in range(0, len(features), crossing):
             if isinstance(features[number], Tensor):
@@ -358,7 +358,7 @@ class Feeder:
                 yield None
                 continue
             inputs, targets = batch
-            mix = mixing.draw(self._data.order.seed, epoch, step)
+            mix = mixing.draw(self._data.order.seed_of_rank, epoch, step)
             mixed, share = mixing.on_images(inputs, mix) if cut is None else mixing.on_features(inputs, mix, grid)
             yield mixed, mixing.on_targets(targets, share)
 

@@ -66,6 +66,11 @@ class Order:
         return torch.randperm(self.samples, generator=self._generator(epoch, 1))[self.rank :: self.world_size]
 
     @property
+    def seed_of_rank(self) -> int:
+        """Of what each rank draws for its own batches: the seed itself on the first."""
+        return mix(self.seed, self.rank) if self.rank else self.seed
+
+    @property
     def share(self) -> int:
         """Samples of an epoch that are this rank's."""
         return self.least + (self.rank < self.samples % self.world_size)
