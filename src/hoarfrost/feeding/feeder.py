@@ -17,7 +17,7 @@ from ..augment import Mixing
 from ..cache import Cache, CacheSpec
 from ..codecs import Codec, Ladder
 from ..costs import training_flops
-from ..cuts import Crossing, Cut, Example, called, count_of, first_tensor, hooks_apart, stage_of, taken
+from ..cuts import Cut, Example, called, count_of, first_tensor, hooks_apart, stage_of, taken
 from ..errors import ArgumentError, StaleCacheError
 from ..freezing import Division, Front, undistributed
 from ..samples import PrefixSource, Together, TrainingData, grid_of
