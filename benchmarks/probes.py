@@ -24,13 +24,15 @@ from hoarfrost.running import describe_machine
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--smoke", action="store_true", help="a few images and epochs: only to see it run")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/probes.json"))
     options = parser.parse_args()
+    sizes = {"epochs": 1, "samples": 128, "tests": 32} if options.smoke else {}
     torch.set_num_threads(1)
     told = {"machine": describe_machine(), "runs": []}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds):
-        story, arms = finetuning(seed, curve=False)
+        story, arms = finetuning(seed, curve=False, **sizes)
         for arm in arms:
             if arm.name != "linear probe" and not isinstance(arm, Embeddings):
                 continue

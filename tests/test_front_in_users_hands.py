@@ -417,7 +417,7 @@ def test_batch_norms_that_were_left_in_eval_keep_their_statistics(how: Any, kept
     model: Any = resnet()
     model.stem[1].running_mean.fill_(0.123)
     how(model)
-    with freezer_of(model, policy={0: "layer1"}) as freezer:
+    with freezer_of(model, policy={0: "layer1"}, settle="statistics") as freezer:
         next(iter(freezer.batches(0)))
     assert bool((model.stem[1].running_mean == 0.123).all()) == kept
 

@@ -180,6 +180,14 @@ def test_rates_of_full_fine_tuning(tmp_path: Path) -> None:
     assert 0 <= found["accuracy"] <= 1
 
 
+def test_probes(tmp_path: Path) -> None:
+    out = tmp_path / "probes.json"
+    run("probes.py", "--smoke", "--seeds", "1", "--out", str(out))
+    probe, rival = json.loads(out.read_text())["runs"]
+    assert (probe["arm"], rival["arm"]) == ("linear probe", "embeddings and logistic regression")
+    assert all(0 <= found["accuracy"] <= 1 and found["process_seconds"] > 0 for found in (probe, rival))
+
+
 def test_a_promised_time(tmp_path: Path) -> None:
     out = tmp_path / "budget.json"
     table = run("budget.py", "--smoke", "--out", str(out))

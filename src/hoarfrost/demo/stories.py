@@ -55,10 +55,13 @@ def from_scratch(
     ]
 
 
-def finetuning(seed: int = 0, *, epochs: int = 6, samples: int = 2_000, curve: bool = True) -> tuple[Story, list[Arm]]:
-    """EfficientNet-Lite0 with its ImageNet weights on 2,000 of the images, enlarged to 64 pixels."""
+def finetuning(
+    seed: int = 0, *, epochs: int = 6, samples: int = 2_000, tests: int | None = None, curve: bool = True
+) -> tuple[Story, list[Arm]]:
+    """EfficientNet-Lite0 with its ImageNet weights on 2,000 of the images, enlarged to 64 pixels; on all test images."""
     data = open_data("embedded")
     train = data.train.first(samples)  # type: ignore[attr-defined]
+    test = data.test if tests is None else data.test.first(tests)  # type: ignore[attr-defined]
     to_tensor = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([127 / 255], [128 / 255])]
     enlarge = v2.Resize((64, 64), antialias=True)
     train_transform = v2.Compose([enlarge, v2.RandomHorizontalFlip(), v2.RandomCrop(64, padding=8), *to_tensor])
@@ -69,8 +72,8 @@ def finetuning(seed: int = 0, *, epochs: int = 6, samples: int = 2_000, curve: b
         train_set=train,
         train_transform=train_transform,
         test_transform=test_transform,
-        plain=Examination(data.test, test_transform, channels_last=True),
-        augmented=Examination(data.test, train_transform, channels_last=True),
+        plain=Examination(test, test_transform, channels_last=True),
+        augmented=Examination(test, train_transform, channels_last=True),
         warmup=0.1,
         start={"model": "efficientnet_lite0, ImageNet weights", "data": data.name, "samples": len(train)}
         | describe_machine(),

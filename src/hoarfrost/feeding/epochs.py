@@ -278,7 +278,8 @@ class Epochs:
         if division is None:
             return
         if self._guard is None or self._layers is None:
-            raise RuntimeError("a front that nobody watches")
+            # Its freeze was interrupted.
+            self._guard, self._layers = FrontGuard(division.prefix), FrontLayers(division.prefix, self._data.example)
         seen = seen_by_all(self._data.ranks, self._feeder, self._guard, self._layers, step, exactly)
         if seen.unlike:
             warnings.warn(f"hoarfrost builds the cache again: {seen.unlike}", stacklevel=2)
