@@ -247,7 +247,9 @@ def test_after_a_thaw_everything_is_as_it_was_and_the_cache_is_gone(depths: list
             assert len([*tmp_path.glob("*/manifest.json")]) == (freezer.cache is not None) == bool(depth)
             run(freezer, epoch, start=1)
     if depths[-1] == 0:
-        assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+        # A convolution's bias in front of a batch norm has no gradient but rounding.
+        moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+        assert {name for name, p in model.named_parameters() if p.dim() > 1} <= moved
 
 
 def test_groups_are_split_and_show_the_loops_own_rate_between_steps() -> None:

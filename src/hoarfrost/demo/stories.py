@@ -58,7 +58,7 @@ def from_scratch(
 def finetuning(
     seed: int = 0, *, epochs: int = 6, samples: int = 2_000, tests: int | None = None, curve: bool = True
 ) -> tuple[Story, list[Arm]]:
-    """EfficientNet-Lite0 with its ImageNet weights on 2,000 of the images, enlarged to 64 pixels; on all test images."""
+    """EfficientNet-Lite0 with its ImageNet weights on 2,000 images, enlarged to 64 pixels; on all test images."""
     data = open_data("embedded")
     train = data.train.first(samples)  # type: ignore[attr-defined]
     test = data.test if tests is None else data.test.first(tests)  # type: ignore[attr-defined]
