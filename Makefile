@@ -3,7 +3,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: setup demo test alltests check lint types docs clean
+.PHONY: setup demo test slowtests alltests check lint types docs clean
 
 setup: .venv/ready
 
@@ -16,9 +16,12 @@ demo: setup            ## the main job on the embedded data, about ten minutes o
 	$(BIN)/hoarfrost demo --out demo
 
 test: setup            ## the inner loop: what is quick, about four minutes on two cores
-	$(PYTEST) -m "not slow" --hypothesis-profile quick
+	$(PYTEST) -m "not slow and not long" --hypothesis-profile quick
 
-alltests: setup        ## all tests, with all examples
+slowtests: setup       ## all that CI runs: the slow ones too
+	$(PYTEST) -m "not long" --hypothesis-profile quick
+
+alltests: setup        ## all tests, with all examples: before a release, about half an hour on two cores
 	$(PYTEST)
 
 lint: setup
@@ -31,7 +34,7 @@ types: setup
 docs: setup
 	$(BIN)/mkdocs build --strict --quiet
 
-check: lint types docs alltests   ## what CI runs; pytest's summary comes last
+check: lint types docs slowtests   ## what CI runs; pytest's summary comes last
 
 clean:
 	rm -rf .venv site build demo runs

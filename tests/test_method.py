@@ -50,7 +50,7 @@ def test_the_law_holds_for_chunks_of_eight_and_for_noise(more: dict[str, Any]) -
     assert_same_run(*both(policy=more.pop("policy", {1: "layer1"}), **{**CHUNKED, **more}))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_law_holds_for_the_method() -> None:
     with pytest.warns(UserWarning, match="no step of the transform flips from side to side"):
         runs = both(
@@ -113,7 +113,7 @@ def test_what_is_told_beside_the_method_wins() -> None:
         with_method({"method": "papyrus"})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_freezer_takes_the_method_and_freezes_as_it_says() -> None:
     """Stages at 3/16 and 6/16 of the epochs; of the mirror image three channels in ten."""
     model = resnet()
@@ -138,7 +138,7 @@ def test_a_freezer_takes_the_method_and_freezes_as_it_says() -> None:
         assert freezer.cache.fingerprint.fields["views"]["further"] == "mirrored"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_goes_on_in_the_middle_of_an_epoch_sees_the_same(tmp_path: Path) -> None:
     options: dict[str, Any] = {"method": "paper", "batch_size": 64, "policy": {1: "layer1"}, "cache_dir": tmp_path}
     model = resnet()
@@ -236,7 +236,7 @@ def test_the_keywords_of_a_configuration_make_the_same_freezer() -> None:
         assert (freezer.policy, freezer._data.order.window, freezer._data.order.chunk_size) == (Stages(), 5, 8)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_plan_knows_the_method() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -132,7 +132,7 @@ def test_derived_views_of_photographs_are_shown(model: Callable[[], nn.Module]) 
         assert float(rest.flatten(1).any(1).double().mean()) > 0.5, "but for shifts of less than half a patch"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("size", "step"), [(32, "RandomCrop"), (112, "RandomResizedCrop")], ids=["small", "photos"])
 def test_the_commands_take_a_folder_of_photographs(size: int, step: str, tmp_path: Path) -> None:
     write_folder(tmp_path / "photos", 48)

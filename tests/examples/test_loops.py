@@ -12,7 +12,7 @@ CHANGED = {"lightning_trainer": 3, "timm_task": 1}
 NEEDS = {"lightning_trainer": "lightning", "timm_task": "timm"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(CHANGED))
 def test_it_trains_and_freezes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip(NEEDS[name])
@@ -25,7 +25,7 @@ def test_it_trains_and_freezes(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(sources) == example.TRAINED + 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(LOOPS)
     example = importlib.import_module("sweep")

@@ -118,7 +118,7 @@ def test_a_cached_run_is_one_that_recomputes(mixed: str, accumulated: int) -> No
     assert [record["source"] for record in epochs] == ["images", "cache", "cache"]
 
 
-@pytest.mark.parametrize("mixed", ["no", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mixed", ["no", pytest.param("bf16", marks=pytest.mark.long)])
 def test_a_loaded_state_goes_on_to_the_same_bits(mixed: str, tmp_path: Path) -> None:
     whole = Loop(mixed, 2, **told())
     loader = whole.loader()

@@ -151,7 +151,7 @@ def test_cached_is_recomputed_to_the_bit(precision: Any) -> None:
     assert [(r["choice"], r["precision"]) for r in freezes] == [("cache", wanted)] * 2 + [("recompute", wanted)] * 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [2, 4, 7, 8, 9, 12, 13, 18])
 def test_its_checkpoints_go_on_to_the_bit(steps: int, tmp_path: Path) -> None:
     """Within an epoch and between two, before, at and behind each freeze."""
@@ -164,7 +164,7 @@ def test_its_checkpoints_go_on_to_the_bit(steps: int, tmp_path: Path) -> None:
     assert [r["epoch"] for r in freeze.freezer.history if r["event"] == "epoch"] == [*range(EPOCHS)]  # type: ignore[union-attr]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("at_end", [False, True])
 def test_checkpoints_between_epochs_hold_their_metrics(at_end: bool, tmp_path: Path) -> None:
     """Saved behind the validation, or behind the epoch."""
@@ -242,7 +242,7 @@ class TwoOptimizers(Module):
         return torch.optim.Adam(front, 1e-3), torch.optim.SGD(back, 0.05, 0.9)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_several_optimizers(tmp_path: Path) -> None:
     saver = ModelCheckpoint(tmp_path, every_n_train_steps=14, save_top_k=-1, filename="{step}")
     whole, _ = fitted(TwoOptimizers(), callbacks=[saver])
@@ -271,7 +271,7 @@ def test_early_stopping_ends_it() -> None:
     assert all(p.requires_grad for p in module.model.parameters())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("averaging", [lambda: StochasticWeightAveraging(0.01, 2), lambda: WeightAveraging()])
 def test_averages_of_weights(averaging: Callable[[], Any]) -> None:
     policy = {2: "encoder.layers.encoder_layer_1"}
@@ -309,7 +309,7 @@ def test_steps_say_how_many_epochs() -> None:
     assert freeze.freezer.epochs == 3  # type: ignore[union-attr]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_fits_again_behind_an_error() -> None:
     class Failing(Module):
         def on_train_epoch_end(self) -> None:

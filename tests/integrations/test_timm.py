@@ -122,7 +122,7 @@ def test_it_is_a_loop_of_ones_own_to_the_bit() -> None:
     assert all(p.requires_grad for p in run.model.parameters())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_cached_is_recomputed_to_the_bit_averages_too() -> None:
     cached, recomputed = (Run(mode=mode, ema=True).train() for mode in ("cache", "recompute"))
     assert_same_tensors(cached.model.state_dict(), recomputed.model.state_dict())
@@ -130,7 +130,7 @@ def test_cached_is_recomputed_to_the_bit_averages_too() -> None:
     assert cached.loader.freezer.depth == recomputed.loader.freezer.depth > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 def test_its_checkpoints_go_on_to_the_bit(epoch: int, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
@@ -143,7 +143,7 @@ def test_its_checkpoints_go_on_to_the_bit(epoch: int, tmp_path: Path) -> None:
     plain.load_state_dict(torch.load(saved, weights_only=False)["state_dict"])  # the model's own names
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_recovery_goes_on_with_the_next_epoch(tmp_path: Path) -> None:
     """As timm's own loop does."""
     run = Run(folder=tmp_path)
@@ -155,7 +155,7 @@ def test_a_recovery_goes_on_with_the_next_epoch(tmp_path: Path) -> None:
     assert len(again.shapes) == 2 * STEPS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_frozen_layers_of_its_own() -> None:
     """`timm.utils.freeze` puts other batch norms in the place of those that it freezes."""
     runs = []

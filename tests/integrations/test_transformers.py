@@ -160,7 +160,7 @@ def test_a_frozen_steps_loss_is_a_mean_over_what_it_accumulates(name: str, tmp_p
     assert all(1 < loss < 2 for loss in losses)  # about ln 4, however many batches a step has
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "accumulated"), [("vit", 1), ("bert", 2)])
 def test_a_resumed_run_ends_with_the_same_bits(name: str, accumulated: int, tmp_path: Path) -> None:
     options: dict[str, Any] = {"gradient_accumulation_steps": accumulated}
@@ -175,7 +175,7 @@ def test_a_resumed_run_ends_with_the_same_bits(name: str, accumulated: int, tmp_
         assert sources(trainer) == sources(whole[2])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nothing_is_read_for_the_batches_that_are_left_out(tmp_path: Path) -> None:
     trained("vit", tmp_path, told("none"), save_strategy="steps", save_steps=1)
     read = []
@@ -211,7 +211,7 @@ def test_what_freezing_does_not_take(freezing: Any, words: str, tmp_path: Path) 
         trainer_of("vit", tmp_path, freezing)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("stored", [None, "exact"])
 def test_the_best_model_is_loaded_and_evaluated_whole(stored: str | None, tmp_path: Path) -> None:
     options = {"save_strategy": "epoch", "eval_strategy": "epoch", "load_best_model_at_end": True}
@@ -234,7 +234,7 @@ def test_the_best_model_is_loaded_and_evaluated_whole(stored: str | None, tmp_pa
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_behind_adapters_all_in_front_of_the_first_is_stored(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
 
