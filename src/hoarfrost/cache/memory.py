@@ -27,6 +27,7 @@ class _Stored(NamedTuple):
     payload: bytes
     edition: int
     lengths: tuple[int, ...] | None = None
+    frames: tuple[int, ...] | None = None
 
 
 class MemoryWriter:
@@ -80,7 +81,9 @@ class MemoryWriter:
         if self.budget_bytes is not None and needed > self.budget_bytes:
             raise BudgetError(f"the cache needs {needed:,} bytes, beyond the budget of {self.budget_bytes:,} bytes")
         self._form = form
-        self._records[chunk, view] = _Stored(ids, target_bytes, payload, 0, sizes)
+        self._records[chunk, view] = _Stored(
+            ids, target_bytes, payload, 0, sizes, None if frames is None else tuple(frames)
+        )
         return len(payload)
 
     def packed(self, chunk: int, view: int) -> Packed:
@@ -141,6 +144,11 @@ class MemoryCache(Replaceable):
     ) -> MemoryWriter:
         """As `Cache.create`; `directory` is not looked at."""
         return MemoryWriter(fingerprint, spec, budget_bytes)
+
+    def frames(self, chunk: int) -> tuple[int, ...] | None:
+        """As `Cache.frames`."""
+        views = (self._records.get((chunk, view)) for view in range(self.spec.views))
+        return next((stored.frames for stored in views if stored is not None and stored.frames), None)
 
     def check(self, fingerprint: Fingerprint) -> None:
         """What `Cache.open` does with a fingerprint; raises `StaleCacheError`."""
