@@ -47,8 +47,7 @@ class Epochs:
         self._data, self._cuts, self._asking, self._front, self._feeder = data, cuts, asking, front, feeder
         self._clock, self._epochs, self._say = clock, epochs, say
         self._on_changed_front = on_changed_front
-        self._guard: FrontGuard | None = None
-        self._layers: FrontLayers | None = None
+        self._watching: tuple[FrontGuard, FrontLayers] | None = None
         self._reading: Batches | None = None
         self._begun = 0
         """Iterators over epochs so far: only the last one is followed."""
@@ -210,8 +209,9 @@ class Epochs:
             earlier = self._earlier(state)
             if self._front.load_state_dict(state):
                 self._feeder.reset()
-            division = self._front.division
-            self._watch(division)
+            division, self._watching = self._front.division, None
+            if division is not None:
+                self._watch(division)
             self._epoch, self.given = int(state["epoch"]), int(state.get("given", 0))
             self.resumed = bool(self.given)
             self._clock.load_state_dict(state["clock"])
@@ -277,10 +277,9 @@ class Epochs:
         division = self._front.division
         if division is None:
             return
-        if self._guard is None or self._layers is None:
-            # Its freeze was interrupted.
-            self._guard, self._layers = FrontGuard(division.prefix), FrontLayers(division.prefix, self._data.example)
-        seen = seen_by_all(self._data.ranks, self._feeder, self._guard, self._layers, step, exactly)
+        # A freeze that was interrupted left it unwatched.
+        guard, layers = self._watching or self._watch(division)
+        seen = seen_by_all(self._data.ranks, self._feeder, guard, layers, step, exactly)
         if seen.unlike:
             warnings.warn(f"hoarfrost builds the cache again: {seen.unlike}", stacklevel=2)
             self._build_again(epoch, step, {"event": "stale", "why": seen.unlike})
@@ -314,10 +313,10 @@ class Epochs:
                 f"cannot be divided there any more: {error}"
             ) from error
 
-    def _watch(self, division: Division | None) -> None:
+    def _watch(self, division: Division) -> tuple[FrontGuard, FrontLayers]:
         """From now on what is changed in front of it is noticed."""
-        self._guard = None if division is None else FrontGuard(division.prefix)
-        self._layers = None if division is None else FrontLayers(division.prefix, self._data.example)
+        self._watching = FrontGuard(division.prefix), FrontLayers(division.prefix, self._data.example)
+        return self._watching
 
     def _build_again(self, epoch: int, step: int, record: dict[str, Any]) -> None:
         """What is stored is stale: the rest of an epoch is rendered, and before the next it is built anew."""
@@ -368,7 +367,7 @@ class Epochs:
         """
         inputs = None if settled else (inputs for inputs, _ in self._data.live_inputs(event))
         self._feeder.reset()  # first: an interrupt must not leave a deeper front with the features of this one
-        self._watch(None)
+        self._watching = None
         ranks = self._data.ranks
         division = self._front.freeze(depth, event, inputs if ranks.leads else None)
         if not settled:
@@ -381,7 +380,7 @@ class Epochs:
         """Everything trains again, on images; what was stored is removed."""
         self._leave()
         self._front.thaw()
-        self._watch(None)
+        self._watching = None
         self._feeder.drop()
 
     def _decide(self, epoch: int) -> None:
