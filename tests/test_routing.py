@@ -124,3 +124,32 @@ def test_a_second_freezer_takes_the_firsts_place() -> None:
     first.close()
     assert second.depth
     second.close()
+
+
+class Asked(nn.Module):
+    """Takes more than images: one flag with a default, and whatever else it is called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.layer, self.head = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, 2), nn.Linear(4, 5)
+
+    def forward(self, images: Tensor, scale: float = 1.0, **more: Any) -> Tensor:
+        logits: Tensor = self.head(self.layer(self.stem(images).relu()).relu().mean((2, 3)))
+        return logits * scale / more.get("items", 1)
+
+
+def test_what_a_model_was_not_divided_with_is_refused_by_name_behind_a_cut() -> None:
+    model = Asked()
+    with Freezer(model, images(40, PLAIN), batch_size=20, epochs=2, policy={0: "stem"}, route=True) as freezer:
+        inputs, _ = next(iter(freezer.batches(0)))
+        expected = model(inputs)
+        assert torch.equal(model(inputs, 1.0), expected)
+        assert torch.equal(model(inputs, scale=1.0, items=None), expected)
+        with pytest.raises(ArgumentError, match="'scale' was not among them, or another"):
+            model(inputs, 2.0)
+        for items in (4, torch.tensor(4)):
+            with pytest.raises(ArgumentError, match="'items' was not among them"):
+                freezer(inputs, items=items)
+        whole = images(4, PLAIN)[0][0][None]
+        assert torch.equal(model(whole, 2.0), model(whole) * 2)

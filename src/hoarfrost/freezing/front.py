@@ -122,6 +122,8 @@ class Front:
                 return self._called(*args, **keywords)
             rows = _rows(args[0] if args else keywords.get(str(self._main)))
             suffix = (division.resized and division.suffix_of(rows)) or division.suffix
+            if len(args) + len(keywords) > 1:
+                suffix.check_arguments(0 if args else str(self._main), args, keywords)
             return suffix(self._features(suffix.cut if division.resized else division.cut, args, keywords))
 
     def _features(self, cut: Cut, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:

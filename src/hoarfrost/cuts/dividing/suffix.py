@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..sandbox.pytrees import tensors_in
 from .behind import Behind
 from .fake_tensors import Ghost
 from .layers_in_front import LayersInFront
+from .other_arguments import other_argument
 from .replay import Opened, Replay, Resumption
 from .script import Script
 
@@ -76,6 +77,20 @@ class Suffix(Behind):
         if self._finalizer is not None:
             self._finalizer()
         self.__dict__.update(_finalizer=None, _layers=None, _known=None)
+
+    def check_arguments(self, main: int | str, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        """Of a call of the model, with features in the place of the argument `main`.
+
+        Raises:
+            ArgumentError: another argument is not as the model was divided with, so that the front has not seen it.
+        """
+        name = other_argument(self.whole, self._script.inputs, main, args, keywords)
+        if name is not None:
+            raise ArgumentError(
+                f"behind cut '{self.cut.label}' the model goes on with the arguments that it was divided with, and "
+                f"its argument '{name}' was not among them, or another: leave it out, or let the data set give it, or "
+                "set it where the model is made"
+            )
 
     def forward(self, features: Tensor | Sequence[Any]) -> Any:
         """The model's output.
