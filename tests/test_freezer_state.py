@@ -207,6 +207,27 @@ def test_a_state_that_other_settings_decided_is_refused_by_their_name(tmp_path: 
         other.load_state_dict(state)
 
 
+def test_a_state_of_other_cuts_is_refused_where_as_many_are_frozen(tmp_path: Path) -> None:
+    state, _ = saved_state(tmp_path, policy={1: 1}, cuts="features.2")
+    told = {"policy": {1: 1}, "model": in_place(9)}
+    with (
+        start(tmp_path, **told, cuts="features.4")[0] as other,
+        pytest.raises(CheckpointError, match=r"cut 'features.2' \(depth 1\), where this model has 'features.4'"),
+    ):
+        other.load_state_dict(state)
+    assert other.depth == 0
+
+
+def test_a_state_that_is_refused_thaws_nothing(tmp_path: Path) -> None:
+    state, _ = saved_state(tmp_path, policy={3: "features.2"}, epochs=2)
+    with start(tmp_path, policy="egeria", tolerance=0.5, model=in_place(9))[0] as other:
+        other._epochs._front.freeze(1, 0, None)
+        assert other._epochs._asking.may_thaw
+        with pytest.raises(CheckpointError, match="was made with policy="):
+            other.load_state_dict(state)
+        assert other.depth == 1
+
+
 @pytest.mark.parametrize("harmless", [{"memory_budget": 0}, {"workers": 1}, {"disk_budget": 1 << 40}])
 def test_settings_by_which_nothing_was_decided_may_differ(tmp_path: Path, harmless: dict[str, int]) -> None:
     state, model = saved_state(tmp_path)

@@ -199,11 +199,11 @@ class Epochs:
                 raise CheckpointError(f"the checkpoint was made with {field} {state[field]}, this run has {mine}")
         check_shares(state, self._data.ranks)
         depth, frozen = self._front.checked_depth(state), self._front.depth
-        if depth < frozen and self._asking.may_thaw:
-            self._thaw()
-        if depth < self._front.depth:
+        if depth < frozen and not self._asking.may_thaw:
             raise CheckpointError(f"the checkpoint has depth {depth}, but depth {frozen} is frozen already")
         check_deciding(state["settings"], self._feeder.deciding)
+        if depth < frozen:
+            self._thaw()
         with without_autocast(self._data.on_device.device):
             self._front.precision.load_state_dict(state["front"]["precision"])
             earlier = self._earlier(state)
