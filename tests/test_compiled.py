@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -118,6 +119,21 @@ def test_the_law_holds_with_a_compiler_of_other_bits(how: str) -> None:
     cached = trained(how, "cache", "aot_eager")
     torch._dynamo.reset()
     assert same(trained(how, "recompute", "aot_eager"), cached)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor compiles C++")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("how", ["wrapped", "blocks in place"])
+def test_the_law_holds_with_inductor_and_nothing_is_compiled_again_for_a_batch(how: str) -> None:
+    torch._dynamo.utils.counters.clear()
+    losses, weights = trained(how, "cache", "inductor")
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert graphs <= (3 if how == "wrapped" else 8), "the model and two suffixes; or blocks with and without gradients"
+    expected = trained("not", "cache")
+    assert losses == pytest.approx(expected[0], rel=1e-4)
+    torch._dynamo.reset()
+    assert same(trained(how, "recompute", "inductor"), (losses, weights))
 
 
 @pytest.mark.parametrize("how", WAYS)
