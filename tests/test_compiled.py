@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 
 from hoarfrost import Freezer, divide, find_cut, find_cuts
 from hoarfrost.errors import FrontChangedError
+from hoarfrost.provenance import describe_module
 
 POLICY = {1: "layer1", 2: "layer2.0"}
 DATA = TensorDataset(
@@ -232,6 +233,15 @@ def test_a_state_goes_on_whether_the_model_is_compiled_or_not() -> None:
             freezer.load_state_dict(states[written])
             assert freezer.cut is not None
             assert freezer.cut.label == "layer1"
+
+
+def test_what_a_framework_notes_of_a_compiled_model_is_no_setting_of_it() -> None:
+    """Lightning, once imported, writes the compiler's arguments through the wrapper into the model."""
+    called, model = compiled("wrapped")
+    before = describe_module(model)
+    called._compile_kwargs = {"backend": "eager"}
+    assert "_compile_kwargs" in model.__dict__
+    assert describe_module(model) == before
 
 
 @pytest.mark.slow

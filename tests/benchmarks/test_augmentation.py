@@ -23,7 +23,7 @@ from augment_study.runner import Plan, Study
 PLAN = Plan(samples=80, tests=40, epochs=3, freeze=1, batch_size=16)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_arm_continues_the_same_training(tmp_path: Path) -> None:
     study = Study("fashion", "resnet", 0, PLAN)
     before = copy.deepcopy((study._model.state_dict(), study._optimizer.state_dict()["state"]))
@@ -80,7 +80,7 @@ def test_random_channels_are_as_many_and_do_not_look_at_the_sensitivity() -> Non
     assert len(chosen[0]) == 10
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_script_goes_on_where_it_stopped(tmp_path: Path) -> None:
     out = tmp_path / "records.jsonl"
     options = [

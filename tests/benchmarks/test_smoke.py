@@ -15,6 +15,7 @@ from shared.scripts import run
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.long
 def test_demo_over_seeds(tmp_path: Path) -> None:
     run("demo.py", "--story", "scratch", "--seeds", "2", "--epochs", "4", "--samples", "300", "--out", str(tmp_path))
     table = (tmp_path / "demo.md").read_text()
@@ -23,6 +24,7 @@ def test_demo_over_seeds(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.long
 def test_building(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     run("build.py", "--model", "cifar_resnet", "--samples", "192", "--repeats", "1", "--out", str(out))
@@ -50,6 +52,7 @@ def test_routing(tmp_path: Path) -> None:
     assert all(0 < of["low"] <= of["high"] and of["ms"] > 0 for kinds in found.values() for of in kinds.values())
 
 
+@pytest.mark.long
 def test_two_processes(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     run("distributed.py", "--samples", "96", "--size", "32", "--batch-size", "16", "--turns", "2", "--out", str(out))
@@ -90,6 +93,7 @@ def test_first_tokens_apart(tmp_path: Path) -> None:
     assert "| ViT, class token | `blocks.0` |" in table
 
 
+@pytest.mark.long
 def test_the_examples(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     sizes = ("--samples", "64", "--epochs", "6", "--seeds", "2")
@@ -99,6 +103,7 @@ def test_the_examples(tmp_path: Path) -> None:
     assert all(len(values) == 2 and min(values) > 0 for of in ways.values() for values in of.values())
 
 
+@pytest.mark.long
 def test_planning(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     options = ["--model", "cifar_resnet", "--samples", "96", "--pairs", "1", "--epochs", "1", "--out", str(out)]
@@ -148,6 +153,7 @@ def test_codecs(tmp_path: Path) -> None:
     assert "| cifar_resnet | `layer3` | 64x7x7 |" in page.read_text()
 
 
+@pytest.mark.long
 def test_settling(tmp_path: Path) -> None:
     out = tmp_path / "settle.json"
     table = run("settle.py", "--smoke", "--out", str(out))
@@ -188,6 +194,7 @@ def test_probes(tmp_path: Path) -> None:
     assert all(0 <= found["accuracy"] <= 1 and found["process_seconds"] > 0 for found in (probe, rival))
 
 
+@pytest.mark.long
 def test_a_promised_time(tmp_path: Path) -> None:
     out = tmp_path / "budget.json"
     table = run("budget.py", "--smoke", "--out", str(out))
@@ -221,6 +228,7 @@ def test_a_call_of_a_suffix(tmp_path: Path) -> None:
     assert 0 < found["by_hand"] < found["suffix"]
 
 
+@pytest.mark.long
 def test_harm_by_task(tmp_path: Path) -> None:
     out = tmp_path / "tasks.json"
     table = run("harm_by_task.py", "--smoke", "--out", str(out))
@@ -231,6 +239,7 @@ def test_harm_by_task(tmp_path: Path) -> None:
     assert "| regression, 8 |" in run("harm_by_task.py", *options)
 
 
+@pytest.mark.long
 def test_a_gpu(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     table = run("gpu.py", "--quick", "--device", "cpu", "--out", str(out))

@@ -40,8 +40,8 @@ RANDOM_STATES = (np.random.Generator, np.random.RandomState, random.Random, torc
 _WEAK = (WeakKeyDictionary, WeakSet, WeakValueDictionary)
 """What they hold belongs to others, and to the moment."""
 _HOUSE = __name__.partition(".")[0]
-MODULE_FIELDS = frozenset({*nn.Module().__dict__, "_compiled_call_impl", "_is_torch_compile"})
-"""What torch keeps in a module itself, its compiler too."""
+MODULE_FIELDS = frozenset({*nn.Module().__dict__, "_compiled_call_impl", "_is_torch_compile", "_compile_kwargs"})
+"""What torch keeps in a module itself, its compiler too; the last is what Lightning notes of a `torch.compile`."""
 _DEPTH = 8
 _SPEAKING = (re.Pattern, PurePath, slice, range, complex, bytes, bytearray, Fraction, Decimal)
 """Of Python's own objects those that are all that their `repr` says; what others hold belongs to the moment."""
