@@ -133,7 +133,8 @@ class RemoteCaches:
         try:
             self._files.put_file(str(path), there)
         except FileNotFoundError:
-            # Object stores have no folders to be made.
+            if not there.startswith("/"):
+                raise  # an object store has no folders, and a bucket is not ours to make
             self._files.makedirs(there.rpartition("/")[0], exist_ok=True)
             self._files.put_file(str(path), there)
 

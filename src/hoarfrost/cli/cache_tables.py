@@ -66,8 +66,8 @@ def _cache_row(info: CacheInfo | PublishedCache) -> list[str]:
 
 def _damages(info: CacheInfo | PublishedCache, place: Path | RemoteCaches) -> list[Damage]:
     """What cannot be read of a cache; one at a URL is fetched for that."""
-    if isinstance(info, CacheInfo) or isinstance(place, Path):
-        return Cache.open(info.path if isinstance(info, CacheInfo) else place / info.key).verify()
+    if isinstance(place, Path):
+        return Cache.open(place / info.key).verify()
     with TemporaryDirectory() as copied:
         place.take(Path(copied), info.key)
         cache = Cache.open(Path(copied) / info.key)
