@@ -201,6 +201,19 @@ def test_what_is_expected_comes_in_that_order_and_once(tmp_path: Path, monkeypat
     assert_equal(Cache.open(tmp_path / "copy" / KEY), memory(make_spec(samples=48)))
 
 
+def test_a_record_that_a_killed_process_wrote_half_is_fetched_by_who_reads_it(tmp_path: Path) -> None:
+    remote = RemoteCaches(f"memory://{tmp_path}")
+    built = disk(tmp_path / "near")
+    built.publish(remote)
+    cache = copy(remote, tmp_path / "copy")
+    record = cache._journal.records[1, 0]
+    with (cache.path / "features.bin").open("r+b") as file:
+        file.seek(record.offset)
+        file.write((built.path / "features.bin").read_bytes()[record.offset :][: record.nbytes // 2])
+    assert readable(Cache.open(cache.path), memory()) == []
+    assert_equal(cache, memory())
+
+
 def test_a_record_that_is_drawn_anew_meanwhile_is_not_written_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
