@@ -22,6 +22,7 @@ HoarfrostError
 │   ├── CacheBusyError       another run is writing there
 │   ├── StaleCacheError      the cache was made from something else; names the field that differs
 │   ├── CorruptChunkError    a chunk is missing, cut short, or fails its checksum
+│   ├── RemoteCacheError     what a URL names cannot be reached, read or written
 │   └── BudgetError          the features do not fit the disk budget
 ├── RankError                another process of a distributed training has failed, ended, or is elsewhere in its loop
 ├── RunBusyError             another process is training in the same folder
@@ -51,6 +52,7 @@ __all__ = [
     "NonFiniteError",
     "PolicyError",
     "RankError",
+    "RemoteCacheError",
     "RunBusyError",
     "StaleCacheError",
     "UnknownCutError",
@@ -142,6 +144,10 @@ class StaleCacheError(CacheError):
 
 class CorruptChunkError(CacheError):
     """A chunk is missing, cut short, or fails its checksum."""
+
+
+class RemoteCacheError(CacheError):
+    """The caches at a URL cannot be reached, read or written; the message has the reason of the file system there."""
 
 
 class BudgetError(CacheError):

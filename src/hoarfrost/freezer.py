@@ -81,6 +81,7 @@ class Freezer:
         policy: str | Policy | Mapping[int, str | int] = "schedule",
         optimizer: HasParamGroups | None = None,
         cache_dir: str | Path | None = None,
+        local_dir: str | Path | None = None,
         disk_budget: int | None = None,
         over_budget: str | Sequence[str] = ("views", "recompute"),
         memory_budget: int = 256 << 20,
@@ -132,7 +133,7 @@ class Freezer:
         self._undo.callback(self._data.close)
         try:
             self.batch_size = self._data.batch_size
-            directory, remove = cache_directory(told.storing.cache_dir, self._data.ranks)
+            directory, remove = cache_directory(told.storing, self._data.ranks)
             self._undo.callback(weakref.finalize(self, remove))  # a temporary one; also where nobody calls `close`
             steps_in = TrainingPrecision(precision, self.device)
             with steps_in.now.autocast():
@@ -152,10 +153,8 @@ class Freezer:
             self._undo.callback(self._front.close)
             self._feeder = Feeder(self._data, self._front, told, directory, self._mixing, self._record)
             self._undo.callback(self._feeder.close)
-            self._epochs = Epochs(
-                *(self._data, self.cuts, self._asking, self._front, self._feeder, self._clock, epochs, self._record),
-                told.freezing.on_changed_front,
-            )
+            parts = self._data, self.cuts, self._asking, self._front, self._feeder, self._clock, epochs, self._record
+            self._epochs = Epochs(*parts, told.freezing.on_changed_front)
             self.loader = EpochLoader(self._epochs, self._data)
             self._undo.callback(self.loader.close)
             """The epochs one by one, as from a DataLoader: for loops that are written so, `end_epoch` not needed."""

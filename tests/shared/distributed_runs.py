@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, multiprocessing, nn
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSamp
 from hoarfrost import Freezer
 from hoarfrost.distributed import Ranks, board
 from hoarfrost.errors import HoarfrostError, RankError
+from shared.freezers import count_prefix_runs
 from shared.images import PLAIN, images
 from shared.nets import resnet
 from shared.runs import sgd
@@ -168,6 +170,16 @@ def trained(
             "weights": states[-1]["model"],
             "depth": freezer.depth,
         }
+
+
+def at_a_url(rank: int, where: Path) -> dict[str, Any]:
+    """Built and published with one local store, read with one for each rank, and recomputed."""
+    url = f"file://{where}/far"
+    published = trained(rank, cache_dir=url, local_dir=where / "shared")
+    with pytest.MonkeyPatch.context() as patch:
+        runs = count_prefix_runs(patch)
+        read = trained(rank, cache_dir=url, local_dir=where / f"own-{rank}")
+    return {"published": published, "read": read, "runs": runs, "recomputed": trained(rank, mode="recompute")}
 
 
 def plain_loop(rank: int, world: int) -> list[float]:

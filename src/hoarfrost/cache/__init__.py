@@ -11,6 +11,7 @@ from .hashing import digest_item, hash_samples, hash_tensors
 from .lookup import find_alike
 from .memory import MemoryCache, MemoryWriter
 from .parts import begin_part, discard_parts, take_parts
+from .remote import PublishedCache, RemoteCaches
 from .spec import CacheSpec
 from .stored_view import StoredView, assembled, to_store
 from .writer import CacheWriter
@@ -25,6 +26,8 @@ __all__ = [
     "Fingerprint",
     "MemoryCache",
     "MemoryWriter",
+    "PublishedCache",
+    "RemoteCaches",
     "StoredView",
     "assembled",
     "begin_part",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import CacheDirectoryError, CacheError, CorruptChunkError
 from .catalog import drop_cache
 from .chunk import Chunk, Damage
+from .fetching import Fetcher
 from .files import FEATURES_FILE, MANIFEST_FILE, TARGETS_FILE, directory_errors, directory_nbytes
 from .fingerprint import Fingerprint
 from .journal import Journal, Record
@@ -21,6 +22,7 @@ from .locking import CacheLock
 from .lookup import find_cache
 from .manifest import Manifest
 from .reader import Reader
+from .remote import RemoteCaches
 from .replacement import Replaceable, Replacement
 from .rewriting import rewrite_record
 from .spec import CacheSpec
@@ -45,6 +47,7 @@ class Cache(Replaceable):
         self.spec = manifest.spec
         self.fingerprint = manifest.fingerprint
         self._lease: Lease | None = None
+        self._fetcher: Fetcher | None = None
         self._take(manifest)
 
     def _take(self, manifest: Manifest) -> None:
@@ -100,13 +103,62 @@ class Cache(Replaceable):
 
     def release(self) -> None:
         """Let others remove it; the opposite of `hold`."""
+        if self._fetcher is not None:
+            self._fetcher.close()
+            self._fetcher = None
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.release()
 
     def __getstate__(self) -> dict[str, object]:
-        # A lease is this process's.
-        return {**self.__dict__, "_lease": None}
+        # A lease is this process's, and so is a thread.
+        return {**self.__dict__, "_lease": None, "_fetcher": None}
+
+    def fetch_from(self, remote: RemoteCaches) -> None:
+        """From now on, until `release`, a record that is missing or damaged here is fetched from where the cache was
+        published."""
+        if self._fetcher is None:
+            self._fetcher = Fetcher(remote, self.path, self.fingerprint.key, self._records_now)
+
+    def _records_now(self) -> Mapping[tuple[int, int], Record]:
+        self.refresh()
+        return self._journal.records
+
+    @property
+    def fetches(self) -> bool:
+        """Whether what is missing here is fetched."""
+        return self._fetcher is not None
+
+    @property
+    def unfetched(self) -> CacheError | None:
+        """Why nothing more is fetched until the next `expect`; None: nothing has failed."""
+        return None if self._fetcher is None else self._fetcher.failure
+
+    def expect(self, places: Sequence[tuple[int, int]]) -> None:
+        """These (chunk, view) are read next, in this order: what is missing of them is fetched ahead, by a thread."""
+        if self._fetcher is not None:
+            self._fetcher.expect(places)
+
+    def publish(self, remote: RemoteCaches) -> bool:
+        """Copy a whole cache to a URL, unless a finished one of the same is there; whether it was done.
+
+        Raises:
+            CorruptChunkError: a record of it is damaged here, or was never fetched.
+            RemoteCacheError: it cannot be written there. Nothing can be seen of it then.
+            CacheBusyError: another process has been healing it for long.
+        """
+        if not self.whole or any(record.edition for record in self._records_now().values()):
+            return False  # what others would begin with are the first renditions
+        if remote.holds(self.fingerprint.key):
+            return False
+        with CacheLock(self.path.parent, self.path.name, wait_seconds=HEAL_WAIT_SECONDS):
+            records = self._records_now()
+            for place in sorted(self.spec.records):
+                if place not in records:
+                    raise self._reader.unlisted(*place, self._journal)
+                self._reader.raw(records[place])
+            remote.put(self.path, self._manifest)
+        return True
 
     @property
     def built(self) -> int:
@@ -160,7 +212,9 @@ class Cache(Replaceable):
             if healed is None:
                 raise self._reader.unlisted(chunk, view, self._journal) from None
             if healed == record:
-                raise
+                if self._fetcher is None or not self._fetcher.fetch(record):
+                    raise
+                healed = self._journal.records[chunk, view]
         return self._reader.read(chunk, view, healed)
 
     def refresh(self) -> None:

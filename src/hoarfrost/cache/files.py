@@ -20,9 +20,11 @@ from ..untrusted import open_regular, parse_json, read_regular, write_whole
 
 __all__ = [
     "BUILDING_FILE",
+    "CACHE_FILES",
     "FEATURES_FILE",
     "ID_NBYTES",
     "JOURNAL_FILE",
+    "LARGEST_MANIFEST",
     "MANIFEST_FILE",
     "TARGETS_FILE",
     "building_path",
@@ -45,6 +47,8 @@ BUILDING_FILE = "building.json"
 JOURNAL_FILE = "journal.jsonl"
 FEATURES_FILE = "features.bin"
 TARGETS_FILE = "targets.bin"
+CACHE_FILES = (FEATURES_FILE, TARGETS_FILE, JOURNAL_FILE, BUILDING_FILE, MANIFEST_FILE)
+"""In the order in which they are removed: what proves whose the others are goes last."""
 
 ID_NBYTES = 8
 """Bytes at the begin of the two data files: the id of the cache that they belong to."""

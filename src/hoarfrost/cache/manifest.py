@@ -68,7 +68,15 @@ class Manifest:
             StaleCacheError: another version of the format.
             CorruptChunkError: the file is damaged.
         """
-        body = read_json(path)
+        return cls.of(read_json(path), str(path))
+
+    @classmethod
+    def of(cls, body: dict[str, Any] | None, path: str) -> Manifest:
+        """What a manifest's JSON says; None: there was none.
+
+        Args:
+            path: where it was read, for errors, which are those of `read`.
+        """
         if body is None or body.get("format") != FORMAT:
             raise CorruptChunkError(f"{path} is damaged or no manifest of a cache; drop the cache and build it again")
         version = body.get("version")

@@ -39,8 +39,7 @@ class Reader:
         """
         if record is None or self.form is None:
             raise self.unlisted(chunk, view)
-        payload = self._bytes(record, FEATURES_FILE, record.nbytes, record.offset, record.crc32)
-        target_bytes = self._bytes(record, TARGETS_FILE, *self.form.span(self.spec, chunk), record.targets_crc32)
+        payload, target_bytes = self.raw(record)
         try:
             # Lengths are as little believed as any size that was read.
             lengths = prepare_lengths(self.spec, chunk, record.lengths)
@@ -50,6 +49,14 @@ class Reader:
         ids = torch.tensor(record.sample_ids, dtype=torch.int64)
         sizes = None if lengths is None else torch.tensor(lengths, dtype=torch.int64)
         return Chunk(ids, self.form.parse(target_bytes), packed, self.spec, record.edition, sizes)
+
+    def raw(self, record: Record) -> tuple[bytes, bytes]:
+        """The bytes of a record and of its targets, as their checksums say; errors as `read`."""
+        if self.form is None:
+            raise self.unlisted(*record.place)
+        span = self.form.span(self.spec, record.chunk)
+        payload = self._bytes(record, FEATURES_FILE, record.nbytes, record.offset, record.crc32)
+        return payload, self._bytes(record, TARGETS_FILE, *span, record.targets_crc32)
 
     def unlisted(self, chunk: int, view: int, journal: Journal | None = None) -> CorruptChunkError:
         """The error of a record that the journal does not know."""

@@ -8,15 +8,13 @@ from pathlib import Path
 
 from ..errors import CacheDirectoryError
 from ..untrusted import kind_of, open_regular
-from .files import BUILDING_FILE, FEATURES_FILE, JOURNAL_FILE, MANIFEST_FILE, TARGETS_FILE, read_at
+from .files import BUILDING_FILE, CACHE_FILES, JOURNAL_FILE, MANIFEST_FILE, read_at
 from .journal import read_line
 
 __all__ = ["FORMAT", "remove_tree", "unlike_cache"]
 
 FORMAT = "hoarfrost cache"
 
-_NAMES = (FEATURES_FILE, TARGETS_FILE, JOURNAL_FILE, BUILDING_FILE, MANIFEST_FILE)
-"""In the order in which they are removed: what proves whose the others are goes last."""
 _LOOKED_AT = 1 << 16
 
 
@@ -32,7 +30,7 @@ def unlike_cache(path: Path) -> str | None:
     nbytes = 0
     for entry in path.iterdir():
         found = entry.lstat()
-        if entry.name.removesuffix(".tmp") not in _NAMES or not stat.S_ISREG(found.st_mode):
+        if entry.name.removesuffix(".tmp") not in CACHE_FILES or not stat.S_ISREG(found.st_mode):
             return f"{path} holds {entry.name!r}, which is none of a cache's files"
         nbytes += found.st_size
     if not nbytes or _says_so(path):
@@ -49,7 +47,7 @@ def remove_tree(path: Path) -> None:
     reason = unlike_cache(path)
     if reason is not None:
         raise CacheDirectoryError(f"{reason}; remove it yourself")
-    for name in _NAMES:
+    for name in CACHE_FILES:
         for file in (path / f"{name}.tmp", path / name):
             file.unlink(missing_ok=True)
     path.rmdir()

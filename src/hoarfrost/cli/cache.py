@@ -14,12 +14,12 @@ __all__ = ["cache"]
 
 cache = typer.Typer(help="Look at stored features, check them, remove them.", no_args_is_help=True)
 
-Directory = Annotated[Path, typer.Argument(help="A cache directory, as in train's --cache-dir.")]
+Directory = Annotated[str, typer.Argument(help="A cache directory, or a URL, as in train's --cache-dir.")]
 
 
 @cache.command("ls")
 def ls(directory: Directory) -> None:
-    """List the caches in a directory."""
+    """List the caches in a directory, or at a URL."""
     with told_plainly():
         from ..report import print_table
         from .cache_tables import caches_table
@@ -29,7 +29,7 @@ def ls(directory: Directory) -> None:
 
 @cache.command()
 def verify(directory: Directory) -> None:
-    """Read every cache in a directory from end to end; exit code 1 if something is damaged."""
+    """Read every cache in a directory, or at a URL, from end to end; exit code 1 if something is damaged."""
     with told_plainly():
         from ..report import print_table
         from .cache_tables import damage_table
@@ -49,12 +49,12 @@ def prune(
 ) -> None:
     """Remove builds that nobody goes on with, and what cannot be read; with --all, finished caches as well."""
     with told_plainly():
-        from ..cache import list_caches
         from ..cache import prune as prune_caches
         from ..report import print_table
-        from .cache_tables import caches_table
+        from .cache_tables import caches_in, caches_table, place_of
 
-        known = {info.key for info in list_caches(directory)}
+        place = place_of(directory)
+        known = {info.key for info in caches_in(place)}
         unknown = sorted(set(keep or []) - known)
         if unknown:
             raise ArgumentError(f"--keep {unknown[0]}: there is no such cache in {directory}; ls shows the keys")
@@ -62,7 +62,11 @@ def prune(
             print_table(console, caches_table(directory))
             spared = f" but {', '.join(sorted(set(keep or [])))}" if keep else ""
             typer.confirm(f"Remove these caches{spared}?", abort=True)
-        removed = prune_caches(directory, keep or [], abandoned_only=not every)
+        removed: list[object] = []
+        if isinstance(place, Path):
+            removed += prune_caches(place, keep or [], abandoned_only=not every)
+        else:
+            removed += place.prune(keep or [], abandoned_only=not every)
     for path in removed:
         say(f"removed {path}")
     say(f"{len(removed)} removed")

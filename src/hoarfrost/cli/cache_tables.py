@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..cache import Cache, CacheInfo, list_caches
+from ..cache import Cache, CacheInfo, Damage, PublishedCache, RemoteCaches, list_caches
 from ..errors import CacheError
 from ..report import Table, format_bytes
+from ..settings import is_url
 
-__all__ = ["caches_table", "damage_table"]
+__all__ = ["caches_in", "caches_table", "damage_table", "place_of"]
 
 
-def caches_table(directory: Path) -> Table:
-    """The caches in a directory, finished and building.
+def place_of(directory: str | Path) -> Path | RemoteCaches:
+    """A directory, or the caches at a URL."""
+    return RemoteCaches(directory) if isinstance(directory, str) and is_url(directory) else Path(directory)
+
+
+def caches_in(place: Path | RemoteCaches) -> Sequence[CacheInfo | PublishedCache]:
+    """All that are there, finished or not.
 
     Raises:
-        CacheDirectoryError: there is no such directory.
+        CacheDirectoryError, RemoteCacheError: there is no such directory, or the URL cannot be reached.
     """
-    caches = list_caches(directory)
+    return list_caches(place) if isinstance(place, Path) else place.caches()
+
+
+def caches_table(directory: str | Path) -> Table:
+    """The caches in a directory or at a URL, finished and building.
+
+    Raises:
+        CacheDirectoryError, RemoteCacheError: as `caches_in`.
+    """
+    caches = caches_in(place_of(directory))
     note = "samples x views" if caches else "no caches here"
     return Table(
         title=f"{directory}: {format_bytes(sum(cache.nbytes for cache in caches))}",
@@ -30,8 +46,8 @@ def caches_table(directory: Path) -> Table:
     )
 
 
-def _cache_row(info: CacheInfo) -> list[str]:
-    written = time.strftime("%d %b", time.localtime(info.modified))
+def _cache_row(info: CacheInfo | PublishedCache) -> list[str]:
+    written = time.strftime("%d %b", time.localtime(info.modified)) if info.modified else "–"
     stored = format_bytes(info.nbytes)
     if info.manifest is None:
         return [info.key, info.state, "–", "–", "–", stored, written]
@@ -48,6 +64,17 @@ def _cache_row(info: CacheInfo) -> list[str]:
     ]
 
 
+def _damages(info: CacheInfo | PublishedCache, place: Path | RemoteCaches) -> list[Damage]:
+    """What cannot be read of a cache; one at a URL is fetched for that."""
+    if isinstance(place, Path):
+        return Cache.open(place / info.key).verify()
+    with TemporaryDirectory() as copied:
+        place.take(Path(copied), info.key)
+        cache = Cache.open(Path(copied) / info.key)
+        cache.fetch_from(place)
+        return cache.verify()
+
+
 def _codec(config: Mapping[str, Any]) -> str:
     """A codec's name and its numbers; behind them the codecs that it is made of."""
     parts = [str(value) for value in config.values() if isinstance(value, str | int)]
@@ -55,17 +82,18 @@ def _codec(config: Mapping[str, Any]) -> str:
     return " ".join([*parts, f"({', '.join(inner)})"] if inner else parts)
 
 
-def damage_table(directory: Path) -> Table:
-    """Every finished cache of a directory read from end to end: what is damaged in it.
+def damage_table(directory: str | Path) -> Table:
+    """Every finished cache of a directory, or at a URL, read from end to end: what is damaged in it.
 
     Raises:
-        CacheDirectoryError: there is no such directory.
+        CacheDirectoryError, RemoteCacheError: as `caches_in`.
     """
     rows: list[list[str]] = []
-    ready = [info for info in list_caches(directory) if info.state not in ("building", "outdated")]
+    place = place_of(directory)
+    ready = [info for info in caches_in(place) if info.state not in ("building", "unfinished", "outdated")]
     for info in ready:
         try:
-            found = Cache.open(info.path).verify()
+            found = _damages(info, place)
         except CacheError as error:
             rows.append([info.key, "–", "–", str(error)])
         else:

@@ -49,6 +49,12 @@ class CacheSource:
         """An epoch begins: what was kept in memory counts only if the files are still the same."""
         self.resident.current(self.stored.begin())
 
+    def expect(self, epoch: int) -> None:
+        """What the epoch reads comes ahead of it, in its order, where it is not all on this disk."""
+        if self.cache.fetches:
+            chunks = (chunk for window, _ in self.order.windows(epoch) for chunk in window)
+            self.cache.expect([(chunk, view) for chunk in chunks for view in self._needed(chunk, epoch)])
+
     @property
     def cache(self) -> Cache:
         return self.stored.cache

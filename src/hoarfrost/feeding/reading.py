@@ -28,6 +28,7 @@ def read(
     for source, _ in sources:
         if isinstance(source, CacheSource):
             source.begin()
+            source.expect(epoch)
     place = data.on_device.device
     device, bounds = None if place.type == "cpu" else place, data.bounds(epoch)
     today = data.samples.targets_now

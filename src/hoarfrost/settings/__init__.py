@@ -4,7 +4,7 @@ In come keywords, options and YAML; out go the settings that every other wing ta
 ladder is asked for: the command's help is made from these fields.
 """
 
-from .checks import parse_bytes
+from .checks import is_url, parse_bytes
 from .chunks import Chunks
 from .deciding import check_deciding
 from .flat import fields_of, from_flat, group, option, to_flat
@@ -32,6 +32,7 @@ __all__ = [
     "fields_of",
     "from_flat",
     "group",
+    "is_url",
     "option",
     "parse_bytes",
     "takes_method",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..errors import ArgumentError
 
-__all__ = ["check_bytes", "check_count", "check_word", "is_count", "parse_bytes"]
+__all__ = ["check_bytes", "check_count", "check_word", "is_count", "is_url", "parse_bytes"]
 
 
 def is_count(value: object) -> bool:
@@ -27,6 +27,11 @@ def check_word(name: str, value: object, known: Sequence[str]) -> None:
 def check_bytes(name: str, value: int | None) -> None:
     if value is not None and value < 0:
         raise ArgumentError(f"{name} is a number of bytes, at least 0, not {value!r}")
+
+
+def is_url(text: object) -> bool:
+    """Whether it names a place as fsspec does, `s3://bucket/caches`, and no path that merely holds a colon."""
+    return isinstance(text, str) and re.match(r"[A-Za-z][\w.+-]*(::[A-Za-z][\w.+-]*)*://", text) is not None
 
 
 def parse_bytes(text: str) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError
 from ..plain_fields import check_plain_fields
-from .checks import check_bytes, check_count, check_word, parse_bytes
+from .checks import check_bytes, check_count, check_word, is_url, parse_bytes
 from .chunks import Chunks
 from .flat import group, option, told_as
 from .methods import METHODS
@@ -124,7 +124,9 @@ class Storing:
         harm: what it is measured on: "classes" (the KL divergence of the outputs' softmax), "labels" (of the sigmoid of
             each), "values" (the squared error of each output, relative to its variance), or a loss, a function
             (outputs, targets) -> loss; "auto" takes what the loss or the targets tell. See `hoarfrost.codecs.Task`.
-        cache_dir: where features are stored. None: a temporary directory, removed by `close`.
+        cache_dir: where features are stored. None: a temporary directory, removed by `close`. A URL of fsspec
+            ("s3://bucket/caches"): finished caches are published there, and fetched from there by other runs.
+        local_dir: where what lies at a URL is kept on this machine, and built; None: in the user's cache folder.
         disk_budget: bytes that the stored features may take, or a size in words: "500MB", "2GiB".
         over_budget: what to do, in this order, where that is too little: "views" (store fewer), "rung" (compress
             beyond the tolerance), "cut" (freeze up to a deeper recommended cut) and "recompute", which is also the end
@@ -146,7 +148,12 @@ class Storing:
     mode: str = option("auto", "NAME", "auto (the cheaper), cache or recompute")
     tolerance: float = option(1e-3, "X", "Harm that compression may do, nats")
     harm: Any = option("auto", "NAME", "What the outputs are: auto, classes, labels or values", typed=str)
-    cache_dir: Path | None = option(None, "DIR", "Where features are stored and kept; default: in --out", typed=Path)
+    cache_dir: Path | str | None = option(
+        None, "DIR|URL", "Where features are stored and kept, a directory or fsspec's URL; default: in --out", typed=str
+    )
+    local_dir: Path | None = option(
+        None, "DIR", "Where what lies at a URL is kept here; default: in the user's cache folder", typed=Path
+    )
     disk_budget: int | None = option(None, "SIZE", "Most that they may take: 500MB, 2GiB", typed=str)
     over_budget: OverBudget = option(
         "views,recompute", "WAY,...", "What to give up for it: views, rung, cut, recompute", typed=str
@@ -167,12 +174,25 @@ class Storing:
         check_bytes("disk_budget", self.disk_budget)
         put(self, "views", Views.of(self.views))
         put(self, "over_budget", OverBudget.of(self.over_budget))
-        if not isinstance(self.cache_dir, str | PathLike | None):
-            raise ArgumentError(f"cache_dir must be a directory's name, or None, not {self.cache_dir!r}")
-        put(self, "cache_dir", None if self.cache_dir is None else Path(self.cache_dir))
+        for name in ("cache_dir", "local_dir"):
+            told = getattr(self, name)
+            if not isinstance(told, str | PathLike | None) or (name == "local_dir" and is_url(told)):
+                raise ArgumentError(f"{name} must be a directory's name, or None, not {told!r}")
+            if told is not None and not is_url(told):
+                put(self, name, Path(told))
+        if self.local_dir is not None and self.url is None:
+            raise ArgumentError(
+                f"local_dir={str(self.local_dir)!r} is for what lies at a URL, but cache_dir is "
+                f"{None if self.cache_dir is None else str(self.cache_dir)!r}; name the directory as cache_dir"
+            )
         put(self, "ladder", _known_codecs(self.ladder))
         if self.ladder != "auto":
             self.rungs  # noqa: B018 (what is no ladder is refused now)
+
+    @property
+    def url(self) -> str | None:
+        """`cache_dir` where it is a URL."""
+        return self.cache_dir if isinstance(self.cache_dir, str) else None
 
     @property
     def rungs(self) -> Ladder:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,27 +14,32 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..cache import list_caches
+from ..cache import RemoteCaches, list_caches
 from ..distributed import Ranks
 from ..errors import CacheDirectoryError
+from ..settings import Storing
 
-__all__ = ["cache_directory", "prepare_directory"]
+__all__ = ["cache_directory", "local_store", "prepare_directory"]
 
 PREFIX, OWNER = "hoarfrost-", ".owner.lock"
 """Of a temporary directory's name, and the lock in it that its process holds while it lives."""
 
 
-def cache_directory(named: Path | None, ranks: Ranks | None = None) -> tuple[Path, Callable[[], object]]:
-    """Where caches go, and what removes it at the end: nothing, where it was named.
+def cache_directory(storing: Storing, ranks: Ranks | None = None) -> tuple[Path, Callable[[], object]]:
+    """Where caches go on this machine, and what removes it at the end: nothing, where it was named.
 
     Args:
         ranks: that train together; those on one machine share a temporary one.
 
     Raises:
+        ArgumentError: it is a URL that nothing here can read.
         CacheDirectoryError: it is a file, or cannot be made or written.
     """
-    if named is not None:
-        return prepare_directory(named), lambda: None
+    if storing.url is not None:
+        RemoteCaches(storing.url)  # refuses what could never be reached, before anything is made
+        return prepare_directory(storing.local_dir or local_store(storing.url), "local_dir"), lambda: None
+    if isinstance(storing.cache_dir, Path):
+        return prepare_directory(storing.cache_dir), lambda: None
     if ranks is None or ranks.alone:
         return _temporary()
     made = _temporary() if ranks.leads else None
@@ -40,6 +47,14 @@ def cache_directory(named: Path | None, ranks: Ranks | None = None) -> tuple[Pat
     if made is None:
         made = (there, lambda: None) if there.is_dir() else _temporary()
     return made
+
+
+def local_store(url: str) -> Path:
+    """Where what lies at a URL is kept in the user's cache folder."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    usual = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    # A URL may hold a password, so that it does not stand in a name.
+    return (Path(named) if named else usual) / "hoarfrost" / f"url-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
 
 
 def _temporary() -> tuple[Path, Callable[[], object]]:
@@ -69,21 +84,24 @@ def _remove_abandoned() -> None:
                 shutil.rmtree(path.parent, ignore_errors=True)
 
 
-def prepare_directory(directory: Path) -> Path:
+def prepare_directory(directory: Path, setting: str = "cache_dir") -> Path:
     """Make the cache directory, and see that it can be written to, or that a finished cache can be read in it.
+
+    Args:
+        setting: that names it, for errors.
 
     Raises:
         CacheDirectoryError: it is a file, or cannot be made or written, and holds nothing to read.
     """
     if directory.exists() and not directory.is_dir():
-        raise CacheDirectoryError(f"cache_dir {directory} is a file; name a directory")
+        raise CacheDirectoryError(f"{setting} {directory} is a file; name a directory")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
         if not _holds_cache(directory):
-            raise CacheDirectoryError(f"cache_dir {directory} cannot be written: {error.strerror}") from error
+            raise CacheDirectoryError(f"{setting} {directory} cannot be written: {error.strerror}") from error
     return directory
 
 

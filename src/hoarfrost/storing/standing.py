@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..cache import Cache, CacheSpec, CacheWriter, Fingerprint, find_alike
+from ..cache import Cache, CacheSpec, CacheWriter, Fingerprint, RemoteCaches, find_alike
 from ..errors import CacheDirectoryError, CorruptChunkError, StaleCacheError
 from ..samples import TrainingData
 from .fingerprint import CHOICES, Content
 from .sample_check import SampleCheck
 from .staleness import compare
+from .stored_features import Faults
 
 __all__ = ["Standing"]
 
@@ -21,10 +22,14 @@ class Standing:
 
     Args:
         stale: what is done with one that was made from something else: "rebuild", "error" or "reuse".
+        remote: where one that is not in the directory may be, too.
     """
 
-    def __init__(self, directory: Path, data: TrainingData, stale: str) -> None:
+    def __init__(
+        self, directory: Path, data: TrainingData, stale: str, faults: Faults, remote: RemoteCaches | None = None
+    ) -> None:
         self._directory, self._data, self._stale = directory, data, stale
+        self._faults, self._remote = faults, remote
         self._checked: tuple[Content, SampleCheck] | None = None
         self.distrusted: frozenset[Path] = frozenset()
         """Caches that turned out stale while they were read: a saved state may want them to stay, and this run does not
@@ -55,7 +60,11 @@ class Standing:
         return None
 
     def opened(self, path: Path) -> Cache | None:
-        """The cache there, which nobody removes from now on; None where there is none, or one that cannot be read."""
+        """The cache there, which nobody removes from now on; None where there is none, or one that cannot be read. What
+        others have published is copied there first, but for its features."""
+        if self._remote is not None and not path.exists():
+            with self._faults.borne("goes on without looking at the URL"):
+                self._remote.take(path.parent, path.name)
         try:
             return Cache.open(path).hold()
         except CacheDirectoryError:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..cache import Cache, CacheWriter
+from ..cache import Cache, CacheWriter, RemoteCaches
 from ..cuts import Cut
 from ..distributed import failure
 from ..errors import BudgetError, CacheDirectoryError, CacheError, CorruptChunkError
@@ -58,7 +58,8 @@ class Storage:
         self._directory, self._data, self._views = directory, data, storing.views
         self._beside = data.ranks.beside(directory)
         self.budget = Budget(storing.disk_budget, storing.over_budget)
-        self._standing = Standing(directory, data, storing.stale)
+        self._remote = None if storing.url is None else RemoteCaches(storing.url)
+        self._standing = Standing(directory, data, storing.stale, faults, self._remote)
         self.check: SampleCheck | None = None
         """Of the samples behind a cache that was found built; None: it was built by this process."""
         self.faults = faults
@@ -258,7 +259,7 @@ class Storage:
                 return False
             found.append(cache)
         self.check = None if aside else self._standing.check(found[0], content)
-        self._take(found)
+        self._take(self._published(tuple(found)))
         self.keep(found)
         if aside:
             self.set_aside()
@@ -271,11 +272,21 @@ class Storage:
         calls = len(self._data.samples.form.mains)
         for number, cache in enumerate(caches):
             self._learn(cache, number * calls // len(caches))
+            if self._remote is not None:
+                cache.fetch_from(self._remote)
         self.features = tuple(StoredFeatures(cache.hold(), self.faults) for cache in caches)
         room = self.left
         if room is not None:
             for stored in self.features:
                 stored.budget_bytes = stored.nbytes + room // len(caches)
+
+    def _published(self, caches: tuple[Cache, ...]) -> tuple[Cache, ...]:
+        """The same, at the URL too, if there is one. By one rank, while the others wait at no collective."""
+        if self._remote is not None and self._data.ranks.leads:
+            for cache in caches:
+                with self.faults.borne("goes on without publishing a cache"):
+                    cache.publish(self._remote)
+        return caches
 
     def _learn(self, cache: Cache, call: int) -> None:
         """What the cache tells of the samples' images, which this process may never read."""
@@ -324,7 +335,7 @@ class Storage:
             whole=self._views.record == "ahead",
         )
         shares = self.budget.shares(plan, self._used(self._previous))
-        caches = self._data.ranks.attempt("caches", lambda: build.caches(wanted, shares, write))
+        caches = self._data.ranks.attempt("caches", lambda: self._published(build.caches(wanted, shares, write)))
         self._standing.distrusted = frozenset()
         self.check = self._standing.check(caches[0], content) if build.begun else None
         return caches, list(dict.fromkeys([*build.remarks, *self.sharing]))

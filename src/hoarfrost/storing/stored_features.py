@@ -126,6 +126,8 @@ class StoredFeatures:
 
         Behind an error nothing more is written until the next epoch, but for want of room: another record may fit.
         """
+        if self.cache.unfetched is not None:
+            self.faults.tell("computes what cannot be fetched", self.cache.unfetched)
         if self._writes:
             try:
                 write: Callable[..., Chunk] = partial(self.cache.heal, chunk, view, features, lengths=lengths)
