@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import distributed, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..checkpoints import load_tree, save_tree
@@ -22,7 +22,9 @@ with needs("accelerate"):
     from accelerate import Accelerator, DistributedType
     from accelerate.checkpointing import load_accelerator_state
 
+    from .gathering import gather_unequal
     from .last_batch import LastBatch
+    from .shared_loader import unshared
 
 __all__ = ["FreezingLoader"]
 
@@ -54,6 +56,9 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
     weights. Behind `load_state` the loader goes on where it was, so that `skip_first_batches` is not needed (with it
     nothing is read for what is skipped). `gather_for_metrics` and `accumulate` know the epoch's last batch.
 
+    Several processes share each epoch's samples, none twice, so that some have one more in their last batch; all make
+    the loader, and save and load, together.
+
     Args:
         model, optimizer: as `accelerator.prepare` gave them.
         dataset: as the Freezer's, a DataLoader too, prepared or not.
@@ -65,7 +70,8 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
         freezer: behind it; `close` gives the model back as it was.
 
     Raises:
-        ArgumentError: the model is not prepared, is sharded, or is fed by another door; a keyword is none of these.
+        ArgumentError: the model is not prepared, is not whole in each process, or is fed by another door; a keyword is
+            none of these.
     """
 
     def __init__(
@@ -81,15 +87,16 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
         check_keywords(keywords, TAKEN)
         if not isinstance(accelerator, Accelerator):
             raise ArgumentError(f"an accelerate.Accelerator is needed first, not {type(accelerator).__name__}")
-        if accelerator.distributed_type in SHARDED:
-            raise ArgumentError(f"a model under {accelerator.distributed_type.value} is not frozen: shard nothing")
+        _check_processes(accelerator)
         if not getattr(model, "_is_accelerate_prepared", False):
             raise ArgumentError("the model is not prepared: model, optimizer = accelerator.prepare(model, optimizer)")
-        self._accelerator, self._model = accelerator, accelerator.unwrap_model(model)
+        shared = accelerator.num_processes > 1
+        # Else it would take the wrapper out of what is compiled around it, and leave it so.
+        self._accelerator, self._model = accelerator, accelerator.unwrap_model(model, keep_torch_compile=not shared)
         hold(self._model, self)
         self.freezer = Freezer(
-            self._model,
-            dataset,
+            model if shared else self._model,  # a wrapper reduces the gradients
+            unshared(dataset),
             optimizer=optimizer,
             device=accelerator.device,
             route=True,
@@ -107,6 +114,7 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
         )
         self._batches = NumberedBatches(len(self.freezer.loader), self.freezer)
         super().__init__(self._batches, collate_fn=only)
+        gather_unequal(accelerator)
         self._is_accelerate_prepared = True
 
     def _hooks(self) -> list[Any]:
@@ -137,7 +145,8 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
         self._accelerator.log(scalars_of(record), step=record.get("epoch"))
 
     def _save(self, models: list[nn.Module], weights: list[Any], output_dir: str) -> None:
-        if self._accelerator.is_main_process:
+        project = self._accelerator.project_configuration
+        if self._accelerator.is_local_main_process if project.save_on_each_node else self._accelerator.is_main_process:
             save_tree(Path(output_dir) / self._file, self.freezer.state_dict())
 
     def _load(self, models: list[nn.Module], input_dir: str) -> None:
@@ -153,3 +162,26 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
         self.freezer.load_state_dict(saved)
         self._resumed = True
         self._batches.restart()
+
+
+def _check_processes(accelerator: Accelerator) -> None:
+    """Raise ArgumentError where the processes have not the whole model each, or not batches of their own."""
+    kind = accelerator.distributed_type
+    if kind in SHARDED:
+        raise ArgumentError(
+            f"a model under {kind.value} is not frozen: its modules have their parameters only while they are called "
+            "whole, and what is behind a cut is called alone. Launch without it, and DistributedDataParallel trains in "
+            "several processes"
+        )
+    plan = accelerator.parallelism_config
+    for name in ("dp_shard", "tp", "cp", "sp"):
+        if plan is not None and getattr(plan, f"{name}_size") > 1:
+            raise ArgumentError(
+                f"ParallelismConfig({name}_size={getattr(plan, f'{name}_size')}) splits a model or a sample among "
+                "processes, and each has to have both whole: leave dp_replicate_size alone"
+            )
+    if accelerator.num_processes > 1 and not (distributed.is_available() and distributed.is_initialized()):
+        raise ArgumentError(
+            f"{accelerator.num_processes} processes train ({kind.value}) without a process group of torch.distributed, "
+            "by which they would share the samples"
+        )
