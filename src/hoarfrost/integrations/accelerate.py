@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import distributed, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..checkpoints import load_tree, save_tree
@@ -19,16 +19,15 @@ from .keywords import check_keywords
 from .numbered_batches import NumberedBatches, only
 
 with needs("accelerate"):
-    from accelerate import Accelerator, DistributedType
+    from accelerate import Accelerator
     from accelerate.checkpointing import load_accelerator_state
 
     from .gathering import gather_unequal
     from .last_batch import LastBatch
+    from .processes import check_processes
     from .shared_loader import unshared
 
 __all__ = ["FreezingLoader"]
-
-SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 TAKEN = {
     "device": "it is the Accelerator's",
@@ -87,7 +86,7 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
         check_keywords(keywords, TAKEN)
         if not isinstance(accelerator, Accelerator):
             raise ArgumentError(f"an accelerate.Accelerator is needed first, not {type(accelerator).__name__}")
-        _check_processes(accelerator)
+        check_processes(accelerator)
         if not getattr(model, "_is_accelerate_prepared", False):
             raise ArgumentError("the model is not prepared: model, optimizer = accelerator.prepare(model, optimizer)")
         shared = accelerator.num_processes > 1
@@ -162,26 +161,3 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
         self.freezer.load_state_dict(saved)
         self._resumed = True
         self._batches.restart()
-
-
-def _check_processes(accelerator: Accelerator) -> None:
-    """Raise ArgumentError where the processes have not the whole model each, or not batches of their own."""
-    kind = accelerator.distributed_type
-    if kind in SHARDED:
-        raise ArgumentError(
-            f"a model under {kind.value} is not frozen: its modules have their parameters only while they are called "
-            "whole, and what is behind a cut is called alone. Launch without it, and DistributedDataParallel trains in "
-            "several processes"
-        )
-    plan = accelerator.parallelism_config
-    for name in ("dp_shard", "tp", "cp", "sp"):
-        if plan is not None and getattr(plan, f"{name}_size") > 1:
-            raise ArgumentError(
-                f"ParallelismConfig({name}_size={getattr(plan, f'{name}_size')}) splits a model or a sample among "
-                "processes, and each has to have both whole: leave dp_replicate_size alone"
-            )
-    if accelerator.num_processes > 1 and not (distributed.is_available() and distributed.is_initialized()):
-        raise ArgumentError(
-            f"{accelerator.num_processes} processes train ({kind.value}) without a process group of torch.distributed, "
-            "by which they would share the samples"
-        )
