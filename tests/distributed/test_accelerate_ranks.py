@@ -13,7 +13,7 @@ from shared.accelerate_ranks import EPOCHS, SAMPLES, STEPS, everything
 from shared.distributed_runs import together
 from shared.runs import assert_same_tensors
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 Runs = list[dict[str, Any]]
 
