@@ -188,7 +188,7 @@ def test_mixed_batches() -> None:
         ({"mixup": 0.8, "prefetcher": False}, r"args.prefetcher=False: batches are mixed by the freezer"),
         ({"mixup": 0.8, "mixup_mode": "elem"}, r"args.mixup_mode='elem'"),
         ({"cutmix": 1.0, "mixup_off_epoch": 3}, r"args.mixup_off_epoch=3"),
-        ({"distributed": True}, r"args.distributed=True is not supported: train in one process"),
+        ({"distributed": True}, r"args.distributed=True, and the task's model is not wrapped"),
         ({"aug_splits": 3}, r"args.aug_splits=3 is not supported"),
         ({"aug_repeats": 2}, r"args.aug_repeats=2 is not supported"),
         ({"channels_last": True}, r"channels_last is for feature maps, and at cut 'patch_embed'"),

@@ -81,6 +81,9 @@ def with_a_death(where: Path) -> dict[str, Any]:
 
 def _begun(rank: int, world: int, work: Callable[..., Any], where: Path, args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
+    # What torchrun says, and frameworks ask for.
+    numbers = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": world}
+    os.environ.update({name: str(number) for name, number in numbers.items()}, OMP_NUM_THREADS="1")
     distributed.init_process_group(
         "gloo",
         init_method=f"file://{where / 'rendezvous'}",

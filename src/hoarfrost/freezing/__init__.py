@@ -8,7 +8,7 @@ from .front import Front
 from .held_back import SIGNALS, held_back
 from .movement import Movement, sums_of_bits
 from .precision import TrainingPrecision
-from .reduction import undistributed
+from .reduction import reduced_by, undistributed
 from .statistics import estimate_statistics
 from .surgery import Frozen, HasParamGroups, freeze, thaw
 
@@ -23,6 +23,7 @@ __all__ = [
     "estimate_statistics",
     "freeze",
     "held_back",
+    "reduced_by",
     "sums_of_bits",
     "thaw",
     "undistributed",

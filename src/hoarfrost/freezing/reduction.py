@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, distributed, nn
@@ -15,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..cuts import bare
 from ..errors import ArgumentError
 
-__all__ = ["Reduction", "undistributed"]
+__all__ = ["Reduction", "reduced_by", "undistributed"]
 
 KEPT = (
     "training",
@@ -35,6 +36,15 @@ KEPT = (
 
 LEFT_OUT = "_ddp_params_and_buffers_to_ignore"
 """Where torch's wrapper looks for names that are none of its business."""
+
+_around: WeakKeyDictionary[nn.Module, ref[DistributedDataParallel]] = WeakKeyDictionary()
+
+
+def reduced_by(model: nn.Module, wrapper: DistributedDataParallel | None) -> None:
+    """Say, before a model's front is made, who reduces its gradients where that wraps a larger module; None: nobody."""
+    _around.pop(bare(model), None)
+    if wrapper is not None:
+        _around[bare(model)] = ref(wrapper)
 
 
 def undistributed(model: nn.Module) -> nn.Module:
@@ -81,10 +91,14 @@ class Reduction:
 
     Its reducer knows the parameters that wanted gradients when it was made, and waits for the gradient of each. So it
     is made anew, with what the user told it, before the first step behind a change (`renew`).
+
+    Args:
+        around: whether it wraps a larger module, whose forward calls the model.
     """
 
-    def __init__(self, wrapper: DistributedDataParallel) -> None:
+    def __init__(self, wrapper: DistributedDataParallel, *, around: bool = False) -> None:
         self._wrapper: Any = wrapper
+        self._around = around
         self._module: nn.Module = wrapper.module
         self._outdated, self._closed = False, False
         self._still: frozenset[int] = frozenset()
@@ -95,6 +109,9 @@ class Reduction:
         """That of a model; None where it is not wrapped."""
         if isinstance(model, DistributedDataParallel):
             return cls(model)
+        wrapper = _around.get(bare(model), lambda: None)()
+        if wrapper is not None:
+            return cls(wrapper, around=True)
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
             warnings.warn(
                 f"hoarfrost: {distributed.get_world_size()} processes train, and the model is not wrapped in "
@@ -105,7 +122,7 @@ class Reduction:
 
     def run(self, work: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """What `work` gives, its gradients reduced; without gradients nothing is exchanged."""
-        if not torch.is_grad_enabled():
+        if self._around or not torch.is_grad_enabled():
             return work(*args, **keywords)
         try:
             self._wrapper._modules["module"] = _Work(work, self._module)

@@ -19,14 +19,15 @@ from .keywords import check_keywords
 from .numbered_batches import NumberedBatches, only
 
 with needs("accelerate"):
-    from accelerate import Accelerator, DistributedType
+    from accelerate import Accelerator
     from accelerate.checkpointing import load_accelerator_state
 
+    from .gathering import gather_unequal
     from .last_batch import LastBatch
+    from .processes import check_processes
+    from .shared_loader import unshared
 
 __all__ = ["FreezingLoader"]
-
-SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 TAKEN = {
     "device": "it is the Accelerator's",
@@ -54,6 +55,9 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
     weights. Behind `load_state` the loader goes on where it was, so that `skip_first_batches` is not needed (with it
     nothing is read for what is skipped). `gather_for_metrics` and `accumulate` know the epoch's last batch.
 
+    Several processes share each epoch's samples, none twice, so that some have one more in their last batch; all make
+    the loader, and save and load, together.
+
     Args:
         model, optimizer: as `accelerator.prepare` gave them.
         dataset: as the Freezer's, a DataLoader too, prepared or not.
@@ -65,7 +69,8 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
         freezer: behind it; `close` gives the model back as it was.
 
     Raises:
-        ArgumentError: the model is not prepared, is sharded, or is fed by another door; a keyword is none of these.
+        ArgumentError: the model is not prepared, is not whole in each process, or is fed by another door; a keyword is
+            none of these.
     """
 
     def __init__(
@@ -81,15 +86,16 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
         check_keywords(keywords, TAKEN)
         if not isinstance(accelerator, Accelerator):
             raise ArgumentError(f"an accelerate.Accelerator is needed first, not {type(accelerator).__name__}")
-        if accelerator.distributed_type in SHARDED:
-            raise ArgumentError(f"a model under {accelerator.distributed_type.value} is not frozen: shard nothing")
+        check_processes(accelerator)
         if not getattr(model, "_is_accelerate_prepared", False):
             raise ArgumentError("the model is not prepared: model, optimizer = accelerator.prepare(model, optimizer)")
-        self._accelerator, self._model = accelerator, accelerator.unwrap_model(model)
+        shared = accelerator.num_processes > 1
+        # Else it would take the wrapper out of what is compiled around it, and leave it so.
+        self._accelerator, self._model = accelerator, accelerator.unwrap_model(model, keep_torch_compile=not shared)
         hold(self._model, self)
         self.freezer = Freezer(
-            self._model,
-            dataset,
+            model if shared else self._model,  # a wrapper reduces the gradients
+            unshared(dataset),
             optimizer=optimizer,
             device=accelerator.device,
             route=True,
@@ -107,6 +113,7 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
         )
         self._batches = NumberedBatches(len(self.freezer.loader), self.freezer)
         super().__init__(self._batches, collate_fn=only)
+        gather_unequal(accelerator)
         self._is_accelerate_prepared = True
 
     def _hooks(self) -> list[Any]:
@@ -137,7 +144,8 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
         self._accelerator.log(scalars_of(record), step=record.get("epoch"))
 
     def _save(self, models: list[nn.Module], weights: list[Any], output_dir: str) -> None:
-        if self._accelerator.is_main_process:
+        project = self._accelerator.project_configuration
+        if self._accelerator.is_local_main_process if project.save_on_each_node else self._accelerator.is_main_process:
             save_tree(Path(output_dir) / self._file, self.freezer.state_dict())
 
     def _load(self, models: list[nn.Module], input_dir: str) -> None:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import ArgumentError
 from ..freezer import Freezer
+from ..freezing import reduced_by
 from ..samples import UserLoader, steps_of
 from .doors import Optimizers, hold, needs, release
 
@@ -73,7 +74,6 @@ class Freeze(Callback):
         self._loader = Loader(self)
         self._trainer: Any = None
         self._open = self._resumed = False
-        self._wrapped_depth = 0
         self._coming: Mapping[str, Any] | None = None
         """The state of a checkpoint, until there is a freezer that takes it."""
         self._last: dict[str, Any] = {}
@@ -91,15 +91,22 @@ class Freeze(Callback):
             return
         self._last, self._open = {**self.state_dict(), "thawed": True}, False
         release(self.freezer.model, self)
+        reduced_by(self.freezer.model, None)
         self.freezer.close()
 
-    # The order of hooks: load_state_dict, optimizers, on_fit_start, the optimizers' states, on_train_start, epochs.
+    # The order of hooks: setup, load_state_dict, optimizers, on_fit_start, the optimizers' states, on_train_start,
+    # epochs.
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        self._trainer = trainer
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self.close()
         model = _model_of(pl_module, self._attribute)
         precision = self._check(trainer, pl_module, model)
         hold(model, self)
+        wrapper = trainer.strategy.model
+        reduced_by(model, wrapper if isinstance(wrapper, nn.parallel.DistributedDataParallel) else None)
         try:
             told = {"epochs": _epochs_of(trainer, len(self._loader)), **self._keywords}
             self.freezer = Freezer(
@@ -114,7 +121,7 @@ class Freeze(Callback):
         except BaseException:
             release(model, self)
             raise
-        self._trainer, self._open, self._resumed, self._wrapped_depth = trainer, True, False, 0
+        self._trainer, self._open, self._resumed = trainer, True, False
         self._told = dict(trainer.callback_metrics)
         # A state from behind a training has its optimizers whole: they load theirs first.
         if self._coming is not None and not self._coming["thawed"]:
@@ -140,7 +147,6 @@ class Freeze(Callback):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         self._running().end_epoch({**self._metrics, **self._fresh_metrics()})
         self._metrics, self._told = {}, dict(trainer.callback_metrics)
-        self._follow_depth()
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         self.close()
@@ -168,20 +174,10 @@ class Freeze(Callback):
         self._running().load_state_dict(self._coming["freezer"])
         self._metrics, self._coming = dict(self._coming["metrics"]), None
         self._resumed = True
-        self._follow_depth()
 
     def _fresh_metrics(self) -> dict[str, Any]:
         """Those that were logged since the last epoch ended; the Trainer keeps the others for ever."""
         return {n: value for n, value in self._trainer.callback_metrics.items() if self._told.get(n) is not value}
-
-    def _follow_depth(self) -> None:
-        """Where what trains has changed, its gradients are reduced by a wrapper that is made anew."""
-        depth = self._running().depth
-        strategy = self._trainer.strategy
-        if depth != self._wrapped_depth and hasattr(strategy, "configure_ddp"):
-            strategy.model = self._trainer.lightning_module
-            strategy.configure_ddp()
-        self._wrapped_depth = depth
 
     def _check(self, trainer: Any, pl_module: Any, model: nn.Module) -> str | None:
         """The Freezer's word for the Trainer's precision.
@@ -192,8 +188,13 @@ class Freeze(Callback):
         strategy = type(trainer.strategy).__name__
         if strategy not in STRATEGIES:
             raise ArgumentError(
-                f"{strategy} is not supported: it has the model's parameters otherwise than whole on one device; "
-                'Trainer(strategy="auto"), or "ddp"'
+                f"{strategy} is not supported: each process needs the model whole on one device, since what is behind "
+                'a cut is called alone; Trainer(strategy="auto"), or "ddp"'
+            )
+        if getattr(trainer.strategy, "_model_averager", None) is not None:
+            raise ArgumentError(
+                "DDPStrategy(model_averaging_period=...) lets the processes' weights differ for a while, and a front "
+                "is frozen with the same weights in all: leave it out"
             )
         precision = str(trainer.precision)
         if precision not in PRECISIONS:
@@ -237,13 +238,12 @@ class Loader:
             return len(freeze._running().loader)
         told = freeze._keywords
         size, collate = told.get("batch_size"), told.get("collate_fn")
-        return steps_of(UserLoader.of(freeze._dataset, size, collate, int(told.get("workers", 0))))
+        ranks = 1 if freeze._trainer is None else freeze._trainer.world_size
+        return steps_of(UserLoader.of(freeze._dataset, size, collate, int(told.get("workers", 0))), ranks)
 
     def __iter__(self) -> Iterator[Any]:
         # A Trainer asks for iterators before the training begins; the first batch comes when it has.
-        for batch in self._freeze._running().loader:
-            self._freeze._follow_depth()
-            yield batch
+        yield from self._freeze._running().loader
 
     def state_dict(self) -> dict[str, Any]:
         """How far the epoch is; so that a Trainer knows that it is kept."""

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from ..errors import ArgumentError
 from ..freezer import Freezer
+from ..freezing import undistributed
 from .doors import hold, needs
 
 with needs("timm"):
@@ -44,7 +45,8 @@ def adopt(task: TrainingTask, dataset_train: Dataset[Any], optimizer: Any, args:
 
     Taken from `args`, as `train.py` does: the augmentation (`create_transform`, normalised at once: no prefetcher),
     MixUp and CutMix of batches, epochs, batch size, workers, seed, precision. `CheckpointSaver` saves what was decided
-    within the optimizer's state, which shows all parameters whatever is frozen; `args.resume` goes on with it.
+    within the optimizer's state, which shows all parameters whatever is frozen; `args.resume` goes on with it. Several
+    processes share each epoch's samples, none twice: adopt the task behind `task.prepare_distributed`.
 
     Args:
         keywords: of `hoarfrost.Freezer`; they go before `args`.
@@ -53,7 +55,7 @@ def adopt(task: TrainingTask, dataset_train: Dataset[Any], optimizer: Any, args:
         ArgumentError: of the task or of `args`, what stored features cannot be trained on.
     """
     model = _model_of(task)
-    _check(task, optimizer, args)
+    _check(task, model, optimizer, args)
     config = resolve_data_config(vars(args), model=unwrap_model(model))
     mix = _mix_of(args)
     dataset_train.transform = _transform_of(args, config)  # type: ignore[attr-defined]  # as create_loader does
@@ -88,7 +90,7 @@ class Loader:
     def __init__(
         self, model: nn.Module, dataset: Dataset[Any], optimizer: Any, told: dict[str, Any], smoothing: float = 0.0
     ) -> None:
-        hold(model, self)
+        hold(undistributed(model), self)
         whole = _Whole(optimizer)
         self.freezer = Freezer(model, dataset, optimizer=optimizer, route=True, **told)
         self.mixup_enabled, self._smoothing = told["mix"] is not None, smoothing
@@ -114,6 +116,11 @@ class Loader:
     @property
     def dataset(self) -> Dataset[Any]:
         return self.freezer.loader.dataset
+
+    @property
+    def sampler(self) -> Loader:
+        """Where the script, in several processes, looks for `set_epoch`."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration shows this epoch."""
@@ -192,12 +199,10 @@ def _model_of(task: Any) -> nn.Module:
             f"{type(task).__name__} has no trainable module of its own: get_trainable_module() has to give the model "
             "that its forward calls with the input"
         )
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        raise ArgumentError("the task's model is wrapped in DistributedDataParallel: train in one process")
     return model
 
 
-def _check(task: TrainingTask, optimizer: Any, args: Any) -> None:
+def _check(task: TrainingTask, model: nn.Module, optimizer: Any, args: Any) -> None:
     """Raises: ArgumentError: something would meet features where it wants images."""
     own = {
         id(module) for ema in (False, True) for module in (task.get_trainable_module(ema), task.get_eval_model(ema=ema))
@@ -212,8 +217,11 @@ def _check(task: TrainingTask, optimizer: Any, args: Any) -> None:
         raise ArgumentError(
             f"{type(optimizer).__name__} keeps weights of its own by parameter: take the optimizer in it"
         )
+    if _told(args, "distributed") and undistributed(model) is model:
+        raise ArgumentError(
+            "args.distributed=True, and the task's model is not wrapped: adopt it behind task.prepare_distributed(...)"
+        )
     for name, why in (
-        ("distributed", "train in one process"),
         ("aug_splits", "its splits are one batch of several renditions, and features are stored by sample"),
         ("aug_repeats", "its sampler shows a sample several times in a batch; say views= instead"),
     ):

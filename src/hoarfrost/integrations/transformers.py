@@ -24,6 +24,8 @@ with needs("transformers"):
     from transformers import PreTrainedModel, Trainer
 
     from .last_batch import StoredEvaluation
+    from .processes import WHOLE, check_processes
+    from .shared_loader import unshared
 
 __all__ = ["FreezingMixin", "FreezingTrainer"]
 
@@ -63,13 +65,13 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
     behind a freeze are mixed chunk by chunk. Evaluation is on the whole model; what is saved has its own names.
     Checkpoints hold all that was decided in a file `hoarfrost.safetensors`, and `resume_from_checkpoint` goes on with
     it. Behind a freeze `total_flos` counts what a step runs then. After `train` nothing is frozen any more, unless
-    `freezing={"keep_frozen": True}`.
+    `freezing={"keep_frozen": True}`. Several processes share each epoch's samples, none twice.
 
     Args:
         freezing: keywords of `hoarfrost.Freezer`. The default policy is "schedule"; of a model with adapters "frozen".
             `seed` is the Trainer's `data_seed` or `seed`.
         stored_evaluation: codec ("exact", or a number of bits) of an evaluation set's features, from which `evaluate`
-            within the training is fed behind a freeze; None: it runs the whole model on inputs.
+            within the training is fed behind a freeze; None: it runs the whole model on inputs. In one process.
         log_records: whether the numbers of the freezer's records are logged as `hoarfrost/...`.
 
     Attributes:
@@ -80,6 +82,7 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
     """
 
     freezer: Freezer | None
+    _signature_columns: Any
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         self._stored_evaluation, self._log_records = stored_evaluation, log_records
         self._training: DataLoader[Any] | None = None
         self._batches: NumberedBatches | None = None
+        self._wrapped: Any = None
         self._metrics: dict[str, Any] = {}
         self._flops: dict[tuple[int, str], int] = {}
         self._evaluations: dict[int, StoredEvaluation] = {}
@@ -118,9 +122,26 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
             return loader
         self._close()  # of an attempt with larger batches
         self._check()
-        self._training, self._metrics = loader, {}
-        self._batches = NumberedBatches(steps_of(UserLoader.of(loader, None, None, 0)), metrics=self._taken_metrics)
+        self._training, self._metrics = unshared(loader), {}
+        steps = steps_of(UserLoader.of(self._training, None, None, 0), self.args.world_size)
+        self._batches = NumberedBatches(steps, metrics=self._taken_metrics)
         return self._batches.loader()
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """As ever, in an order that is the same in every process: the collator holds them, and a cache knows what its
+        samples were collated by."""
+        super()._set_signature_columns_if_needed()
+        if self._signature_columns is not None:
+            self._signature_columns = sorted(self._signature_columns)
+
+    def _wrap_model(self, model: Any, training: bool = True, *args: Any, **keywords: Any) -> Any:
+        """As ever. Where several processes train, what the Trainer makes a moment later is made here, since it has no
+        name for it by the time that the freezer is made."""
+        wrapped = super()._wrap_model(model, training, *args, **keywords)
+        if training and self._batches is not None and self.args.world_size > 1:
+            plain = wrapped is self.model and not getattr(self, "is_distributed_loading_by_transformers", False)
+            self._wrapped = wrapped = self.accelerator.prepare(wrapped) if plain else wrapped
+        return wrapped
 
     def create_scheduler(self, *args: Any, **keywords: Any) -> Any:
         """As ever. It is made when model and optimizer are prepared, and before their states are loaded: so is the
@@ -138,7 +159,7 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         if getattr(self.model, "peft_config", None):
             told |= {"policy": "frozen", "input": self._columns(loader)}
         freezer = Freezer(
-            self.model,
+            self.model if self._wrapped is None else self._wrapped,
             loader,
             epochs=self.state.num_train_epochs,
             optimizer=self.optimizer,
@@ -164,13 +185,20 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
 
     def _check(self) -> None:
         """What features cannot be fed to."""
-        for name, there in (
-            ("FSDP", self.is_fsdp_enabled),
-            ("DeepSpeed", self.is_deepspeed_enabled),
-            ("DataParallel on several GPUs", self.args.n_gpu > 1),
-        ):
+        for name, there in (("FSDP", self.is_fsdp_enabled), ("DeepSpeed", self.is_deepspeed_enabled)):
             if there:
-                raise ArgumentError(f"a model under {name} is not frozen: run one process for each GPU")
+                raise ArgumentError(f"a model under {name} {WHOLE}")
+        check_processes(self.accelerator)
+        if self.args.n_gpu > 1:
+            raise ArgumentError(
+                f"DataParallel on {self.args.n_gpu} GPUs copies the model for each step, and a copy is not divided: "
+                "run one process for each GPU, torchrun --nproc-per-node"
+            )
+        if self._stored_evaluation is not None and self.args.world_size > 1:
+            raise ArgumentError(
+                f"stored_evaluation={self._stored_evaluation!r} gives all samples to each process, and "
+                f"{self.args.world_size} gather theirs: leave it out, and the whole model is evaluated on inputs"
+            )
         if self.args.include_num_input_tokens_seen == "all":
             raise ArgumentError(
                 'include_num_input_tokens_seen="all" counts inputs, of which there are none behind a freeze: say '
@@ -232,6 +260,15 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         return known
 
     # -- checkpoints
+
+    def _save(self, *args: Any, **keywords: Any) -> None:
+        """As ever. What saving notes in the settings of one process's model (its class, its dtype) is taken back while
+        it trains: a front with other settings is another front."""
+        settings = getattr(getattr(self.model, "config", None), "__dict__", {}) if self._batches is not None else {}
+        before = dict(settings)
+        super()._save(*args, **keywords)
+        settings.clear()
+        settings.update(before)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

@@ -207,12 +207,17 @@ def batch_bounds(
     return list(zip(starts, ends[: len(starts)], strict=True))
 
 
-def steps_of(loader: UserLoader) -> int:
-    """Batches of an epoch of a user's loader, as they will be given; of the first, where its sampler makes them."""
+def steps_of(loader: UserLoader, ranks: int = 1) -> int:
+    """Batches of an epoch of a user's loader, as they will be given; of the first, where its sampler makes them.
+
+    Args:
+        ranks: that share the epoch.
+    """
     if loader.batched:
         return len(loader.sampler)  # type: ignore[arg-type]  # `Sampling` refuses one without a length
-    rows = len(loader.dataset if loader.sampler is None else loader.sampler)  # type: ignore[arg-type]
-    return len(batch_bounds(rows, min(loader.batch_size, len(loader.dataset)), loader.drop_last))  # type: ignore[arg-type]
+    samples = len(loader.dataset)  # type: ignore[arg-type]
+    rows = samples // ranks if loader.sampler is None or ranks > 1 else len(loader.sampler)  # type: ignore[arg-type]
+    return len(batch_bounds(rows, min(loader.batch_size, samples // ranks), loader.drop_last))
 
 
 def usable_batch_size(batch_size: int, samples: int) -> int:

@@ -76,7 +76,8 @@ class TrainingData:
             on_bad_sample=told.rendering.on_bad_sample,
         )
         seed, sampler = told.rendering.seed, None if _shares_alike(loader.sampler, ranks) else loader.sampler
-        seed_of_order = loader.order_seed(seed)
+        # A loader's own generator is seeded in each process by itself.
+        seed_of_order = ranks.lead("the order of samples", lambda: loader.order_seed(seed))
         chunks, views = told.reading.chunks, told.storing.views
         try:
             _check_shared(len(samples), sampler, ranks)

@@ -1,0 +1,116 @@
+"""A FreezingLoader in two processes, by gloo: its own bits, every sample once, saved and gone on with by both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("accelerate")
+
+from shared.accelerate_ranks import EPOCHS, SAMPLES, STEPS, everything
+from shared.distributed_runs import together
+from shared.runs import assert_same_tensors
+
+pytestmark = pytest.mark.long
+
+Runs = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    where: Path = tmp_path_factory.mktemp("accelerate")
+    return together(2, everything, where / "two", where)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("cached", "recomputed"), ("bf16", "bf16 recomputed"), ("compiled", "recomputed")]
+)
+def test_a_cached_run_is_the_recomputing_one_to_the_bit(ranks: Runs, one: str, other: str) -> None:
+    """Across two freezes; with a prepared loader and autocast, and compiled inside the wrapper, too."""
+    for rank in ranks:
+        assert rank[one]["losses"] == rank[other]["losses"]
+        assert_same_tensors(rank[one]["weights"], rank[other]["weights"])
+        sources = [record["source"] for record in rank[one]["history"] if record["event"] == "epoch"]
+        assert sources == ["images", "cache", "cache", "cache"]
+
+
+@pytest.mark.parametrize("run", ["cached", "recomputed", "bf16", "none"])
+def test_both_ranks_have_the_same_parameters(ranks: Runs, run: str) -> None:
+    one, other = ({n: v for n, v in rank[run]["weights"].items() if "running" not in n} for rank in ranks)
+    assert_same_tensors(one, other)
+    assert ranks[0][run]["losses"] != ranks[1][run]["losses"]
+
+
+def test_with_nothing_frozen_it_is_accelerates_own_loop(ranks: Runs) -> None:
+    for rank in ranks:
+        assert rank["none"]["losses"] == rank["plain"]["losses"]
+        assert_same_tensors(rank["none"]["weights"], rank["plain"]["weights"])
+        assert rank["none"]["steps"] == EPOCHS * STEPS // 2
+
+
+@pytest.mark.parametrize("run", ["cached", "none"])
+def test_every_sample_is_shown_and_gathered_once(ranks: Runs, run: str) -> None:
+    """The last batches are of 6 and 5 samples."""
+    for epoch in range(EPOCHS):
+        shown = [rank[run]["shown"][epoch] for rank in ranks]
+        assert sorted(map(len, shown)) == [SAMPLES // 2, SAMPLES - SAMPLES // 2]
+        assert sorted(shown[0] + shown[1]) == list(range(SAMPLES))
+        assert sorted(ranks[0][run]["gathered"][epoch]) == list(range(SAMPLES))
+        assert ranks[0][run]["gathered"][epoch] == ranks[1][run]["gathered"][epoch]
+
+
+@pytest.mark.parametrize("at", [(0, STEPS), (2, 2)], ids=str)
+def test_a_loaded_state_goes_on_to_the_same_bits(ranks: Runs, at: tuple[int, int]) -> None:
+    epoch, step = at
+    for rank in ranks:
+        again, whole = rank["resumed"][f"{epoch}-{step}"], rank["cached"]
+        assert again["losses"] == whole["losses"][epoch * STEPS + step :]
+        assert_same_tensors(
+            {n: v for n, v in again["weights"].items() if "running" not in n},
+            {n: v for n, v in whole["weights"].items() if "running" not in n},
+        )
+
+
+def test_the_whole_model_is_evaluated(ranks: Runs) -> None:
+    """Gathered by Accelerate, without the samples that it repeats."""
+    for rank in ranks:
+        assert rank["cached"]["evaluated"] == rank["recomputed"]["evaluated"] == ranks[0]["cached"]["evaluated"]
+        assert [len(outputs) for outputs in rank["cached"]["evaluated"]] == [21] * EPOCHS
+
+
+def test_decisions_are_made_once(ranks: Runs) -> None:
+    one, other = (
+        [(r["depth"], r["decision"]) for r in rank["cached"]["history"] if r["event"] == "freeze"] for rank in ranks
+    )
+    assert one == other
+    assert all("one cache for all 2 ranks" in decision for _, decision in one)
+
+
+def test_nobody_is_told_to_wrap_the_model(ranks: Runs) -> None:
+    assert [rank["said"] for rank in ranks] == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("FSDP", "a model under FSDP is not frozen: its modules have their parameters only while"),
+        ("DeepSpeed", "a model under DEEPSPEED is not frozen"),
+        ("tensors", "ParallelismConfig(tp_size=2) splits a model or a sample among processes"),
+        ("in order", "SequentialSampler draws the samples of one process, and 2 train"),
+        ("compiled", "say DistributedDataParallel(torch.compile(model))"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(ranks: Runs, what: str, said: str) -> None:
+    for rank in ranks:
+        assert rank["refusals"][what].startswith("ArgumentError")
+        assert said in rank["refusals"][what]
+
+
+def test_a_prepared_loader_is_taken_as_it_was_before(ranks: Runs) -> None:
+    """Batches of 20 that Accelerate splits, of samplers that are seeded otherwise in each process."""
+    assert ranks[0]["split"] == ranks[1]["split"]
+    numbers, lengths = ranks[0]["split"][:40], ranks[0]["split"][40:]
+    assert sorted(numbers) == list(range(40))
+    assert lengths == [20, 20]

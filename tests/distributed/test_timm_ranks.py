@@ -1,0 +1,86 @@
+"""timm's task on a freezer's loader in two processes, by gloo: its own bits, every sample once, its checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("timm")
+
+from shared.distributed_runs import together
+from shared.runs import assert_same_tensors
+from shared.timm_ranks import EPOCHS, SAMPLES, STEPS, everything
+
+pytestmark = pytest.mark.long
+
+Runs = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    where: Path = tmp_path_factory.mktemp("timm")
+    return together(2, everything, where / "two", where)
+
+
+@pytest.mark.parametrize("run", ["cached", "convolutional"])
+def test_a_cached_run_is_the_recomputing_one_to_the_bit(ranks: Runs, run: str) -> None:
+    """Across two freezes; where the script has reduced the statistics of all ranks behind each epoch, too."""
+    other = "recomputed" if run == "cached" else "convolutional recomputed"
+    for rank in ranks:
+        assert rank[run]["losses"] == rank[other]["losses"]
+        assert_same_tensors(rank[run]["weights"], rank[other]["weights"])
+        sources = [record["source"] for record in rank[run]["history"] if record["event"] == "epoch"]
+        assert sources == ["images", "cache", "cache", "cache"]
+        assert rank[run]["thawed"]
+
+
+@pytest.mark.parametrize("run", ["cached", "convolutional", "none"])
+def test_both_ranks_have_the_same_weights(ranks: Runs, run: str) -> None:
+    assert_same_tensors(*({n: v for n, v in rank[run]["weights"].items() if "num_batches" not in n} for rank in ranks))
+    assert ranks[0][run]["losses"] != ranks[1][run]["losses"]
+
+
+def test_with_nothing_frozen_it_is_timms_own_task(ranks: Runs) -> None:
+    for rank in ranks:
+        assert rank["none"]["losses"] == rank["plain"]["losses"]
+        assert_same_tensors(rank["none"]["weights"], rank["plain"]["weights"])
+
+
+@pytest.mark.parametrize("run", ["cached", "none"])
+def test_every_sample_is_shown_once_an_epoch(ranks: Runs, run: str) -> None:
+    for epoch in range(EPOCHS):
+        shown = [
+            n for rank in ranks for batch in rank[run]["shown"][epoch * STEPS : (epoch + 1) * STEPS] for n in batch
+        ]
+        assert sorted(shown) == list(range(SAMPLES))
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_its_checkpoints_go_on_to_the_bit(ranks: Runs, epoch: int) -> None:
+    """In front of the first freeze, and behind it."""
+    for rank in ranks:
+        assert rank["resumed"][epoch]["losses"] == rank["cached"]["losses"][(epoch + 1) * STEPS :]
+        assert_same_tensors(rank["resumed"][epoch]["weights"], rank["cached"]["weights"])
+
+
+def test_the_whole_model_is_evaluated(ranks: Runs) -> None:
+    for rank in ranks:
+        for run, other in (("cached", "recomputed"), ("convolutional", "convolutional recomputed")):
+            assert torch.equal(rank[run]["evaluated"], rank[other]["evaluated"])
+            assert torch.equal(rank[run]["evaluated"], ranks[0][run]["evaluated"])
+
+
+def test_decisions_are_made_once(ranks: Runs) -> None:
+    one, other = (
+        [(r["depth"], r["decision"]) for r in rank["cached"]["history"] if r["event"] == "freeze"] for rank in ranks
+    )
+    assert one == other
+    assert all("one cache for all 2 ranks" in decision for _, decision in one)
+
+
+def test_a_task_that_is_not_wrapped_is_refused(ranks: Runs) -> None:
+    for rank in ranks:
+        assert rank["refused"].startswith("ArgumentError: args.distributed=True, and the task's model is not wrapped")
