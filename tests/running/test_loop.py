@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from hoarfrost import Freezer
 from hoarfrost.checkpoints import load_tree, save_tree
-from hoarfrost.errors import ArgumentError, CheckpointError
+from hoarfrost.errors import CheckpointError
 from hoarfrost.freezing import held_back
 from hoarfrost.running import cosine, fit, resuming
 from hoarfrost.running.interruption import interruptible
@@ -172,11 +171,6 @@ def test_a_checkpoint_with_values_of_a_wrong_kind_is_refused(wrong: dict[str, An
 def test_there_has_to_be_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         fitted(tmp_path, resume=True)
-
-
-def test_several_processes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="trains in one process"):
-        fitted(tmp_path, accelerator=SimpleNamespace(num_processes=2))
 
 
 # ---------------------------------------------------------------------- Ctrl-C
