@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,16 @@ def handlers() -> list[Any]:
 
 def send(number: int = signal.SIGINT) -> None:
     os.kill(os.getpid(), number)
+
+
+def test_what_a_launcher_passes_on_is_the_same_ctrl_c() -> None:
+    with interruptible(echo_seconds=0.05) as stop:
+        send()
+        send(signal.SIGTERM)
+        assert stop()
+        time.sleep(0.06)
+        with pytest.raises(KeyboardInterrupt):
+            send()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ def fit(
     elif checkpoint is not None:
         freezer.decide()
         training.save(checkpoint, progress)
+    told = len(freezer.history)
     flops: dict[tuple[int, str], int] = {}
     while progress.epoch < epochs:
         freezer.model.train()
@@ -94,7 +95,7 @@ def fit(
                 if checkpoint is not None:
                     training.save(checkpoint, progress)
                 return False
-        tally = Tally.of_all(ranks.gather("an epoch's loss", progress.tally.parts))
+        tally, told = _of_all(ranks, progress.tally, freezer.history[told:], freezer.listener), len(freezer.history)
         # Each has kept statistics of its own share since the last step, and what is evaluated and saved is one model.
         ranks.same(training.model.buffers())
         state = freezer.depth, freezer.source
@@ -110,3 +111,19 @@ def fit(
         if checkpoint is not None:
             training.save(checkpoint, progress)
     return True
+
+
+def _of_all(
+    ranks: Ranks,
+    tally: Tally,
+    records: Sequence[dict[str, Any]],
+    listener: Callable[[dict[str, Any]], None] | None,
+) -> Tally:
+    """What an epoch came to on all ranks; the listener hears what the others have healed in it."""
+    healed = [] if ranks.leads else [record for record in records if record["event"] == "heal"]
+    shares = ranks.gather("an epoch", {"tally": tally.parts, "healed": healed})
+    for rank, share in enumerate(shares):
+        for record in share["healed"]:
+            if listener is not None:
+                listener({**record, "rank": rank})
+    return Tally.of_all(share["tally"] for share in shares)
