@@ -276,3 +276,39 @@ def test_one_says_that_the_folder_is_taken(ranks: Runs) -> None:
 def test_one_device_for_two_is_refused(ranks: Runs) -> None:
     for rank in ranks:
         assert rank["device"].startswith("ArgumentError: device 'cuda:1' is one device, and 2 processes train")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["torch.distributed.run", "--nproc-per-node", "2", "--master-port"],
+        ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port"],
+    ],
+    ids=["torchrun", "accelerate launch"],
+)
+def test_launchers_start_it_and_it_learns(launcher: list[str], tmp_path: Path) -> None:
+    """A tenth of the answers would be right by chance."""
+    told = "--data embedded --samples 600 --epochs 3 --batch-size 32 --freeze 1=layer1 --device cpu --tensorboard"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            *launcher,
+            free_port(),
+            "-m",
+            "hoarfrost",
+            "train",
+            *told.split(),
+            "--out",
+            str(tmp_path / "run"),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("files in") == done.stdout.count("test accuracy") == 1
+    assert records(tmp_path, "run")[-1]["test_accuracy"] > 0.3
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
