@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,33 +139,36 @@ def ranks(where: Path) -> Runs:
     return together(2, runs, where / "two", where)
 
 
-FAILS = """
-import sys
+AMID = """
+import os, signal, sys
 from hoarfrost import Freezer
 from hoarfrost.cli import app
 from hoarfrost.errors import DatasetError
 batches = Freezer.batches
-def unreadable(self, epoch, start=0):
+rank, fault = sys.argv.pop(1), sys.argv.pop(1)
+def faulty(self, epoch, start=0):
     for step, batch in enumerate(batches(self, epoch, start)):
-        if (epoch, step) == (1, 2):
-            raise DatasetError("sample 3 cannot be read")
+        if (rank, epoch, step) == ("1", 1, 2):
+            if fault == "unreadable":
+                raise DatasetError("sample 3 cannot be read")
+            os.kill(os.getpid(), signal.SIGKILL)
         yield batch
-if sys.argv.pop(1) == "1":
-    Freezer.batches = unreadable
+if fault:
+    Freezer.batches = faulty
 app()
 """
 
 
-@pytest.fixture(scope="module")
-def failed(where: Path) -> list[tuple[int, str]]:
-    """The exit code of each of two processes of the command, and what it says to its end, where one cannot go on."""
-    folder = where / "failing"
-    config(folder).write(where / "failing.yaml")
-    words = ["train", "--config", str(where / "failing.yaml"), "--out", str(folder)]
+def commands(fault: str, *words: str) -> list[tuple[int, str]]:
+    """The exit code of each of two processes of the command, and what it says to its end.
+
+    Args:
+        fault: what befalls rank 1 amid the second epoch.
+    """
     together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", FAILS, str(rank), *words],
+            [sys.executable, "-c", AMID, str(rank), fault, "train", *words],
             env={**os.environ, **together, "RANK": str(rank), "LOCAL_RANK": str(rank), "COLUMNS": "200"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -174,6 +178,12 @@ def failed(where: Path) -> list[tuple[int, str]]:
     ]
     said = [process.communicate(timeout=120)[0] for process in started]
     return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def failed(where: Path) -> list[tuple[int, str]]:
+    config(where / "failing").write(where / "failing.yaml")
+    return commands("unreadable", "--config", str(where / "failing.yaml"), "--out", str(where / "failing"))
 
 
 def free_port() -> str:
@@ -246,6 +256,21 @@ def test_a_rank_that_fails_ends_both_with_a_sentence_each(failed: list[tuple[int
     error = said[said.index("RankError") :]
     assert "rank 1 failed: DatasetError: sample 3 cannot be read" in error
     assert error.endswith("to go on: " + how_to(where / "failing"))
+
+
+@pytest.mark.long
+def test_a_rank_that_is_killed_is_named_and_the_run_goes_on_to_the_same_weights(ranks: Runs, where: Path) -> None:
+    config(where / "killed").write(where / "killed.yaml")
+    began = time.monotonic()
+    (code, said), (killed, _) = commands(
+        "killed", "--config", str(where / "killed.yaml"), "--out", str(where / "killed")
+    )
+    assert time.monotonic() - began < 60
+    assert (code, killed) == (2, -signal.SIGKILL)
+    assert "rank 1 gives no sign of life: it was killed" in said
+    assert said.endswith("to go on: " + how_to(where / "killed"))
+    assert [code for code, _ in commands("", "--out", out, "--resume")] == [0, 0]
+    assert_same_tensors(weights(where, "killed"), weights(where, "whole"))
 
 
 def how_to(folder: Path) -> str:
