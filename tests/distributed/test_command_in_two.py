@@ -260,11 +260,10 @@ def test_a_rank_that_fails_ends_both_with_a_sentence_each(failed: list[tuple[int
 
 @pytest.mark.long
 def test_a_rank_that_is_killed_is_named_and_the_run_goes_on_to_the_same_weights(ranks: Runs, where: Path) -> None:
-    config(where / "killed").write(where / "killed.yaml")
+    file, out = str(where / "killed.yaml"), str(where / "killed")
+    config(where / "killed").write(Path(file))
     began = time.monotonic()
-    (code, said), (killed, _) = commands(
-        "killed", "--config", str(where / "killed.yaml"), "--out", str(where / "killed")
-    )
+    (code, said), (killed, _) = commands("killed", "--config", file, "--out", out)
     assert time.monotonic() - began < 60
     assert (code, killed) == (2, -signal.SIGKILL)
     assert "rank 1 gives no sign of life: it was killed" in said

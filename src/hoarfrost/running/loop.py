@@ -121,7 +121,8 @@ def _of_all(
 ) -> Tally:
     """What an epoch came to on all ranks; the listener hears what the others have healed in it."""
     healed = [] if ranks.leads else [record for record in records if record["event"] == "heal"]
-    shares = ranks.gather("an epoch", {"tally": tally.parts, "healed": healed})
+    own: dict[str, Any] = {"tally": tally.parts, "healed": healed}
+    shares = ranks.gather("an epoch", own)
     for rank, share in enumerate(shares):
         for record in share["healed"]:
             if listener is not None:
