@@ -26,7 +26,7 @@ from hoarfrost.codecs.frame import squeeze, unsqueeze_parts
 from hoarfrost.errors import HoarfrostError
 from hoarfrost.running import RunConfig
 from hoarfrost.running.reporting import report_on
-from hoarfrost.running.resuming import Progress, resume_training, save_training
+from hoarfrost.running.resuming import Progress, Training
 
 __all__ = ["READERS", "Reader"]
 
@@ -199,7 +199,7 @@ class StateReader(Reader):
             for _ in freezer.batches(0):
                 pass
             freezer.end_epoch({"loss": 1.0})
-            save_training(self.file, Progress(1), freezer, *told, 4)
+            Training(freezer, *told, 4).save(self.file, Progress(1))
         self.tree = load_tree(self.file)
         self.tensors: list[Any] = []
         self.plain = self._without(self.tree)
@@ -245,7 +245,7 @@ class StateReader(Reader):
             return
         save_tree(self.file, tree)
         with self._freezer() as (freezer, told):
-            resume_training(self.file, freezer, *told, 4)
+            Training(freezer, *told, 4).resume(self.file)
 
 
 class ConfigReader(Reader):

@@ -155,7 +155,15 @@ class BudgetError(CacheError):
 
 
 class RankError(HoarfrostError):
-    """Another process of a distributed training has failed, ended, or is elsewhere in its loop; names it."""
+    """Another process of a distributed training has failed, ended, or is elsewhere in its loop; names it.
+
+    Attributes:
+        told: whether that process knows of its failure, and has raised it itself.
+    """
+
+    def __init__(self, text: str, *, told: bool = False) -> None:
+        super().__init__(text)
+        self.told = told
 
 
 class RunBusyError(HoarfrostError):

@@ -6,9 +6,9 @@ import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hoarfrost import Freezer
 from hoarfrost.checkpoints import load_tree, save_tree
-from hoarfrost.errors import ArgumentError, CheckpointError
+from hoarfrost.errors import CheckpointError
 from hoarfrost.freezing import held_back
 from hoarfrost.running import cosine, fit, resuming
 from hoarfrost.running.interruption import interruptible
@@ -174,11 +174,6 @@ def test_there_has_to_be_a_checkpoint(tmp_path: Path) -> None:
         fitted(tmp_path, resume=True)
 
 
-def test_several_processes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="trains in one process"):
-        fitted(tmp_path, accelerator=SimpleNamespace(num_processes=2))
-
-
 # ---------------------------------------------------------------------- Ctrl-C
 
 
@@ -188,6 +183,16 @@ def handlers() -> list[Any]:
 
 def send(number: int = signal.SIGINT) -> None:
     os.kill(os.getpid(), number)
+
+
+def test_what_a_launcher_passes_on_is_the_same_ctrl_c() -> None:
+    with interruptible(echo_seconds=0.05) as stop:
+        send()
+        send(signal.SIGTERM)
+        assert stop()
+        time.sleep(0.06)
+        with pytest.raises(KeyboardInterrupt):
+            send()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -10,14 +10,23 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ..errors import HoarfrostError
+from ..errors import HoarfrostError, RankError
 
-__all__ = ["INTERRUPTED", "REFUSED", "console", "measuring", "say", "told_plainly"]
+__all__ = ["INTERRUPTED", "REFUSED", "console", "measuring", "say", "speak_as", "told_plainly"]
 
 REFUSED, INTERRUPTED = 2, 130
 """Exit codes: the arguments or what they name cannot be used; Ctrl-C."""
 
 console = Console()
+
+_speaker = ""
+
+
+def speak_as(rank: int) -> None:
+    """Of several processes one shows what is done; what befalls another is told with its number."""
+    global _speaker
+    console.quiet = rank > 0
+    _speaker = f"rank {rank}: " if rank else ""
 
 
 def say(text: str) -> None:
@@ -44,9 +53,11 @@ def told_plainly(
     try:
         yield
     except (HoarfrostError, OSError) as error:
+        if console.quiet and isinstance(error, RankError) and error.told:
+            raise typer.Exit(REFUSED) from error  # whose error it is says it, and the one that speaks
         errors = Console(stderr=True)
         name = type(error).__name__
-        errors.print(f"[bold red]{name}[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
+        errors.print(f"{_speaker}[bold red]{name}[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
         more = on_error()
         if more:
             errors.print(escape(more), highlight=False, soft_wrap=True)

@@ -89,7 +89,7 @@ class Story:
             ) as freezer,
             closing(Journal(arm.path(folder), listener=listener)) as journal,
         ):
-            write_start(journal, freezer, self.start)
+            write_start(journal.write, freezer, self.start)
             began = time.perf_counter()
             fit(
                 freezer,
@@ -100,7 +100,7 @@ class Story:
                 evaluate_every=self.evaluate_every,
                 on_step=on_step,
             )
-            write_end(journal, freezer, self.plain, self.augmented, began)
+            write_end(journal.write, freezer, self.plain, self.augmented, began)
         return Outcome(arm, tuple(journal.records))
 
 

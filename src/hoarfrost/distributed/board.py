@@ -21,11 +21,17 @@ BEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0
 """Who has given one and gives none for so long has ended."""
 
+BEATS_TO_SEE = 2.5
+"""After so many an end is seen where an exchange has broken off already."""
+
 JOINING_SECONDS = 1800.0
 """For the first one: others may read their data for a while before they make their freezer."""
 
 LIMIT_SECONDS = 6 * 3600.0
 """For what another rank is at work on, at most."""
+
+FAILED = "failed: "
+"""How the last word of a rank begins that knows why it ends."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.1
 
@@ -98,14 +104,37 @@ class Board:
         except RuntimeError:
             return  # nobody is left to read it
 
+    def ended(self, ranks: Iterable[int]) -> tuple[str, bool]:
+        """Which of these has most likely ended, in words, and whether it has said so itself.
+
+        For when an exchange with them has broken off; it takes no longer than `BEATS_TO_SEE` signs of life.
+        """
+        others = [rank for rank in ranks if rank != self._rank]
+        until = time.monotonic() + BEATS_TO_SEE * BEAT_SECONDS
+        try:
+            before = {rank: self._sign(rank) for rank in others}
+            while time.monotonic() < until:
+                for rank in others:
+                    if self._store.check([f"gone/{rank}"]):
+                        why = json.loads(self._store.get(f"gone/{rank}"))
+                        return f"rank {rank} {why}", why.startswith(FAILED)
+                time.sleep(LONGEST_PAUSE)
+            silent = [rank for rank in others if self._sign(rank) == before[rank]]
+        except RuntimeError:
+            return "the process group's store has gone, and with it most likely rank 0", False
+        if not silent:
+            return "another rank has ended", False
+        return f"rank {silent[0]} gives no sign of life: it was killed, or its machine cannot be reached", False
+
     def _see_alive(self, rank: int, seen: dict[int, tuple[bytes, float]], what: str) -> None:
         now = time.monotonic()
         if self._store.check([f"gone/{rank}"]):
-            raise RankError(f"{what}: rank {rank} {json.loads(self._store.get(f'gone/{rank}'))}")
+            why = json.loads(self._store.get(f"gone/{rank}"))
+            raise RankError(f"{what}: rank {rank} {why}", told=why.startswith(FAILED))
         before, since = seen.get(rank, (b"", now))
         if rank in seen and now - since < BEAT_SECONDS:
             return
-        beat = self._store.get(f"alive/{rank}") if self._store.check([f"alive/{rank}"]) else b""
+        beat = self._sign(rank)
         if rank not in seen or beat != before:
             seen[rank] = beat, now
         elif now - since > (SILENT_SECONDS if beat else JOINING_SECONDS):
@@ -113,6 +142,11 @@ class Board:
                 f"{what}: rank {rank} has given no sign of life for {now - since:.0f} s: it was killed, or its machine "
                 "cannot be reached. Start all ranks again from the last checkpoint"
             )
+
+    def _sign(self, rank: int) -> bytes:
+        """Its last sign of life; empty before the first."""
+        sign: bytes = self._store.get(f"alive/{rank}") if self._store.check([f"alive/{rank}"]) else b""
+        return sign
 
     def _beat(self) -> None:
         beats = 0

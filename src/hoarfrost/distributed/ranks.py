@@ -14,7 +14,7 @@ from torch import Tensor, distributed
 
 from .. import errors
 from ..errors import CacheError, RankError
-from .board import Board
+from .board import FAILED, Board
 
 __all__ = ["Ranks", "failure"]
 
@@ -34,6 +34,16 @@ def failure(told: Sequence[str], rank: int | None = None) -> CacheError:
     return made
 
 
+def _broken_off(error: RuntimeError) -> bool:
+    """Whether a collective raised it; gloo's are plain ones."""
+    return isinstance(error, distributed.DistError) or "gloo" in str(error).lower()
+
+
+def _brief(error: RuntimeError) -> str:
+    """What a backend says, without where in its code and without what it recommends."""
+    return str(error).strip().split("\n")[0].split("] ", 1)[-1].split(". ")[0][:200]
+
+
 class Ranks:
     """Which of the processes of a training this one is, and what they tell each other; alone, nothing is told.
 
@@ -49,6 +59,7 @@ class Ranks:
         self._members, self._board, self._name = tuple(members), board, name
         self.rank, self.world = self._members.index(own), len(self._members)
         self._told = 0
+        self._group: Any = None
 
     @classmethod
     def now(cls) -> Ranks:
@@ -142,6 +153,23 @@ class Ranks:
         """Whether it holds in one of them."""
         return any(self.gather(what, holds))
 
+    def at_once(self, what: str, holds: bool) -> bool:
+        """Whether it holds in one of them, for where all come step by step: by a collective, in a fraction of a
+        millisecond, and on the CPU, so that no device is waited for.
+
+        Raises:
+            RankError: one of them has ended.
+        """
+        if self._board is None:
+            return holds
+        told = torch.tensor(int(holds))
+        with self.exchanging(what):
+            if self._group is None:
+                by_gloo = distributed.get_backend() == "gloo"
+                self._group = distributed.group.WORLD if by_gloo else distributed.new_group(backend="gloo")
+            distributed.all_reduce(told, distributed.ReduceOp.MAX, group=self._group)
+        return bool(told)
+
     def beside(self, directory: Path) -> Ranks:
         """Those among them that see this process's files in a directory: all on a shared file system, those of one
         machine elsewhere.
@@ -170,7 +198,7 @@ class Ranks:
         if self._board is None:
             return
         self.gather("front", 0)  # no collective waits for who is still at work
-        with torch.no_grad():
+        with torch.no_grad(), self.exchanging("front"):
             for tensor in tensors:
                 distributed.broadcast(tensor.data, self._members[0])
 
@@ -179,9 +207,25 @@ class Ranks:
         if self._board is None:
             return
         self.gather("gradients", 0)
-        for tensor in tensors:
-            distributed.all_reduce(tensor)
-            tensor /= self.world
+        with self.exchanging("gradients"):
+            for tensor in tensors:
+                distributed.all_reduce(tensor)
+                tensor /= self.world
+
+    @contextmanager
+    def exchanging(self, what: str) -> Iterator[None]:
+        """Around collectives, torch's own among them: where one breaks off, it is said who has ended.
+
+        Raises:
+            RankError: in place of the backend's error.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self._board is None or not _broken_off(error):
+                raise
+            who, told = self._board.ended(self._members)
+            raise RankError(f"{what}: {who}. The exchange with it broke off: {_brief(error)}", told=told) from error
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -190,7 +234,7 @@ class Ranks:
             yield
         except Exception as error:
             if self._board is not None:
-                self._board.leave(f"failed: {type(error).__name__}: {error}")
+                self._board.leave(f"{FAILED}{type(error).__name__}: {error}")
             raise
 
     def close(self) -> None:

@@ -141,6 +141,8 @@ class Epochs:
             }
         )
         self._asking.metrics.append(known)
+        with self._data.ranks.telling():
+            self._data.samples.unreadable.share(self._data.ranks)
         if last:
             return
         self._leave()

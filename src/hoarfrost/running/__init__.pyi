@@ -2,8 +2,10 @@ from .config import RunConfig
 from .display import RunDisplay
 from .examination import Examination
 from .files import Journal, RunFiles
+from .launcher import started
 from .learning_rate import cosine
 from .loop import fit
+from .processes import Processes
 from .records import describe_machine, write_end, write_start
 from .reporting import report_on
 from .run import train
@@ -12,6 +14,7 @@ from .setup import Setup, make_optimizer, placed
 __all__ = [
     "Examination",
     "Journal",
+    "Processes",
     "RunConfig",
     "RunDisplay",
     "RunFiles",
@@ -22,6 +25,7 @@ __all__ = [
     "make_optimizer",
     "placed",
     "report_on",
+    "started",
     "train",
     "write_end",
     "write_start",

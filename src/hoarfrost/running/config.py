@@ -22,7 +22,7 @@ LARGEST, LONGEST = 1 << 20, 1000
 """Bytes of a configuration, and characters of a value in it."""
 
 OPTIMIZERS = ("sgd", "adamw")
-MAY_CHANGE = frozenset({"workers", "device", "out"})
+MAY_CHANGE = frozenset({"workers", "device", "out", "tensorboard"})
 """What a resumed run may be told anew: it does not change the result, or only by rounding."""
 
 DATA, TRAINING, RUN = "Model and data", "Training", "Run"
@@ -48,6 +48,7 @@ class RunConfig:
             at a number of bits. The last figures are those of the whole model on images.
         out: the folder for model.safetensors, metrics.jsonl, report.html and the checkpoint; None: a new one in `runs`,
             named after model and data.
+        tensorboard: write the records' numbers for TensorBoard too, in `tensorboard` in `out`.
     """
 
     model: str = option(
@@ -80,6 +81,9 @@ class RunConfig:
     weight_decay: float = option(5e-4, "X", "Of all parameters", panel=TRAINING)
     out: str | None = option(
         None, "DIR", "For model, metrics and report; default: a new one in runs/", panel=RUN, typed=Path
+    )
+    tensorboard: bool = option(
+        False, None, "Write curves for TensorBoard, in the run's folder", panel=RUN, flag="--tensorboard"
     )
     rendering: Rendering = group(Rendering)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..distributed import Ranks
 from ..samples import Samples
 
 __all__ = ["Examination", "scores"]
@@ -23,6 +25,7 @@ class Examination:
 
     Args:
         transform: a random one gives one fixed rendition of each sample, drawn from `seed`.
+        ranks: share the samples; each has the figures of all.
     """
 
     def __init__(
@@ -35,10 +38,13 @@ class Examination:
         channels_last: bool = False,
         workers: int = 0,
         on_bad_sample: str = "error",
+        ranks: Ranks | None = None,
     ) -> None:
         self._samples = Samples(dataset, transform, workers, on_bad_sample=on_bad_sample)
         self._draw = self._samples.pipeline.draw(len(self._samples), seed)
-        self._groups = list(torch.split(torch.arange(len(self._samples)), batch_size))
+        self._ranks = ranks or Ranks()
+        groups = torch.split(torch.arange(len(self._samples)), batch_size)
+        self._groups = list(groups[self._ranks.rank :: self._ranks.world])
         self._channels_last = channels_last
         self._kept: list[tuple[Tensor, Tensor]] | None = None
 
@@ -56,7 +62,9 @@ class Examination:
                     images = images.contiguous(memory_format=torch.channels_last)
                 yield images, targets.to(device)
 
-        return scores(model, model, placed())
+        shares = self._ranks.gather("an evaluation", _each(model, model, placed()))
+        # In the order of the samples: the sums have the bits of one process.
+        return _figures(one for turn in itertools.zip_longest(*shares) for one in turn if one is not None)
 
     def close(self) -> None:
         """Give the data set its transform back."""
@@ -76,7 +84,6 @@ class Examination:
             self._kept = kept
 
 
-@torch.no_grad()
 def scores(
     model: nn.Module, answer: Callable[[Any], Tensor], batches: Iterable[tuple[Any, Tensor]]
 ) -> dict[str, float]:
@@ -87,17 +94,31 @@ def scores(
     Args:
         model: is in eval meanwhile; its modules' flags are put back.
     """
+    return _figures(_each(model, answer, batches))
+
+
+@torch.no_grad()
+def _each(
+    model: nn.Module, answer: Callable[[Any], Tensor], batches: Iterable[tuple[Any, Tensor]]
+) -> list[tuple[float, int, int]]:
+    """Of each batch the sum of its losses, the right answers, and the samples."""
     flags = {module: module.training for module in model.modules()}
     model.eval()
-    loss, right, seen = 0.0, 0, 0
+    each = []
     try:
         for inputs, targets in batches:
             logits = answer(inputs)
             logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-            loss += float(F.cross_entropy(logits, targets, reduction="sum"))
-            right += int((logits.argmax(1) == targets).sum())
-            seen += len(targets)
+            loss = float(F.cross_entropy(logits, targets, reduction="sum"))
+            each.append((loss, int((logits.argmax(1) == targets).sum()), len(targets)))
     finally:
         for module, flag in flags.items():
             module.training = flag
+    return each
+
+
+def _figures(each: Iterable[Sequence[float]]) -> dict[str, float]:
+    loss, right, seen = 0.0, 0.0, 0.0
+    for of_batch in each:
+        loss, right, seen = loss + of_batch[0], right + of_batch[1], seen + of_batch[2]
     return {"loss": loss / seen, "accuracy": right / seen}

@@ -28,6 +28,7 @@ class RunFiles:
         self.report = folder / "report.html"
         self.checkpoint = folder / "checkpoint.safetensors"
         self.cache = folder / "cache"
+        self.curves = folder / "tensorboard"
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import ArgumentError
+from ..distributed import Ranks
 from ..freezer import Freezer
 from .learning_rate import cosine
-from .resuming import Progress, resume_training, save_training
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from .resuming import Progress, Tally, Training
 
 __all__ = ["fit"]
 
@@ -34,7 +31,7 @@ def fit(
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[int, int], None] | None = None,
-    accelerator: Accelerator | None = None,
+    ranks: Ranks | None = None,
 ) -> bool:
     """Train `freezer.model` for `epochs` epochs, or on from its checkpoint.
 
@@ -43,6 +40,9 @@ def fit(
     A run that was killed and resumed ends with the weights of one that was not: the checkpoint holds weights,
     optimizer, rate, random state, all that the freezer decided, and the place within the epoch.
 
+    In several processes all call it, with the model wrapped in DistributedDataParallel: loss and accuracy are those of
+    all of them, one writes the checkpoint, and all stop behind the step at which one was told to.
+
     Args:
         rate: share of the peak learning rate at a share of the training; None: `cosine()`.
         evaluate: its values go into the records as `test_...`.
@@ -50,6 +50,7 @@ def fit(
         checkpoint: written before the first epoch and at the end of each, before what was decided is done, and where
             `stop` breaks the epoch off.
         stop: asked after every step; True leaves a checkpoint and returns.
+        ranks: that train together; None: those of torch's process group, if there is one.
         on_step: called with the number of steps done in this epoch, and of those there are.
 
     Returns:
@@ -58,60 +59,72 @@ def fit(
     Raises:
         CheckpointError: resume without a checkpoint, or with another run's.
     """
-    # Kept for those who train: it alone takes longer to import than torch.
-    from accelerate import Accelerator
-
-    accelerator = accelerator or Accelerator(cpu=freezer.device.type == "cpu")
-    if accelerator.num_processes > 1:
-        raise ArgumentError(
-            "the command's loop trains in one process: start it without a distributed launcher, or write a loop of "
-            "your own around a Freezer, which trains in several"
-        )
+    ranks = ranks or Ranks.now()
     steps = freezer.batches_per_epoch
     shape = rate or cosine()
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: shape(done / (epochs * steps)))
     scaler = torch.amp.GradScaler(freezer.device.type, enabled=freezer.precision == "fp16")
+    training = Training(freezer, optimizer, schedule, scaler, epochs, ranks)
     progress = Progress()
     if resume:
-        progress = resume_training(checkpoint, freezer, optimizer, schedule, scaler, epochs)
+        progress = training.resume(checkpoint)
         if freezer.listener is not None and progress.epoch < epochs:
             freezer.listener({"event": "resume", "epoch": progress.epoch, "step": progress.step})
-
-    def save() -> None:
-        if checkpoint is not None:
-            save_training(checkpoint, progress, freezer, optimizer, schedule, scaler, epochs)
-
-    if checkpoint is not None and not resume:
+    elif checkpoint is not None:
         freezer.decide()
-        save()
+        training.save(checkpoint, progress)
+    told = len(freezer.history)
     flops: dict[tuple[int, str], int] = {}
     while progress.epoch < epochs:
         freezer.model.train()
         for inputs, targets in freezer.batches(progress.epoch, progress.step):
-            with freezer.autocast():
-                output = freezer(inputs)
-                loss = criterion(output, targets)
-            optimizer.zero_grad()
-            accelerator.backward(scaler.scale(loss))
-            scaler.step(optimizer)
+            with ranks.exchanging(f"step {progress.step + 1} of epoch {progress.epoch + 1}"):
+                with freezer.autocast():
+                    output = freezer(inputs)
+                    loss = criterion(output, targets)
+                optimizer.zero_grad()
+                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                scaler.step(optimizer)
             scaler.update()
             schedule.step()
             progress.step += 1
             progress.tally.add(loss, output, targets)
             if on_step is not None:
                 on_step(progress.step, steps)
-            if stop():
-                save()
+            if ranks.at_once("whether to stop", stop()):
+                if checkpoint is not None:
+                    training.save(checkpoint, progress)
                 return False
+        tally, told = _of_all(ranks, progress.tally, freezer.history[told:], freezer.listener), len(freezer.history)
+        # Each has kept statistics of its own share since the last step, and what is evaluated and saved is one model.
+        ranks.same(training.model.buffers())
         state = freezer.depth, freezer.source
         if state not in flops:
             flops[state] = freezer.step_flops()
-        metrics = {**progress.tally.metrics(), "train_flops": flops[state] * progress.tally.seen}
+        metrics = {**tally.metrics(), "train_flops": flops[state] * tally.seen}
         done = progress.epoch + 1
         if evaluate is not None and (done % evaluate_every == 0 or done == epochs):
             with freezer.autocast():
-                metrics |= {f"test_{name}": value for name, value in evaluate(freezer.model).items()}
+                metrics |= {f"test_{name}": value for name, value in evaluate(training.model).items()}
         freezer.end_epoch(metrics)
         progress = Progress(done)
-        save()
+        if checkpoint is not None:
+            training.save(checkpoint, progress)
     return True
+
+
+def _of_all(
+    ranks: Ranks,
+    tally: Tally,
+    records: Sequence[dict[str, Any]],
+    listener: Callable[[dict[str, Any]], None] | None,
+) -> Tally:
+    """What an epoch came to on all ranks; the listener hears what the others have healed in it."""
+    healed = [] if ranks.leads else [record for record in records if record["event"] == "heal"]
+    own: dict[str, Any] = {"tally": tally.parts, "healed": healed}
+    shares = ranks.gather("an epoch", own)
+    for rank, share in enumerate(shares):
+        for record in share["healed"]:
+            if listener is not None:
+                listener({**record, "rank": rank})
+    return Tally.of_all(share["tally"] for share in shares)

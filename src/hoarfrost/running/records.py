@@ -12,20 +12,21 @@ import torchvision
 from torch import nn
 
 from ..freezer import Freezer
-from .files import Journal
+from ..freezing import undistributed
 
-__all__ = ["Examine", "describe_machine", "write_end", "write_start"]
+__all__ = ["Examine", "Write", "describe_machine", "write_end", "write_start"]
 
 Examine = Callable[[nn.Module], dict[str, float]]
+Write = Callable[[dict[str, Any]], None]
 
 
-def write_start(journal: Journal, freezer: Freezer, about: Mapping[str, Any]) -> None:
+def write_start(write: Write, freezer: Freezer, about: Mapping[str, Any]) -> None:
     """Write the first record, and from now on what the freezer tells.
 
     Args:
         about: what the freezer does not know, such as the names of model and data.
     """
-    journal.write(
+    write(
         {
             "event": "start",
             **about,
@@ -37,18 +38,19 @@ def write_start(journal: Journal, freezer: Freezer, about: Mapping[str, Any]) ->
         }
     )
     for record in freezer.history:  # of what it met before anyone listened
-        journal.write(record)
-    freezer.listener = journal.write
+        write(record)
+    freezer.listener = write
 
 
-def write_end(journal: Journal, freezer: Freezer, plain: Examine, augmented: Examine, began: float) -> None:
+def write_end(write: Write, freezer: Freezer, plain: Examine, augmented: Examine, began: float) -> None:
     """Examine the trained model, on plain and on augmented images, and write the last record.
 
     Args:
         began: the `time.perf_counter` of the training's begin.
     """
-    on_plain, on_augmented = plain(freezer.model), augmented(freezer.model)
-    journal.write(
+    model = undistributed(freezer.model)
+    on_plain, on_augmented = plain(model), augmented(model)
+    write(
         {
             "event": "end",
             "seconds": freezer.training_seconds,

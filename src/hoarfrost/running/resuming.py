@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import load_tree, random_state, restore_random_state, save_tree
+from ..distributed import Ranks
 from ..errors import CheckpointError, HoarfrostError
 from ..freezer import Freezer
-from ..freezing import held_back
+from ..freezing import held_back, undistributed
+from ..seeds import mix
 
-__all__ = ["Progress", "Tally", "resume_training", "save_training"]
+__all__ = ["Progress", "Tally", "Training"]
 
 
 class Tally:
@@ -27,6 +29,12 @@ class Tally:
         self._loss: Tensor | float = loss
         self._right: Tensor | float = right
         self.seen = seen
+
+    @classmethod
+    def of_all(cls, shares: Iterable[tuple[float, float, int]]) -> Tally:
+        """What the `parts` of several come to."""
+        loss, right, seen = (sum(column) for column in zip(*shares, strict=True))
+        return cls(loss, right, seen)
 
     def add(self, loss: Tensor, output: Any, targets: Tensor) -> None:
         count = len(targets)
@@ -45,6 +53,11 @@ class Tally:
     def right(self) -> float:
         return float(self._right)
 
+    @property
+    def parts(self) -> tuple[float, float, int]:
+        """What a tally is made of."""
+        return self.loss, self.right, self.seen
+
     def metrics(self) -> dict[str, float]:
         return {"loss": self.loss / max(1, self.seen), "accuracy": self.right / max(1, self.seen)}
 
@@ -58,54 +71,94 @@ class Progress:
     tally: Tally = field(default_factory=Tally)
 
 
-def save_training(
-    checkpoint: Path,
-    progress: Progress,
-    freezer: Freezer,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    scaler: torch.amp.GradScaler,
-    epochs: int,
-) -> None:
-    """Write all that `resume_training` puts back; one Ctrl-C meanwhile is held back."""
-    tree = {
-        "epochs": epochs,
-        "epoch": progress.epoch,
-        "step": progress.step,
-        "tally": [progress.tally.loss, progress.tally.right, progress.tally.seen],
-        "model": freezer.model.state_dict(),
-        "optimizer_class": type(optimizer).__name__,
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "scaler": scaler.state_dict(),
-        "freezer": freezer.state_dict(),
-        "random": random_state(),
-    }
-    with held_back():
-        save_tree(checkpoint, tree)
-
-
 SAVED = ["epochs", "epoch", "step", "tally", "model", "optimizer_class", "optimizer", "schedule", "freezer", "random"]
-"""What a checkpoint holds."""
+"""What a checkpoint holds; of several ranks `tally` and `random` are those of the one that leads."""
 
 
-def resume_training(
-    checkpoint: Path | None,
-    freezer: Freezer,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    scaler: torch.amp.GradScaler,
-    epochs: int,
-) -> Progress:
-    """Put everything back: weights, then the surgery, then what depends on the parameter groups.
+@dataclass(frozen=True)
+class Training:
+    """All that steps change, and that a checkpoint puts back.
 
-    Raises:
-        CheckpointError: there is no checkpoint, or it is another run's.
+    Args:
+        ranks: that train together. One writes; what each has for itself, its random state and its tally, is told it.
     """
-    if checkpoint is None:
-        raise CheckpointError("resume needs to know the checkpoint's path")
-    saved = load_tree(checkpoint)
-    with _described(checkpoint):
+
+    freezer: Freezer
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    epochs: int
+    ranks: Ranks = field(default_factory=Ranks)
+
+    @property
+    def model(self) -> nn.Module:
+        """The user's own, without what reduces its gradients."""
+        return undistributed(self.freezer.model)
+
+    def save(self, checkpoint: Path, progress: Progress) -> None:
+        """Write all that `resume` puts back; one Ctrl-C meanwhile is held back."""
+        own: dict[str, Any] = {"tally": progress.tally.parts, "random": _told_random()}
+        own, *others = self.ranks.gather("a checkpoint", own)
+        if not self.ranks.leads:
+            return
+        tree = {
+            "epochs": self.epochs,
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "tally": list(own["tally"]),
+            "model": self.model.state_dict(),
+            "optimizer_class": type(self.optimizer).__name__,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "freezer": self.freezer.state_dict(),
+            "random": random_state(),
+            "others": [{"tally": other["tally"], "random": _random_from(other["random"])} for other in others],
+        }
+        with held_back():
+            save_tree(checkpoint, tree)
+
+    def resume(self, checkpoint: Path | None) -> Progress:
+        """Put everything back: weights, then the surgery, then what depends on the parameter groups.
+
+        Raises:
+            CheckpointError: there is no checkpoint, or it is another run's.
+        """
+        if checkpoint is None:
+            raise CheckpointError("resume needs to know the checkpoint's path")
+        saved = load_tree(checkpoint)
+        with _described(checkpoint):
+            self._check(checkpoint, saved)
+            self.model.load_state_dict(saved["model"])
+            self.freezer.load_state_dict(saved["freezer"])
+            try:
+                self.optimizer.load_state_dict(saved["optimizer"])
+            except ValueError as error:
+                raise CheckpointError(f"the checkpoint {checkpoint} has other parameter groups: {error}") from error
+            _check_alike("the schedule", saved["schedule"], self.schedule.state_dict())
+            self.schedule.load_state_dict(saved["schedule"])
+            if saved.get("scaler"):
+                self.scaler.load_state_dict(saved["scaler"])
+            each = [saved, *saved.get("others", [])]
+            as_many = len(each) == self.ranks.world
+            if not as_many:
+                # Between two epochs: as many are done, of which each has another number of steps.
+                self.schedule.last_epoch = saved["epoch"] * self.freezer.batches_per_epoch
+            if as_many or self.ranks.leads:
+                mine = each[self.ranks.rank]
+                _check_alike("the random state", mine["random"]["cpu"], random_state()["cpu"])
+                restore_random_state(mine["random"])
+            else:
+                mine = {"tally": [0.0, 0.0, 0]}
+                torch.manual_seed(mix(self.freezer.seed, saved["epoch"], self.ranks.rank))
+            loss, right, seen = mine["tally"]
+            counts = saved["epoch"], saved["step"], seen
+            if not all(type(count) is int and count >= 0 for count in counts):
+                raise ValueError(f"epoch, step and samples must be counts, not {counts}")
+            return Progress(saved["epoch"], saved["step"], Tally(float(loss), float(right), seen))
+
+    def _check(self, checkpoint: Path, saved: Any) -> None:
+        """Raise CheckpointError where it is no checkpoint of this run, TypeError where it is none at all."""
         if not isinstance(saved, dict):
             raise TypeError(f"a {type(saved).__name__} in place of names with values")
         if lacking := [name for name in SAVED if name not in saved]:
@@ -113,33 +166,25 @@ def resume_training(
                 f"the checkpoint {checkpoint} was made by another version of Hoarfrost: it lacks {', '.join(lacking)}; "
                 "go on with that version, or begin again"
             )
-        if saved["epochs"] != epochs:
+        if saved["epochs"] != self.epochs:
             raise CheckpointError(
-                f"the checkpoint {checkpoint} belongs to a run of {saved['epochs']} epochs, this one has {epochs}: "
-                "the learning rate would not fit"
+                f"the checkpoint {checkpoint} belongs to a run of {saved['epochs']} epochs, this one has "
+                f"{self.epochs}: the learning rate would not fit"
             )
-        _check_names(checkpoint, saved["model"], freezer.model)
-        mine = type(optimizer).__name__
+        _check_names(checkpoint, saved["model"], self.model)
+        mine = type(self.optimizer).__name__
         if saved["optimizer_class"] != mine:
             # Torch would take the state, and fail at the first step.
             raise CheckpointError(f"the checkpoint {checkpoint} was made with {saved['optimizer_class']}, not {mine}")
-        freezer.model.load_state_dict(saved["model"])
-        freezer.load_state_dict(saved["freezer"])
-        try:
-            optimizer.load_state_dict(saved["optimizer"])
-        except ValueError as error:
-            raise CheckpointError(f"the checkpoint {checkpoint} has other parameter groups: {error}") from error
-        _check_alike("the schedule", saved["schedule"], schedule.state_dict())
-        schedule.load_state_dict(saved["schedule"])
-        if saved.get("scaler"):
-            scaler.load_state_dict(saved["scaler"])
-        _check_alike("the random state", saved["random"]["cpu"], random_state()["cpu"])
-        restore_random_state(saved["random"])
-        loss, right, seen = saved["tally"]
-        counts = saved["epoch"], saved["step"], seen
-        if not all(type(count) is int and count >= 0 for count in counts):
-            raise ValueError(f"epoch, step and samples must be counts, not {counts}")
-        return Progress(saved["epoch"], saved["step"], Tally(float(loss), float(right), seen))
+
+
+def _told_random() -> dict[str, str]:
+    """The random state as it is told: words are JSON."""
+    return {name: state.numpy().tobytes().hex() for name, state in random_state().items()}
+
+
+def _random_from(told: dict[str, str]) -> dict[str, Tensor]:
+    return {name: torch.frombuffer(bytearray.fromhex(state), dtype=torch.uint8) for name, state in told.items()}
 
 
 @contextmanager

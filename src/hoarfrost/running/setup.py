@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..data import Data, default_transforms, few, open_data
+from ..distributed import Ranks
 from ..models import resolve_model
 from ..settings import Rendering
 from .config import RunConfig
@@ -65,8 +66,8 @@ class Setup:
             model=placed(model, config.rendering),
         )
 
-    def examination(self, transform: Callable[[Any], Any]) -> Examination:
-        """Of the test set, as this transform renders it."""
+    def examination(self, transform: Callable[[Any], Any], ranks: Ranks | None = None) -> Examination:
+        """Of the test set, as this transform renders it, shared among the ranks."""
         how = self.config.rendering
         return Examination(
             self.data.test,
@@ -75,6 +76,7 @@ class Setup:
             workers=how.workers,
             seed=how.seed + 99,
             on_bad_sample=how.on_bad_sample,
+            ranks=ranks,
         )
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Subset, get_worker_info
 
+from ..distributed import Ranks
 from ..errors import DatasetError, HoarfrostError
 
 __all__ = ["Unreadable"]
@@ -92,6 +93,12 @@ class Unreadable:
             if count <= NAMED:
                 more = "; others are counted in the records" if count == NAMED else ""
                 warnings.warn(f"hoarfrost {done} {reason} ({count} so far){more}", stacklevel=2)
+
+    def share(self, ranks: Ranks) -> None:
+        """Say each that another rank has met, too; nothing where such a sample is an error."""
+        if self.then != "error":
+            for found in ranks.gather("unreadable samples", {str(number): why for number, why in self.found.items()}):
+                self.note({int(number): why for number, why in found.items()})
 
     def shown(self, ids: Sequence[int], count: int) -> list[int]:
         """Which samples are read for these, of so many: itself, or the one that stands in for it."""

@@ -207,9 +207,7 @@ class SharedBuild:
         self.ranks.attempt("chunks of a cache", work)
         samples = self.data.samples
         trusted = samples.identity.targets is None or samples.identity.today is not None
-        unread = {str(number): why for number, why in samples.unreadable.found.items()}
-        for found, trusts in self.ranks.gather("unreadable samples", (unread, trusted)):
-            samples.unreadable.note({int(number): why for number, why in found.items()})
-            if not trusts and trusted:
-                samples.distrust_targets()
+        samples.unreadable.share(self.ranks)
+        if not all(self.ranks.gather("whether targets are trusted", trusted)) and trusted:
+            samples.distrust_targets()
         self.standing.note(writers.values())
