@@ -146,6 +146,7 @@ def test_a_rank_that_is_elsewhere_is_told_so(ranks: Runs) -> None:
         ("compiled", "say DistributedDataParallel(torch.compile(model))"),
         ("sharded", "the model is sharded"),
         ("sampler", "RandomSampler draws the samples of one process, and 2 train"),
+        ("skipped", "on_bad_sample='skip' may leave one of several processes without a batch"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(ranks: Runs, what: str, said: str) -> None:

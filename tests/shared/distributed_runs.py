@@ -327,6 +327,7 @@ def refusals(rank: int, world: int) -> dict[str, str]:
         "compiled": refused(torch.compile(wrapped, backend="eager"), data, batch_size=16),  # type: ignore[arg-type]
         "sharded": refused(sharded, data, batch_size=16),
         "sampler": refused(wrapped, weighted),
+        "skipped": refused(wrapped, data, batch_size=16, on_bad_sample="skip"),
         "own share": refused(wrapped, mine),
     }
 

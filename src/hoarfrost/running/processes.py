@@ -56,11 +56,6 @@ class Processes:
                 f"device {str(asked)!r} is one device, and {count} processes train: say {asked.type!r}, and each has "
                 "its own"
             )
-        if config.rendering.on_bad_sample == "skip":
-            raise ArgumentError(
-                "on_bad_sample='skip' may leave one of several processes without a batch that the others have, and "
-                "they would wait for it: say 'replace'"
-            )
         wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
         on_cpu = asked.type == "cpu" if asked is not None else wants_cpu or not torch.cuda.is_available()
         accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")

@@ -80,7 +80,7 @@ class TrainingData:
         seed_of_order = ranks.lead("the order of samples", lambda: loader.order_seed(seed))
         chunks, views = told.reading.chunks, told.storing.views
         try:
-            _check_shared(len(samples), sampler, ranks)
+            _check_shared(len(samples), sampler, ranks, told.rendering.on_bad_sample)
             if views.grain == "chunk" and (samples.moving or samples.form.further):
                 raise ArgumentError(
                     'views of the grain "chunk" need targets that do not move with their images, and one call of the '
@@ -275,9 +275,14 @@ def _shares_alike(sampler: Any, ranks: Ranks) -> bool:
     )
 
 
-def _check_shared(samples: int, sampler: Any, ranks: Ranks) -> None:
+def _check_shared(samples: int, sampler: Any, ranks: Ranks, on_bad_sample: str) -> None:
     if ranks.alone:
         return
+    if on_bad_sample == "skip":
+        raise ArgumentError(
+            "on_bad_sample='skip' may leave one of several processes without a batch that the others have, and they "
+            "would wait for it: say 'replace'"
+        )
     if sampler is not None:
         raise ArgumentError(
             f"{type(sampler).__name__} draws the samples of one process, and {ranks.world} train: leave it out, or "
