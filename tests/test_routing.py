@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -153,3 +155,38 @@ def test_what_a_model_was_not_divided_with_is_refused_by_name_behind_a_cut() -> 
                 freezer(inputs, items=items)
         whole = images(4, PLAIN)[0][0][None]
         assert torch.equal(model(whole, 2.0), model(whole) * 2)
+
+
+class Sized(Asked):
+    """Whose front goes by what is no number: sizes, a mapping, a dtype."""
+
+    def forward(  # type: ignore[override]
+        self,
+        images: Tensor,
+        size: tuple[int, int] = (9, 9),
+        dtype: torch.dtype = torch.float32,
+        options: dict[str, int] = {"items": 1},  # noqa: B006 (a user's)
+        limit: float = math.nan,
+        lengths: Any = None,
+    ) -> Tensor:
+        return super().forward(F.adaptive_avg_pool2d(images, size).to(dtype), **options)
+
+
+def test_arguments_of_any_kind_are_held_against_their_defaults() -> None:
+    model = Sized()
+    with Freezer(model, images(40, PLAIN), batch_size=20, epochs=2, policy={0: "stem"}, route=True) as freezer:
+        inputs, _ = next(iter(freezer.batches(0)))
+        expected = model(inputs)
+        usual = {"size": (9, 9), "dtype": torch.float32, "options": {"items": 1}, "limit": math.nan, "lengths": None}
+        assert torch.equal(model(inputs, **usual), expected)
+        others: list[tuple[str, Any]] = [
+            ("size", (5, 5)),
+            ("dtype", torch.float64),
+            ("options", {"items": 4}),
+            ("options", {"items": torch.ones(2)}),
+            ("limit", 1.0),
+            ("lengths", np.array([3, 4])),
+        ]
+        for name, value in others:
+            with pytest.raises(ArgumentError, match=f"'{name}' was not among them, or another"):
+                model(inputs, **{name: value})

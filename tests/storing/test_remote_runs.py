@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import warnings
@@ -301,3 +302,43 @@ def test_the_command_lists_checks_and_removes_what_lies_at_a_url(tmp_path: Path)
     assert not list((tmp_path / "far").iterdir())
     assert len(list_caches(tmp_path / "local")) == 1
     assert "Protocol not known" in said("ls", "nosuch://here", code=2)
+
+
+def test_of_two_builds_of_one_cache_each_is_checked(tmp_path: Path) -> None:
+    far = tmp_path / "far"
+    for name in ("one", "other"):
+        with frozen(views=1, cache_dir=f"file://{tmp_path}/{name}-far", local_dir=tmp_path / name) as freezer:
+            epoch_of(freezer)
+        shutil.copytree(tmp_path / f"{name}-far", far, dirs_exist_ok=True)
+    *_, last = sorted(far.rglob("features.bin"))
+    last.write_bytes(last.read_bytes()[:-5])
+    result = CliRunner().invoke(app, ["cache", "verify", far.as_uri()])
+    assert (result.exit_code, "2 caches checked" in result.output) == (1, True)
+    assert last.parent.name in "".join(result.output.split())  # not the copy that was looked at
+    (last.parent / "manifest.json").write_text("{")
+    result = CliRunner().invoke(app, ["cache", "verify", far.as_uri()])
+    assert result.exit_code == 1
+    assert "the manifest in" in result.output
+
+
+def test_a_directory_that_was_published_in_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    far = tmp_path / "far"
+    assert_same_run(trained(far.as_uri(), tmp_path / "local"), trained(None, None, mode="recompute"))
+    before = sorted(far.rglob("*"))
+    for told in ({"cache_dir": far}, {"cache_dir": "memory://x", "local_dir": far}):
+        with pytest.raises(CacheDirectoryError, match=r"holds caches that were published there.*cache_dir='file"):
+            frozen(**told)
+    assert sorted(far.rglob("*")) == before
+
+
+@pytest.mark.parametrize("local", ["far", "local"])
+def test_nothing_is_published_among_caches_of_runs_that_name_the_directory(tmp_path: Path, local: str) -> None:
+    far = tmp_path / "far"
+    with frozen(views=1, cache_dir=far) as freezer:
+        epoch_of(freezer)
+    before = sorted(path for path in far.rglob("*") if path.is_dir())
+    with frozen(views=1, cache_dir=far.as_uri(), local_dir=tmp_path / local) as freezer:
+        with pytest.warns(UserWarning, match="is a cache of runs that name this directory by its path"):
+            epoch_of(freezer)
+        assert [entry["kind"] for entry in freezer.history if entry["event"] == "fault"] == ["RemoteCacheError"]
+    assert sorted(path for path in far.rglob("*") if path.is_dir()) == before

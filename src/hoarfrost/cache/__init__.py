@@ -11,7 +11,7 @@ from .hashing import digest_item, hash_samples, hash_tensors
 from .lookup import find_alike
 from .memory import MemoryCache, MemoryWriter
 from .parts import begin_part, discard_parts, take_parts
-from .remote import PublishedCache, RemoteCaches
+from .remote import PublishedCache, RemoteCaches, published_in
 from .spec import CacheSpec
 from .stored_view import StoredView, assembled, to_store
 from .writer import CacheWriter
@@ -38,6 +38,7 @@ __all__ = [
     "hash_tensors",
     "list_caches",
     "prune",
+    "published_in",
     "take_parts",
     "to_store",
     "told_difference",

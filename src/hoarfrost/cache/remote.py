@@ -36,12 +36,14 @@ from .locking import CacheLock
 from .manifest import Manifest
 from .removal import remove_tree
 
-__all__ = ["PublishedCache", "RemoteCaches"]
+__all__ = ["PublishedCache", "RemoteCaches", "published_in"]
 
 WAIT_SECONDS = 30.0
 """For another process of this machine that takes or heals the same cache."""
 ABANDONED_SECONDS = 24 * 3600.0
 """Behind its last write half a cache is nobody's any more: a single file may take hours to arrive."""
+
+_PUBLISHED = f"*/*/{MANIFEST_FILE}"
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,11 @@ class RemoteCaches:
         with self._errors("looking for a cache"):
             return next(self._finished(key), None) is not None
 
-    def take(self, directory: Path, key: str) -> bool:
+    def take(self, directory: Path, key: str, build: str | None = None) -> bool:
         """Begin a copy of a finished cache, whole but for its features: their places are there, and hold nothing yet.
+
+        Args:
+            build: the id of the one that is wanted, where a key has several; None: any.
 
         Returns:
             False where there is none.
@@ -89,7 +94,7 @@ class RemoteCaches:
             CacheBusyError, CacheDirectoryError, BudgetError: it cannot be written.
         """
         with self._errors("looking for a cache"):
-            found = next(self._finished(key), None)
+            found = next((one for one in self._finished(key) if build in (None, one[0].rpartition("/")[2])), None)
         if found is None:
             return False
         with directory_errors(directory, "copying a cache"), CacheLock(directory, key, WAIT_SECONDS):
@@ -124,8 +129,14 @@ class RemoteCaches:
         Raises:
             RemoteCacheError: it cannot be written. Nothing can be seen then.
         """
-        folder = f"{self._root}/{manifest.fingerprint.key}/{manifest.id}"
+        key = f"{self._root}/{manifest.fingerprint.key}"
+        folder = f"{key}/{manifest.id}"
         with self._errors("publishing a cache"):
+            if self._files.exists(f"{key}/{MANIFEST_FILE}"):
+                raise RemoteCacheError(
+                    f"{key} is a cache of runs that name this directory by its path, and to them what is published in "
+                    "it would be damage: name another URL, or another local_dir"
+                )
             for name in (FEATURES_FILE, TARGETS_FILE, JOURNAL_FILE, MANIFEST_FILE):
                 self._put(path / name, f"{folder}/{name}")
 
@@ -283,6 +294,14 @@ class RemoteCaches:
             raise
         except Exception as error:
             raise RemoteCacheError(f"{doing} failed at {self.url}: {type(error).__name__}: {error}") from error
+
+
+def published_in(directory: Path) -> bool:
+    """Whether a directory is one that some URL names: caches of it are not this directory's own, to be read in place
+    and removed, but others' too."""
+    with suppress(OSError):
+        return any(is_id(path.parent.name) and is_key(path.parent.parent.name) for path in directory.glob(_PUBLISHED))
+    return False
 
 
 def _manifest(raw: bytes, folder: str) -> Manifest:

@@ -47,7 +47,7 @@ def prune(
     keep: Annotated[list[str] | None, typer.Option(help="The key of a cache to keep, as ls shows it.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove builds that nobody goes on with, and what cannot be read; with --all, finished caches as well."""
+    """Remove builds that nobody goes on with; with --all, finished caches as well, damaged ones among them."""
     with told_plainly():
         from ..cache import prune as prune_caches
         from ..report import print_table

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..cache import Cache, CacheInfo, Damage, PublishedCache, RemoteCaches, list_caches
-from ..errors import CacheError
+from ..errors import CacheError, CorruptChunkError
 from ..report import Table, format_bytes
 from ..settings import is_url
 
@@ -68,11 +69,14 @@ def _damages(info: CacheInfo | PublishedCache, place: Path | RemoteCaches) -> li
     """What cannot be read of a cache; one at a URL is fetched for that."""
     if isinstance(place, Path):
         return Cache.open(place / info.key).verify()
+    folder = info.folder if isinstance(info, PublishedCache) else str(info.path)
     with TemporaryDirectory() as copied:
-        place.take(Path(copied), info.key)
+        if not place.take(Path(copied), info.key, folder.rpartition("/")[2]):
+            raise CorruptChunkError(f"the manifest in {folder} is damaged; no run reads this cache")
         cache = Cache.open(Path(copied) / info.key)
         cache.fetch_from(place)
-        return cache.verify()
+        # The copy is gone once this is read.
+        return [replace(it, reason=it.reason.replace(str(cache.path), folder)) for it in cache.verify()]
 
 
 def _codec(config: Mapping[str, Any]) -> str:

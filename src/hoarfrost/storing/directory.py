@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..cache import RemoteCaches, list_caches
+from ..cache import RemoteCaches, list_caches, published_in
 from ..distributed import Ranks
 from ..errors import CacheDirectoryError
 from ..settings import Storing
@@ -91,10 +91,16 @@ def prepare_directory(directory: Path, setting: str = "cache_dir") -> Path:
         setting: that names it, for errors.
 
     Raises:
-        CacheDirectoryError: it is a file, or cannot be made or written, and holds nothing to read.
+        CacheDirectoryError: it is a file, or others have published there; or it cannot be made or written, and holds
+            nothing to read.
     """
     if directory.exists() and not directory.is_dir():
         raise CacheDirectoryError(f"{setting} {directory} is a file; name a directory")
+    if published_in(directory):
+        raise CacheDirectoryError(
+            f"{setting} {directory} holds caches that were published there, which go to nobody who names it by its "
+            f"path: name it as cache_dir={directory.absolute().as_uri()!r}, or another directory"
+        )
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from enum import Enum
+from types import NoneType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..sandbox.arguments import Key
 from .symbolic_shapes import Outline
 
 __all__ = ["other_argument"]
+
+PLAIN = (NoneType, str, bytes, int, float, complex, tuple, list, dict, set, frozenset, Enum, torch.dtype, torch.device)
+"""What says by `==` whether it is another."""
 
 
 def other_argument(
@@ -51,9 +57,14 @@ def other_argument(
 
 
 def _may_be(value: Any, usual: Any) -> bool:
-    """Whether a value is the usual one; of what holds tensors only that it is there."""
+    """Whether a value is the usual one; of what holds tensors, and of a user's own objects, only that it is there."""
+    if value is usual:
+        return True
     if usual is inspect.Parameter.empty:
         return False
-    if usual is None or isinstance(usual, str | int | float):
+    if not isinstance(usual, PLAIN):
+        return True
+    try:
         return not isinstance(value, Tensor) and bool(value == usual)
-    return True
+    except (RuntimeError, ValueError):  # an array, or what holds tensors, is neither equal nor not
+        return False
