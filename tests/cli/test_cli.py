@@ -98,6 +98,10 @@ def test_caches_are_listed(stored: Path) -> None:
         assert f"{info.key} {info.state} layer1 4 x 1 linear 4" in shown
 
 
+def test_where_nothing_was_checked_nothing_is_called_whole(tmp_path: Path) -> None:
+    assert "no finished caches 0 caches checked" in told(hoarfrost("cache", "verify", tmp_path))
+
+
 def test_a_damaged_cache_is_found(stored: Path) -> None:
     whole = hoarfrost("cache", "verify", stored)
     assert (whole.exit_code, "nothing damaged" in told(whole)) == (0, True)

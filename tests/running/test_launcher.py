@@ -6,6 +6,7 @@ import builtins
 from typing import Any
 
 import pytest
+from accelerate.state import AcceleratorState, PartialState
 
 from hoarfrost.errors import ArgumentError, HoarfrostError
 from hoarfrost.running import Processes, RunConfig, started
@@ -71,3 +72,13 @@ def test_several_without_accelerate_name_the_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(HoarfrostError, match=r"2 processes were started, .*pip install 'hoarfrost\[accelerate\]'"):
         Processes.of(RunConfig())
+
+
+def test_a_number_of_processes_that_nobody_started_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(AcceleratorState, "_shared_state", {})
+    monkeypatch.setattr(PartialState, "_shared_state", {})
+    with pytest.raises(HoarfrostError, match=r"cannot find each other \(.*\): start them with torchrun"):
+        Processes.of(RunConfig.told(device="cpu"))

@@ -169,6 +169,15 @@ class MemoryCache(Replaceable):
         return self._whole
 
     @property
+    def fetches(self) -> bool:
+        """As `Cache.fetches`: nothing is missing here."""
+        return False
+
+    @property
+    def unfetched(self) -> None:
+        """As `Cache.unfetched`."""
+
+    @property
     def nbytes(self) -> int:
         return _nbytes(self._records)
 

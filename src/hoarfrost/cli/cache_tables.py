@@ -103,8 +103,9 @@ def damage_table(directory: str | Path) -> Table:
         else:
             rows.extend([info.key, str(damage.chunk), str(damage.view), damage.reason] for damage in found)
     checked = f"{len(ready)} cache{'s' * (len(ready) != 1)} checked"
+    whole = "nothing damaged" if ready else "no finished caches"
     return Table(
-        title=f"{directory}: {f'{len(rows)} damaged' if rows else 'nothing damaged'}",
+        title=f"{directory}: {f'{len(rows)} damaged' if rows else whole}",
         header=["cache", "chunk", "view", "damage"],
         rows=rows,
         note=f"{checked}; a run that reads a damaged chunk computes it again" if rows else checked,

@@ -58,7 +58,13 @@ class Processes:
             )
         wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
         on_cpu = asked.type == "cpu" if asked is not None else wants_cpu or not torch.cuda.is_available()
-        accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
+        try:
+            accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
+        except (RuntimeError, ValueError) as error:
+            raise HoarfrostError(
+                f"{count} processes are said to be there, and they cannot find each other ({error}): start them with "
+                "torchrun or accelerate launch; for one process unset WORLD_SIZE and its like"
+            ) from error
         if accelerator.num_processes != count:
             raise ArgumentError(
                 f"{count} processes were started, of which Accelerate finds {accelerator.num_processes}: start them "
