@@ -115,8 +115,7 @@ class Board:
             before = {rank: self._sign(rank) for rank in others}
             while time.monotonic() < until:
                 for rank in others:
-                    if self._store.check([f"gone/{rank}"]):
-                        why = json.loads(self._store.get(f"gone/{rank}"))
+                    if (why := self._last_word(rank)) is not None:
                         return f"rank {rank} {why}", why.startswith(FAILED)
                 time.sleep(LONGEST_PAUSE)
             silent = [rank for rank in others if self._sign(rank) == before[rank]]
@@ -128,8 +127,7 @@ class Board:
 
     def _see_alive(self, rank: int, seen: dict[int, tuple[bytes, float]], what: str) -> None:
         now = time.monotonic()
-        if self._store.check([f"gone/{rank}"]):
-            why = json.loads(self._store.get(f"gone/{rank}"))
+        if (why := self._last_word(rank)) is not None:
             raise RankError(f"{what}: rank {rank} {why}", told=why.startswith(FAILED))
         before, since = seen.get(rank, (b"", now))
         if rank in seen and now - since < BEAT_SECONDS:
@@ -142,6 +140,12 @@ class Board:
                 f"{what}: rank {rank} has given no sign of life for {now - since:.0f} s: it was killed, or its machine "
                 "cannot be reached. Start all ranks again from the last checkpoint"
             )
+
+    def _last_word(self, rank: int) -> str | None:
+        """Why it takes no further part; None: it has not said that it does not."""
+        gone = f"gone/{rank}"
+        why: str | None = json.loads(self._store.get(gone)) if self._store.check([gone]) else None
+        return why
 
     def _sign(self, rank: int) -> bytes:
         """Its last sign of life; empty before the first."""
