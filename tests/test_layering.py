@@ -15,7 +15,7 @@ import hoarfrost
 
 ROOT = Path(hoarfrost.__file__).parent
 
-FLAT = {"errors", "plain_fields", "seeds", "untrusted"}
+FLAT = {"errors", "plain_fields", "seeds", "threads", "untrusted"}
 """What every wing may import."""
 
 PLAN: dict[str, set[str]] = {

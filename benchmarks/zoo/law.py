@@ -168,7 +168,9 @@ def state(model: nn.Module) -> dict[str, Any]:
     for name, module in model.named_modules():
         for key, value in vars(module).items():
             if is_dispatcher(value):
-                continue
+                value = value.held  # what the model has there itself
+                if value is None:
+                    continue
             if value is None or isinstance(value, (bool, int, float, str)):
                 found[f"{name}.{key}"] = value
             else:

@@ -98,6 +98,15 @@ def test_a_model_that_differs_from_itself_is_said_to() -> None:
     assert all(reason.startswith("the model differs from itself from run to run: ") for reason in reasons)
 
 
+def test_a_forward_of_the_instances_own_is_there_while_the_model_is_divided() -> None:
+    """Timm's FasterNet chooses one of two so; its calls are answered by another for that long."""
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 2))
+    layers[2].forward = torch.relu
+    records = []
+    examine(Entry("user", "own forward", lambda: (layers, images(2))), Plan(), records.append)
+    assert records[-1]["failures"] == []
+
+
 def test_a_model_that_is_frozen_at_each_of_its_cuts_counts_so() -> None:
     records = []
     layers = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 2))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from ..cache import CacheSpec
 from ..errors import ArgumentError, CacheError
 from ..samples import Block, Order, batch_bounds
+from ..threads import thread_pool
 from .streams import sent_ahead
 from .window import Batch, Window, batch_of
 
@@ -160,8 +161,8 @@ class _Loader:
     ) -> None:
         self._targets = targets
         self._source, self._epoch, self._order, self._device = source, epoch, order, device
-        self._pool = ThreadPoolExecutor(threads, "hoarfrost-read") if threads > 0 else None
-        self._gathering = ThreadPoolExecutor(1, "hoarfrost-window") if device is not None and threads > 0 else None
+        self._pool = thread_pool(threads, "hoarfrost-read") if threads > 0 else None
+        self._gathering = thread_pool(1, "hoarfrost-window") if device is not None and threads > 0 else None
         self._process = os.getpid()
 
     @property

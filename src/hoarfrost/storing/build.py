@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 
 import torch
@@ -14,6 +14,7 @@ from ..cache import Cache, CacheSpec, CacheWriter, to_store
 from ..freezing import Division
 from ..samples import Deriver, PrefixSource, TrainingData
 from ..settings import Views
+from ..threads import thread_pool
 from .from_features import FromFeatures
 
 __all__ = ["fill"]
@@ -46,7 +47,7 @@ def fill(
     count, chunks = (specs[0].views, data.order.chunks) if views.record == "ahead" else (1, 1)
     first = data.renditions.view(event, 0)
     threads = _writing_threads(data.on_device.device)
-    with ThreadPoolExecutor(threads, "hoarfrost-write") as writing:
+    with thread_pool(threads, "hoarfrost-write") as writing:
         pending: list[Future[int]] = []
         for view in range(count):
             draw = data.renditions.view(event, view)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from ..costs import seconds_a_chunk
 from ..cuts import Between, Cut, Prefix, Suffix, between
 from ..errors import CutError
 from ..samples import Deriver, OnDevice, PrefixSource, TrainingData
+from ..threads import thread_pool
 from .channels import stored_and_back
 from .fingerprint import Origin
 
@@ -63,7 +63,7 @@ class EarlierFeatures:
 
     def stream(self, chunks: Sequence[int], view: int) -> Iterator[tuple[Tensor, Tensor]]:
         """`features` of chunk after chunk, one read ahead."""
-        with ThreadPoolExecutor(1, "hoarfrost-read") as reading:
+        with thread_pool(1, "hoarfrost-read") as reading:
             ahead = [reading.submit(self.features, chunk, view) for chunk in chunks[:1]]
             for chunk in [*chunks[1:], None]:
                 now = ahead.pop() if ahead else None

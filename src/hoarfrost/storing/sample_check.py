@@ -13,6 +13,7 @@ from ..augment import forked_random_states
 from ..cache import Cache
 from ..errors import HoarfrostError
 from ..samples import Look, Order, Samples, digests_from
+from ..threads import torch_ready
 
 __all__ = ["SampleCheck"]
 
@@ -84,6 +85,7 @@ class SampleCheck:
     def begin(self) -> None:
         """Go on in a thread; `end` ends it."""
         if self._rest and self._thread is None and not self._over.is_set():
+            torch_ready()
             self._thread = threading.Thread(target=self._run, name="hoarfrost-check", daemon=True)
             self._thread.start()
 

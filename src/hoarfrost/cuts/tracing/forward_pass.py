@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import wraps
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..sandbox.pytrees import tensors_in
 from ..sandbox.restore import Originals, preserved_randomness, storage_key
 from .checkpoints import Checkpoints
 from .geometry import Tracker
+from .modes import mode_reads
 from .recorder import Recorder
 from .trace import NEVER_ENDS, Origin, Trace, Visit
 
@@ -77,11 +79,18 @@ def trace(
         record.visits.append(Visit(name, call, start, recorder.time, recorder.operators, record.flops, fresh, *where))
         return fresh
 
+    def note_mode(module: nn.Module) -> None:
+        if module in names:
+            record.mode_reads[names[module]] = recorder.time
+
     for module in names:
         if module is not body:
             watch(module, enter, leave)
     body.train(training)
-    with originals, inputs.precision.anew(), torch.no_grad(), preserved_randomness(inputs), recorder:
+    undisturbed = (originals, inputs.precision.anew(), torch.no_grad(), preserved_randomness(inputs))
+    with ExitStack() as around:
+        for context in (*undisturbed, recorder, mode_reads(note_mode)):
+            around.enter_context(context)
         record.output = inputs.call(body)
     for name, buffer in body.named_buffers(remove_duplicate=False):
         if buffer is not given.get(name):

@@ -129,6 +129,7 @@ class Trace:
     decisions: list[Decision] = field(default_factory=list)
     draws: list[Decision] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
+    mode_reads: dict[str, int] = field(default_factory=dict)  # when a module's mode was last asked for
     replaced: dict[str, int] = field(default_factory=dict)  # buffers that are another tensor now: made when
     flops: int = 0
     output: Any = None
