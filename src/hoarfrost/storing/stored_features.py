@@ -23,7 +23,7 @@ from ..errors import ArgumentError, BudgetError, CacheBusyError, CacheDirectoryE
 
 __all__ = ["Faults", "StoredFeatures"]
 
-OTHERS_SECONDS = 10.0
+OTHERS_SECONDS = 60.0
 """For the other ranks to let a cache go that all of them have read."""
 
 
