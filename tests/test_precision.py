@@ -45,6 +45,21 @@ def test_what_is_ours_runs_without_the_autocast_of_the_loop(options: dict[str, A
     assert_same_run(*(train(resnet, way, steps, mode="cache", **{"views": 2, "ladder": 8, **options}) for way in ways))
 
 
+def wrapped() -> nn.Module:
+    """As Accelerate wraps a forward: with an autocast of its own, which keeps the casts of weights."""
+    model = resnet()
+    model.forward = torch.autocast("cpu", BF16, cache_enabled=True)(model.forward)
+    return model
+
+
+@pytest.mark.parametrize("precision", [None, "bf16"])
+def test_a_model_with_an_autocast_of_its_own_is_cut_and_trained_like_any(precision: str | None) -> None:
+    way = Way(BF16, "nothing", precision=precision)
+    cached, recomputed = (train(wrapped, way, mode=mode) for mode in ("cache", "recompute"))
+    assert (cached.choices, recomputed.choices) == (["cache"], ["recompute"])
+    assert_same_run(cached, recomputed)
+
+
 def test_what_the_freezer_does_itself_trains_as_the_loops_own_autocast() -> None:
     """The loss apart: outside of an autocast it is computed in what the model gives."""
     mine, theirs = (train(resnet, WAYS[f"bf16 {who}"], mode="cache") for who in ("by the freezer", "around the calls"))

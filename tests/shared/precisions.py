@@ -67,7 +67,7 @@ def train(
     if options.get("channels_last"):
         model = model.to(memory_format=torch.channels_last)
     optimizer, scaler = sgd(model), torch.amp.GradScaler(device.type, init_scale=64.0, enabled=way.scales)
-    given = {"policy": {1: CUTS[make]}, "ladder": "exact", "views": 1, **options}
+    given = {"policy": {1: CUTS.get(make, "layer1")}, "ladder": "exact", "views": 1, **options}
     with way.casting(device, "all"):
         freezer = Freezer(
             model,

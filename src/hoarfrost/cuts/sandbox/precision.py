@@ -50,14 +50,24 @@ class Precision:
 
     def autocast(self) -> AbstractContextManager[object]:
         """Runs a block so, whatever is around it; where it is so already, nothing is done."""
-        return nullcontext() if Precision.around(torch.device(self.device)) == self else self.anew()
+        return nullcontext() if Precision.around(torch.device(self.device)) == self else self._autocast()
 
-    def anew(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def anew(self) -> Iterator[None]:
         """Runs a block so, each weight cast when it is used.
 
         What the caller's autocast keeps of casts is neither used nor added to: a pass without gradients would leave
-        weights in it that have none, and a trace would not see where they come from.
+        weights in it that have none, and a trace would not see where they come from. Nor is what an autocast inside
+        the model keeps: torch lets that go at the end of the outermost one only.
         """
+        torch.clear_autocast_cache()
+        try:
+            with self._autocast():
+                yield
+        finally:
+            torch.clear_autocast_cache()
+
+    def _autocast(self) -> AbstractContextManager[object]:
         if not torch.amp.is_autocast_available(self.device):
             return nullcontext()
         return torch.autocast(self.device, self.dtype, enabled=self.dtype is not None, cache_enabled=False)
