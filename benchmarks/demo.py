@@ -1,113 +1,82 @@
-"""The demo's two stories over several seeds: accuracy and time of each arm, as mean and spread.
+"""The demo's stories over several seeds: accuracy, time and bytes of each arm.
 
-Measures: what `hoarfrost demo` shows, for seeds 0 to n - 1; times as ratios within one seed, since machines are noisy.
-On: the embedded Fashion-MNIST images (10,000 for training, 2,000 for testing; 2,000 for fine-tuning).
-Repeats: `--seeds` (3 by default), each arm once a seed.
+Measures: what `hoarfrost demo` shows, for each seed: accuracy on the plain and on the augmented test set, seconds of
+training, calibration and builds, and of an epoch at each depth, seconds until full training's accuracy was reached,
+FLOPs, bytes stored and of the same in fp32. The arms of a story run one after the other; times are compared as ratios
+within one seed (`scripts/tables.py`), since machines are noisy.
+On: the embedded Fashion-MNIST images (1,250 for training from scratch, 2,000 for fine-tuning, 2,000 for testing).
+Repeats: `--seeds` (3 by default), each arm once a seed. A seed that `--out` holds with the same sizes is not repeated.
 
-    python benchmarks/demo.py --seeds 3 --out runs/benchmarks/demo
+    python benchmarks/demo.py --seeds 3 --out benchmarks/results/demo.json
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-from collections.abc import Callable, Sequence
+import tempfile
 from pathlib import Path
+from typing import Any
 
+import torch
 from rich.console import Console
 
-from hoarfrost.demo import Outcome, comparison, finetuning, from_scratch, run_story
-from hoarfrost.report import Chapter, Table, write_report
+from hoarfrost.demo import STORIES, Outcome, comparison, run_story
 from hoarfrost.running import describe_machine
 
-
-def spread(values: Sequence[float], digits: int = 2, unit: str = "") -> str:
-    """`mean ± sample deviation`."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}{unit}"
+Record = dict[str, Any]
 
 
-def summary(title: str, by_seed: Sequence[Sequence[Outcome]]) -> Table:
-    """One row an arm: accuracies, their difference to full training seed by seed, and times as ratios."""
-    rows = []
-    for position, outcome in enumerate(by_seed[0]):
-        arms = [outcomes[position] for outcomes in by_seed]
-        full = [outcomes[0] for outcomes in by_seed]
-
-        def paired(value: Callable[[Outcome, Outcome], float], arms: list[Outcome] = arms) -> list[float]:
-            return [value(arm, rival) for arm, rival in zip(arms, full, strict=True)]  # noqa: B023 (used at once)
-
-        reached = [arm.seconds_to(rival.accuracy) for arm, rival in zip(arms, full, strict=True)]
-        sooner = [rival.seconds / r for r, rival in zip(reached, full, strict=True) if r is not None]
-        rows.append(
-            [
-                outcome.arm.name,
-                "/".join(sorted({str(arm.arm.epochs) for arm in arms})),
-                spread([100 * arm.accuracy for arm in arms]),
-                spread([100 * arm.augmented_accuracy for arm in arms]),
-                spread(paired(lambda arm, rival: 100 * (arm.accuracy - rival.accuracy))),
-                spread(paired(lambda arm, rival: 100 * (arm.augmented_accuracy - rival.augmented_accuracy))),
-                spread([arm.seconds for arm in arms], 1),
-                spread(paired(lambda arm, rival: rival.seconds / arm.seconds)),
-                f"{spread(sooner, 1)} ({len(sooner)} of {len(arms)})" if sooner else "–",
-            ]
-        )
-    header = (
-        "training",
-        "epochs",
-        "accuracy, %",
-        "augmented, %",
-        "Δ accuracy",
-        "Δ augmented",
-        "seconds",
-        "times faster",
-        "times sooner at full's accuracy",
-    )
-    emphasis = next(n for n, outcome in enumerate(by_seed[0]) if outcome.arm.name == "Hoarfrost")
-    note = f"Mean and sample deviation over {len(by_seed)} seeds; Δ and ratios are taken seed by seed against row one."
-    return Table(title, header, rows, emphasis=emphasis, note=note)
-
-
-def markdown(table: Table) -> str:
-    """The table for the documentation."""
-    lines = [f"| {' | '.join(table.header)} |", f"|{'---|' * len(table.header)}"]
-    for number, row in enumerate(table.rows):
-        cells = [f"**{cell}**" if number == table.emphasis else cell for cell in row]
-        lines.append(f"| {' | '.join(cells)} |")
-    return f"### {table.title}\n\n" + "\n".join(lines) + f"\n\n{table.note}\n"
+def told(outcome: Outcome, rival: Outcome) -> Record:
+    """An arm's figures; those of caches are one for each freeze."""
+    caches = [record for record in outcome.freezes if record["cache_bytes"]]
+    return {
+        "arm": outcome.arm.name,
+        "epochs": outcome.arm.epochs,
+        "accuracy": outcome.accuracy,
+        "augmented": outcome.augmented_accuracy,
+        "seconds": round(outcome.seconds, 2),
+        "seconds_to_full": outcome.seconds_to(rival.accuracy),
+        "epoch_seconds": {cut: round(seconds, 3) for cut, seconds in outcome.epoch_seconds.items()},
+        "flops": outcome.flops,
+        "cache_bytes": [record["cache_bytes"] for record in caches],
+        "dense_bytes": [record["dense_bytes"] for record in caches],
+        "build_seconds": [round(record["build_seconds"], 2) for record in caches],
+        "decisions": [record["decision"] for record in caches],
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--story", choices=["both", "scratch", "finetuning"], default="both")
+    parser.add_argument("--story", choices=STORIES, action="append", help="only this one; may be given several times")
     parser.add_argument("--epochs", type=int, help="of full training, instead of each story's own")
     parser.add_argument("--samples", type=int, help="training images, instead of each story's own")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/demo"))
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/demo.json"))
     options = parser.parse_args()
-    changed = {name: value for name in ("epochs", "samples") if (value := getattr(options, name)) is not None}
+    sizes = {name: value for name in ("epochs", "samples") if (value := getattr(options, name)) is not None}
+    record: Record = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
+    record["machine"] = {**describe_machine(), "threads": torch.get_num_threads()}
     console = Console()
-    stories = {"scratch": ("Training from scratch", from_scratch), "finetuning": ("Fine-tuning", finetuning)}
-    chapters = []
-    for name, (title, story) in stories.items():
-        if options.story not in ("both", name):
-            continue
-        by_seed = []
-        for seed in range(options.first_seed, options.first_seed + options.seeds):
-            shared, arms = story(seed, **changed)
-            folder = options.out / name / str(seed)
-            found = run_story(f"{title}, seed {seed}", shared, arms, folder, console, shortened=name == "scratch")
-            console.print(comparison(title, found).note, highlight=False)
-            by_seed.append(found)
-        chapters.append(Chapter([outcome.run for outcome in by_seed[0]], [summary(title, by_seed)], title))
-    text = "\n".join(markdown(table) for chapter in chapters for table in chapter.tables)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "demo.md").write_text(text)
-    (options.out / "machine.json").write_text(json.dumps(describe_machine()))
-    write_report(options.out / "report.html", title="The demo over several seeds", chapters=chapters)
-    print(text)
+    for seed in range(options.seeds):
+        found: dict[str, list[Outcome]] = {}
+        for name, (title, make) in STORIES.items():
+            done = [run for run in record["runs"] if (run["story"], run["seed"], run["sizes"]) == (name, seed, sizes)]
+            if done or name not in (options.story or STORIES):
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                shared, arms = make(seed, **sizes)
+                known = found.get("scratch", []) if name == "paper" else []
+                where = (Path(folder), console)
+                outcomes = run_story(
+                    f"{title}, seed {seed}", shared, arms, *where, shortened=name == "scratch", known=known
+                )
+            found[name] = outcomes
+            console.print(comparison(title, outcomes).note, highlight=False)
+            arms_told = [told(outcome, outcomes[0]) for outcome in outcomes]
+            record["runs"].append({"story": name, "seed": seed, "sizes": sizes, "arms": arms_told})
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import re
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from claims import RESULTS, ROOT, leaves, pages
@@ -184,6 +185,30 @@ def probes(record: Any) -> str:
     return table(["training", "seeds", "plain, %", "augmented, %", "processor seconds, examinations included"], rows)
 
 
+def demo(record: Any, story: str) -> str:
+    """Means over seeds with their spread; differences and ratios are taken seed by seed against row one."""
+    runs = [run["arms"] for run in record["runs"] if run["story"] == story and not run["sizes"]]
+    rows = []
+    for mine in zip(*runs, strict=True):
+        pairs = [(arm, arms[0]) for arm, arms in zip(mine, runs, strict=True)]
+        sooner = [full["seconds"] / arm["seconds_to_full"] for arm, full in pairs if arm["seconds_to_full"]]
+        stored = [sum(arm["cache_bytes"]) / 1e6 for arm in mine]
+        dense = [sum(arm["dense_bytes"]) / sum(arm["cache_bytes"]) for arm in mine if arm["cache_bytes"]]
+        row = [
+            mine[0]["arm"],
+            "/".join(sorted({str(arm["epochs"]) for arm in mine})),
+            *(spread([100 * arm[kind] for arm in mine], 2) for kind in ("accuracy", "augmented")),
+            *(moved([arm[kind] - full[kind] for arm, full in pairs]) for kind in ("accuracy", "augmented")),
+            spread([arm["seconds"] for arm in mine], 1),
+            spread([full["seconds"] / arm["seconds"] for arm, full in pairs], 2),
+            f"{spread(sooner, 1)} ({len(sooner)} of {len(mine)})" if sooner else "–",
+            f"{spread(stored, 1)} ({statistics.mean(dense):.1f}x)" if dense else "–",
+        ]
+        rows.append([f"**{cell}**" for cell in row] if row[0] == "Hoarfrost" else row)
+    head = ["training", "epochs", "plain, %", "augmented, %", "Δ plain", "Δ augmented", "seconds", "times faster"]
+    return table([*head, "times sooner at the first row's accuracy", "stored, MB (below fp32)"], rows)
+
+
 def paper(record: Any) -> str:
     """Means over seeds, with their spread."""
     rows = []
@@ -233,6 +258,7 @@ def paper_codecs(record: Any) -> str:
 
 
 TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
+    **{f"demo {name}": ("demo.json", partial(demo, story=name)) for name in ("scratch", "finetuning", "paper")},
     "examples": ("examples.json", examples),
     "finetuning rates": ("finetuning_rates.json", finetuning_rates),
     "fuzz": ("fuzz.json", fuzz),

@@ -17,11 +17,17 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.long
 def test_demo_over_seeds(tmp_path: Path) -> None:
-    run("demo.py", "--story", "scratch", "--seeds", "2", "--epochs", "4", "--samples", "300", "--out", str(tmp_path))
-    table = (tmp_path / "demo.md").read_text()
-    assert "| **Hoarfrost** |" in table
-    assert "conventional freezing" in table
-    assert (tmp_path / "report.html").stat().st_size > 10_000
+    out = tmp_path / "found.json"
+    stories = ("--story", "scratch", "--story", "paper")
+    run("demo.py", *stories, "--seeds", "2", "--epochs", "4", "--samples", "300", "--out", str(out))
+    found = json.loads(out.read_text())
+    assert [(of["story"], of["seed"]) for of in found["runs"]] == [(s, n) for n in (0, 1) for s in ("scratch", "paper")]
+    arms = {arm["arm"]: arm for arm in found["runs"][1]["arms"]}
+    assert list(arms) == ["the paper's method", "Hoarfrost", "conventional freezing"]
+    assert len(arms["the paper's method"]["cache_bytes"]) == len(arms["Hoarfrost"]["decisions"]) == 2
+    assert arms["Hoarfrost"] == next(arm for arm in found["runs"][0]["arms"] if arm["arm"] == "Hoarfrost") | {
+        "seconds_to_full": arms["Hoarfrost"]["seconds_to_full"]
+    }
 
 
 @pytest.mark.long

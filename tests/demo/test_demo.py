@@ -1,9 +1,10 @@
-"""The demo as one command, on less data: both stories, their tables and one report."""
+"""The demo as one command, on less data: its stories, a sentence, their tables and one report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -34,22 +35,43 @@ def small(*names: str) -> Callable[[int], tuple[Story, list[Arm]]]:
     return story
 
 
-@pytest.mark.parametrize("story", [pytest.param("both", marks=pytest.mark.slow), "scratch", "finetuning"])
-def test_the_stories_end_in_tables_and_one_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, story: str) -> None:
-    monkeypatch.setattr(stories, "from_scratch", small("full training", "Hoarfrost", "conventional freezing"))
-    monkeypatch.setattr(stories, "finetuning", small("full training", "Hoarfrost"))
+PARTS = {"scratch": "trains a small", "finetuning": "fine-tunes a", "paper": "stores "}
+"""How each story begins in the sentence that tells what they came to."""
+
+
+@pytest.mark.parametrize("story", [pytest.param("all", marks=pytest.mark.slow), "scratch", "finetuning"])
+def test_the_stories_end_in_a_sentence_tables_and_one_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, story: str
+) -> None:
+    titles = {name: title for name, (title, _) in stories.STORIES.items()}
+    scratch = small("full training", "Hoarfrost", "conventional freezing")
+    monkeypatch.setattr(stories, "from_scratch", scratch)
+    monkeypatch.setitem(stories.STORIES, "scratch", (titles["scratch"], scratch))
+    monkeypatch.setitem(stories.STORIES, "finetuning", (titles["finetuning"], small("full training", "Hoarfrost")))
     console = Console(width=80, record=True)
     stories.run_demo(tmp_path, story=story, console=console)
-    text, page = console.export_text(), (tmp_path / "report.html").read_text()
-    for title, name in (("Training from scratch", "scratch"), ("Fine-tuning", "finetuning")):
-        told = story in ("both", name)
+    text, page = " ".join(console.export_text().split()), unescape((tmp_path / "report.html").read_text())
+    result = text.partition("What it came to")[2]
+    sentence = result.partition(" on the test images. ")[0]
+    for name, title in titles.items():
+        told = story in ("all", name)
         assert (title in text) == told
-        assert (tmp_path / name / "Hoarfrost.jsonl").exists() == told
+        assert (PARTS[name] in sentence) == told
         assert (f'<h2 class="chapter">{title}</h2>' in page) == told
-    assert "in all; report" in text
-    assert "against full training: " in text
+    assert f'<p class="lead">Hoarfrost {sentence.partition("Hoarfrost ")[2]} on the test images.</p>' in page
+    assert "in all; report" in result
+    assert "against full training: " in result
+    assert ("against the paper's method: " in result) == (story == "all")
 
 
 def test_an_unknown_story_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="the stories are scratch, finetuning and both, not 'sleeping'"):
+    with pytest.raises(ArgumentError, match="the stories are scratch, finetuning, paper and all, not 'sleeping'"):
         stories.run_demo(tmp_path, story="sleeping")
+
+
+def test_the_papers_arm_is_told_what_the_method_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stories, "from_scratch", small("full training", "Hoarfrost", "conventional freezing"))
+    story, (arm, *_) = stories.papers_method(0)
+    freezes = story.run(arm, tmp_path).freezes
+    assert [(freeze["choice"], freeze["settled"]["way"]) for freeze in freezes] == [("cache", "last")] * 2
+    assert [freeze["cut"] for freeze in freezes] == ["layer1", "layer2"]

@@ -57,9 +57,9 @@ app.add_typer(cache, name="cache")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the records and the report.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of all arms.")] = 0,
-    story: Annotated[str, typer.Option(help="both, scratch or finetuning.")] = "both",
+    story: Annotated[str, typer.Option(help="scratch, finetuning, paper or all.")] = "all",
 ) -> None:
-    """The main job on the embedded data: two stories, each with its honest rivals; about ten minutes on two cores."""
+    """The main job on the embedded data: three stories, each with its honest rivals; ten minutes on two cores."""
     with told_plainly():
         from ..demo import run_demo
 

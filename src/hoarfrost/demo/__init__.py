@@ -3,7 +3,16 @@
 In come a seed and the name of a story; out go its arms' records, a table of what each cost, and one report.
 """
 
-from .stories import comparison, finetuning, from_scratch, run_demo, run_story
+from .stories import STORIES, comparison, finetuning, from_scratch, papers_method, run_demo, run_story
 from .story import Outcome
 
-__all__ = ["Outcome", "comparison", "finetuning", "from_scratch", "run_demo", "run_story"]
+__all__ = [
+    "STORIES",
+    "Outcome",
+    "comparison",
+    "finetuning",
+    "from_scratch",
+    "papers_method",
+    "run_demo",
+    "run_story",
+]

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from ..freezer import Freezer
 from ..report import Run, format_bytes, format_count, format_percent, format_seconds
 from ..running import Examination, Journal, RunConfig, cosine, fit, make_optimizer, placed, write_end, write_start
+from ..settings import METHODS
 
 __all__ = ["HEADER", "Arm", "Outcome", "Story"]
 
@@ -82,7 +83,9 @@ class Story:
         model = placed(self.make_model(), self.config.rendering)
         config = self.config if arm.lr is None else self.config.but(lr=arm.lr)
         optimizer = make_optimizer(config, model)
-        keywords = {**self.config.keywords, "epochs": arm.epochs, **arm.freezer}
+        by_method = METHODS.get(arm.freezer.get("method", ""), {})  # goes before what the story says for all arms
+        shared = {name: value for name, value in self.config.keywords.items() if name not in by_method}
+        keywords = {**shared, "epochs": arm.epochs, **arm.freezer}
         with (
             Freezer(
                 model, self.train_set, transform=self.train_transform, optimizer=optimizer, verbose=False, **keywords

@@ -46,13 +46,16 @@ class Chapter:
             raise ArgumentError(f"runs in a report need names of their own, got {', '.join(names)}")
 
 
-def write_report(path: str | Path, *, title: str, chapters: Sequence[Chapter], notes: str | Sequence[str] = ()) -> Path:
+def write_report(
+    path: str | Path, *, title: str, chapters: Sequence[Chapter], lead: str = "", notes: str | Sequence[str] = ()
+) -> Path:
     """Write one HTML file with tables and pictures: no network, no scripts, light and dark, printable.
 
     Args:
         path: the file; its folder is made, and the file replaced in one step.
         title: heading of the page.
         chapters: one, or several that have nothing to do with each other.
+        lead: a sentence below the title.
         notes: paragraphs at the end.
 
     Returns:
@@ -66,6 +69,7 @@ def write_report(path: str | Path, *, title: str, chapters: Sequence[Chapter], n
         facts=_facts(runs[0]) if len(runs) == 1 else [],
         origin=_origin(runs),
         chapters=chapters,
+        lead=lead,
         notes=[notes] if isinstance(notes, str) else list(notes),
     )
 
