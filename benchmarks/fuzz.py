@@ -28,6 +28,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,8 @@ def main() -> None:
     parser.add_argument("--atheris", help=argparse.SUPPRESS)
     parser.add_argument("--counts", type=Path, help=argparse.SUPPRESS)
     told = parser.parse_args()
+    if told.engine == "atheris" and find_spec("atheris") is None:
+        parser.error("--engine atheris needs pip install 'hoarfrost[fuzz]'")
     warnings.simplefilter("ignore")
     if told.atheris:
         under_atheris(told.atheris, told.seconds, told.seed, told.longest, told.counts)
