@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -21,6 +22,15 @@ def test_a_schedule_freezes_up_to_its_cut_before_its_epoch() -> None:
 
 def test_epoch_zero_freezes_from_the_start() -> None:
     assert Schedule({0: "stem"})(state(0, cuts=CUTS)) == 1
+
+
+def test_a_point_behind_the_last_epoch_is_said() -> None:
+    with pytest.warns(UserWarning, match="counted from 0, so that with 3 nothing is frozen before epoch 3"):
+        Schedule({0: 1, 3: 2}).prepare(CUTS, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Schedule({0: 1, 2: 2}).prepare(CUTS, 3)
+        Schedule({0: 1, 3: 2}).prepare(CUTS, None)
 
 
 def test_a_point_can_be_a_depth() -> None:

@@ -241,13 +241,21 @@ def test_without_a_local_dir_it_is_kept_in_the_users_cache_folder(
     assert "password" not in str(local_store(url))
 
 
-@pytest.mark.parametrize("name", ["a:b", "memory:here", "12:30/cache", "s3:/one-slash", "a b://c"])
+@pytest.mark.parametrize("name", ["a:b", "memory:here", "12:30/cache", "a b://c"])
 def test_a_path_with_a_colon_is_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     assert Storing(cache_dir=name).url is None
     with frozen(views=1, cache_dir=name) as freezer:
         epoch_of(freezer)
     assert len(list_caches(tmp_path / name)) == 1
+
+
+@pytest.mark.parametrize("told", ["s3:/bucket/caches", Path("s3://bucket/caches")])
+def test_a_url_that_has_lost_a_slash_is_refused(told: str | Path) -> None:
+    with pytest.raises(
+        ArgumentError, match=r"is a URL without one of its slashes.* give the text 's3://bucket/caches'"
+    ):
+        Storing(cache_dir=told)
 
 
 @pytest.mark.parametrize(
@@ -302,6 +310,7 @@ def test_the_command_lists_checks_and_removes_what_lies_at_a_url(tmp_path: Path)
     assert not list((tmp_path / "far").iterdir())
     assert len(list_caches(tmp_path / "local")) == 1
     assert "Protocol not known" in said("ls", "nosuch://here", code=2)
+    assert "there is nothing at memory://typo" in said("ls", "memory://typo", code=2)
 
 
 def test_of_two_builds_of_one_cache_each_is_checked(tmp_path: Path) -> None:

@@ -180,6 +180,16 @@ class RemoteCaches:
                 if is_id(name)
             ]
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything at the URL.
+
+        Raises:
+            RemoteCacheError: nobody can tell.
+        """
+        with self._errors("looking for it"):
+            return bool(self._files.exists(self._root))
+
     def prune(self, keep: Iterable[str] = (), *, abandoned_only: bool = False) -> list[str]:
         """Removes all caches but those whose keys are in `keep`; with `abandoned_only` those alone that were never
         finished, of which nothing was written for a day. What holds files that are not a cache's stays.

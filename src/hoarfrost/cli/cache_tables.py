@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..cache import Cache, CacheInfo, Damage, PublishedCache, RemoteCaches, list_caches
-from ..errors import CacheError, CorruptChunkError
+from ..errors import CacheError, CorruptChunkError, RemoteCacheError
 from ..report import Table, format_bytes
 from ..settings import is_url
 
@@ -28,7 +28,11 @@ def caches_in(place: Path | RemoteCaches) -> Sequence[CacheInfo | PublishedCache
     Raises:
         CacheDirectoryError, RemoteCacheError: there is no such directory, or the URL cannot be reached.
     """
-    return list_caches(place) if isinstance(place, Path) else place.caches()
+    if isinstance(place, Path):
+        return list_caches(place)
+    if not place.exists:
+        raise RemoteCacheError(f"there is nothing at {place.url}")
+    return place.caches()
 
 
 def caches_table(directory: str | Path) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 from ..cuts import Cut, candidate_cuts, find_cut
@@ -57,8 +58,13 @@ class Schedule:
         return max([depth for epoch, depth in depths.items() if epoch <= state.epoch], default=0)
 
     def prepare(self, cuts: tuple[Cut, ...], epochs: int | None) -> None:
-        """Raise now what would be raised at the first freeze."""
-        self.depths(cuts, epochs)
+        """Raise now what would be raised at the first freeze, and say what will never come."""
+        never = [epoch for epoch in self.depths(cuts, epochs) if epochs is not None and epoch >= epochs]
+        if never:
+            warnings.warn(
+                f"{self!r}: epochs are counted from 0, so that with {epochs} nothing is frozen before epoch {never[0]}",
+                stacklevel=2,
+            )
 
     def next_change(self, state: TrainState) -> int | None:
         """The next epoch that begins with a deeper freeze than the one before it."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from os import PathLike, fspath
 
 from ..errors import ArgumentError
 
-__all__ = ["check_bytes", "check_count", "check_word", "is_count", "is_url", "parse_bytes"]
+__all__ = ["check_bytes", "check_count", "check_directory", "check_word", "is_count", "is_url", "parse_bytes"]
 
 
 def is_count(value: object) -> bool:
@@ -27,6 +28,16 @@ def check_word(name: str, value: object, known: Sequence[str]) -> None:
 def check_bytes(name: str, value: int | None) -> None:
     if value is not None and value < 0:
         raise ArgumentError(f"{name} is a number of bytes, at least 0, not {value!r}")
+
+
+def check_directory(name: str, value: str | PathLike[str]) -> None:
+    """A URL that has passed through a `Path` has lost a slash, and would be a directory `s3:` here."""
+    lost = re.match(r"([A-Za-z][\w.+-]+):/(?!/)(.*)", fspath(value))
+    if lost is not None:
+        raise ArgumentError(
+            f"{name}={fspath(value)!r} is a URL without one of its slashes, as a Path leaves it: "
+            f"give the text {lost[1] + '://' + lost[2]!r}"
+        )
 
 
 def is_url(text: object) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError
 from ..plain_fields import check_plain_fields
-from .checks import check_bytes, check_count, check_word, is_url, parse_bytes
+from .checks import check_bytes, check_count, check_directory, check_word, is_url, parse_bytes
 from .chunks import Chunks
 from .flat import group, option, told_as
 from .methods import METHODS
@@ -179,6 +179,7 @@ class Storing:
             if not isinstance(told, str | PathLike | None) or (name == "local_dir" and is_url(told)):
                 raise ArgumentError(f"{name} must be a directory's name, or None, not {told!r}")
             if told is not None and not is_url(told):
+                check_directory(name, told)
                 put(self, name, Path(told))
         if self.local_dir is not None and self.url is None:
             raise ArgumentError(
