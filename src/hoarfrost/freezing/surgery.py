@@ -8,7 +8,7 @@ itself, and a thaw undoes each.
 from __future__ import annotations
 
 import functools
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
@@ -78,10 +78,10 @@ def freeze(model: nn.Module, prefix: Prefix, optimizer: Any = None) -> Frozen:
     """Make the front of a model inert: eval for ever, no gradients, out of the optimizer.
 
     The prefix's modules inside the model stay in eval whatever `model.train()` is called later, so that batch-norm
-    statistics stand still and dropout draws nothing. Their parameters lose `requires_grad` and `grad`, leave the
-    optimizer's groups, and the optimizer's state for them is freed; the state of the others and the number and
-    order of the groups stay. The prefix records no gradients from now on. A deeper prefix can be frozen on top of
-    a shallower one.
+    statistics stand still and dropout draws nothing; those whose mode is read behind the cut follow the model's. Their
+    parameters lose `requires_grad` and `grad`, leave the optimizer's groups, and the optimizer's state for them is
+    freed; the state of the others and the number and order of the groups stay. The prefix records no gradients from now
+    on. A deeper prefix can be frozen on top of a shallower one.
 
     Args:
         model: the model that was divided.
@@ -106,7 +106,9 @@ def freeze(model: nn.Module, prefix: Prefix, optimizer: Any = None) -> Frozen:
     mine = [*prefix.parameter_names, *prefix.shared_parameters]
     awake = tuple(name for name in mine if parameters[name].requires_grad)
     modules = dict(model.named_modules(remove_duplicate=False))
-    asleep = tuple(name for name in prefix.module_names if "train" not in modules[name].__dict__)
+    heeded = {modules[name] for name in prefix.heeded_names}
+    still = [name for name in prefix.module_names if modules[name] not in heeded]
+    asleep = tuple(name for name in still if "train" not in modules[name].__dict__)
     frozen = Frozen(
         prefix=prefix,
         optimizer=optimizer,
@@ -124,7 +126,8 @@ def freeze(model: nn.Module, prefix: Prefix, optimizer: Any = None) -> Frozen:
     for name in asleep:
         module = modules[name]
         module.training = False
-        module.__dict__["train"] = functools.partial(_stay_in_eval, module)
+        inside = tuple(each for each in module.modules() if each in heeded)
+        module.__dict__["train"] = functools.partial(_stay_in_eval, module, inside)
     prefix.frozen = True
     prefix.eval()
     _in_force.setdefault(model, []).append(ref(frozen))
@@ -165,9 +168,15 @@ def thaw(frozen: Frozen) -> None:
         module.training = mode
 
 
-def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
-    """Stands in for `module.train`."""
+def _stay_in_eval(module: nn.Module, heeded: Sequence[nn.Module], mode: bool = True) -> nn.Module:
+    """Stands in for `module.train`.
+
+    Args:
+        heeded: modules in it that follow the model's mode, until a deeper freeze puts them to sleep too.
+    """
     type(module).train(module, False)
+    for each in heeded:
+        each.training = mode and "train" not in each.__dict__
     return module
 
 

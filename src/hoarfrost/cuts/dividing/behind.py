@@ -87,11 +87,14 @@ class Behind(Part):
         return [name for name, behind in self._script.behind.items() if not behind]
 
     def train(self, mode: bool = True) -> Behind:
-        """As for any module: the model's own `train`, but that the modules in front stay as they are."""
-        front = [(module, module.training) for name, module in self.whole.named_modules() if self._in_front(name)]
+        """As for any module: the model's own `train`, but that the modules in front stay as they are.
+
+        Those whose mode is read behind the cut follow.
+        """
+        front = [(name, module, module.training) for name, module in self.whole.named_modules() if self._in_front(name)]
         self.whole.train(mode)
-        for module, before in front:
-            module.training = before
+        for name, module, before in front:
+            module.training = self.whole.training if name in self._script.heeded else before
         return self
 
     def apply(self, fn: Callable[[nn.Module], None]) -> Behind:

@@ -55,30 +55,32 @@ class Plan:
         return frozenset(name for name, is_over in over.items() if is_over)
 
     @cached_property
-    def heeded(self) -> frozenset[str]:
-        """Modules of which it is asked behind the cut whether they train."""
-        pairs = zip(self.seen.traces, self.times, strict=True)
-        return frozenset(name for trace, time in pairs for name, read in trace.mode_reads.items() if read >= time)
-
-    @cached_property
     def front_modules(self) -> tuple[str, ...]:
-        """Modules in use only in front of the cut: the finished ones, and what is never called but lies in them.
-
-        One whose mode is read behind is in use there: a detector's transform, say, takes boxes back to the image's
-        scale in eval alone.
-        """
+        """Modules in use only in front of the cut: the finished ones, and what is never called but lies in them."""
         first_names = {module: name for name, module in reversed(list(self.seen.model.named_modules()))}
         called = {visit.name for trace in self.seen.traces for visit in trace.visits}
         front = {"": False}
         names = [name for name, _ in self.seen.model.named_modules() if name]
         for name in names:
             parent = first_names[self.seen.model.get_submodule(name.rpartition(".")[0])]
-            front[name] = name not in self.heeded and (name in self.finished if name in called else front[parent])
+            front[name] = name in self.finished if name in called else front[parent]
         for name in reversed(names):
             children = [first_names[child] for child in self.seen.model.get_submodule(name).children()]
             if name not in called and children:
                 front[name] = all(front[child] for child in children)
         return tuple(name for name in names if front[name])
+
+    @cached_property
+    def heeded(self) -> frozenset[str]:
+        """Those of them whose mode is asked for behind the cut: a detector's transform, say, takes boxes back to the
+        image's scale in eval alone.
+
+        One with tensors of its own is not: a batch norm in front keeps still, whoever asks.
+        """
+        pairs = zip(self.seen.traces, self.times, strict=True)
+        asked = {name for trace, time in pairs for name, read in trace.mode_reads.items() if read >= time}
+        modules = {name: self.seen.model.get_submodule(name) for name in asked.intersection(self.front_modules)}
+        return frozenset(name for name, module in modules.items() if not module._parameters and not module._buffers)
 
     @cached_property
     def sides(self) -> dict[str, tuple[bool, bool]]:

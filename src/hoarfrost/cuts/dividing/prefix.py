@@ -72,6 +72,7 @@ class Prefix(Part):
         parameter_names: parameters of the model that act only in front of the cut.
         buffer_names: buffers, likewise.
         module_names: modules, likewise.
+        heeded_names: those of them whose mode is read behind the cut.
         shared_parameters: parameters that act on both sides.
         entries: of each argument that is a list of tensors, the shapes that the model was divided on.
         resized: the same cut, as it is on inputs of other sizes that the prefix is to take too.
@@ -84,6 +85,7 @@ class Prefix(Part):
     parameter_names: tuple[str, ...]
     buffer_names: tuple[str, ...]
     module_names: tuple[str, ...]
+    heeded_names: frozenset[str]
     shared_parameters: tuple[str, ...]
     entries: dict[Key, set[tuple[int, ...]]]
     resized: tuple[Cut, ...]
@@ -103,6 +105,7 @@ class Prefix(Part):
         self.parameter_names = tuple(name for name in only if name in parameters)
         self.buffer_names = tuple(name for name in only if name not in parameters)
         self.module_names = plan.front_modules
+        self.heeded_names = plan.heeded
         self.shared_parameters = plan.cut.shared_parameters
         self.entries = entries_of(plan.seen.traces[0].inputs)
 

@@ -41,6 +41,7 @@ class Script:
         restores_chance: code that runs again draws random numbers in front of the cut.
         asks_gradients: a reentrant checkpoint begins behind the cut.
         front: modules in use only in front of the cut.
+        heeded: those of them whose mode is read behind.
         around: modules whose own code runs again in front of the cut.
         behind: for each parameter and buffer, whether the suffix has it.
     """
@@ -53,6 +54,7 @@ class Script:
     restores_chance: bool
     asks_gradients: bool
     front: frozenset[str]
+    heeded: frozenset[str]
     around: tuple[str, ...]
     behind: dict[str, bool]
 
@@ -72,6 +74,7 @@ class Script:
             restores_chance=plan.draws_in_front,
             asks_gradients=plan.reentrant_behind,
             front=frozenset(plan.front_modules),
+            heeded=plan.heeded,
             around=plan.around,
             behind={name: sides[1] for name, sides in plan.sides.items()},
         )
