@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from torchvision.transforms import v2
 
-from hoarfrost import Freezer, find_cuts
+from hoarfrost import Freezer, find_cuts, plan
 from hoarfrost.errors import ArgumentError, CutError, NonFiniteError
 from hoarfrost.running import fit
 from shared.freezers import record
 from shared.images import PLAIN, RANDOM, images
 from shared.nets import in_place, resnet, vit
 from shared.precisions import BF16, FP16, WAYS, Way, train
-from shared.runs import assert_same_run, sgd
+from shared.runs import assert_same_run, assert_same_tensors, sgd
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
@@ -58,6 +58,37 @@ def test_a_model_with_an_autocast_of_its_own_is_cut_and_trained_like_any(precisi
     cached, recomputed = (train(wrapped, way, mode=mode) for mode in ("cache", "recompute"))
     assert (cached.choices, recomputed.choices) == (["cache"], ["recompute"])
     assert_same_run(cached, recomputed)
+
+
+@pytest.mark.parametrize("policy", ["egeria", "budget:2x"])
+@pytest.mark.parametrize("weights", [torch.float32, BF16])
+def test_a_policy_that_measures_on_copies_measures_on_these(policy: str, weights: torch.dtype) -> None:
+    """Of a model whose forward is bound to it by a function, and of one whose layers of 8 bits are given 16."""
+    model = wrapped() if weights == torch.float32 else resnet().to(weights)
+    data = images(48, PLAIN if weights == torch.float32 else v2.Compose([*PLAIN.transforms, v2.ToDtype(weights)]))
+    optimizer = sgd(model)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "hoarfrost: Budget")  # nothing is saved of so little
+        freezer = Freezer(model, data, batch_size=24, epochs=3, optimizer=optimizer, policy=policy, verbose=False)
+        with freezer:
+            for epoch in range(3):
+                for inputs, targets in freezer.batches(epoch):
+                    nn.functional.cross_entropy(freezer(inputs).float(), targets).backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
+                before = {name: value.clone() for name, value in model.state_dict().items()}
+                freezer.end_epoch({"val_loss": 1.0})
+                assert_same_tensors(model.state_dict(), before)
+    assert len([entry for entry in freezer.history if entry["event"] == "epoch"]) == 3
+
+
+def test_a_plan_measures_on_a_copy_of_such_a_model() -> None:
+    model = wrapped()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    made = plan(model, images(48, PLAIN), batch_size=24, epochs=4)
+    assert made.cuts
+    assert_same_tensors(model.state_dict(), before)
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_what_the_freezer_does_itself_trains_as_the_loops_own_autocast() -> None:

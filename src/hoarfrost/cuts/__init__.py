@@ -17,7 +17,7 @@ from .finding.layers import cut_behind
 from .finding.lengths import OtherLengths, lengths_of
 from .finding.stage_ends import stage_ends, stage_of
 from .sandbox.arguments import Example, arguments_of, call_of, called, count_of, entries_of, first_tensor, taken
-from .sandbox.clone import shadow
+from .sandbox.clone import deep_copied, shadow
 from .sandbox.compiled import bare, own_name, uncompiled
 from .sandbox.dispatcher import Dispatcher, dispatch
 from .sandbox.hooks import hooks_apart, set_apart
@@ -51,6 +51,7 @@ __all__ = [
     "count_of",
     "cut_behind",
     "cuts_of",
+    "deep_copied",
     "dispatch",
     "divide",
     "entries_of",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from ..costs import sum_of
-from ..cuts import Cut, set_apart
+from ..cuts import Cut, deep_copied, set_apart
 from ..freezer import Freezer
 from ..settings import Views
 from .forecast import CutPlan, RungPlan
@@ -125,7 +124,8 @@ class Probe:
         return round(per_sample * self.samples)
 
     def _freezer(self, **options: Any) -> Trained:
-        model = copy.deepcopy(self._model).train()
+        (model,) = deep_copied(self._model)
+        model.train()
         set_apart(model, self._model)  # hooks are not copied with a model
         optimizer = self._make_optimizer(model)
         for group in optimizer.param_groups:

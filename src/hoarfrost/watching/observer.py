@@ -148,7 +148,7 @@ class Observer:
             cuts = candidate_cuts(self._cuts)
             if not reference:
                 return features_at(self._model, cuts, self._probe, summary)
-            return features_at(quantised(self._model), cuts, map_leaves(_to_cpu, self._probe), summary)
+            return features_at(quantised(self._model), cuts, map_leaves(_to_float32, self._probe), summary)
 
     def asked(self, epoch: int, step: int = 0) -> None:
         """The policy has been asked behind so many steps of `epoch`: an interval that ends there is over."""
@@ -185,5 +185,8 @@ class Observer:
             self._rates.load_state_dict(state["began"])
 
 
-def _to_cpu(leaf: Any) -> Any:
-    return leaf.cpu() if isinstance(leaf, Tensor) else leaf
+def _to_float32(leaf: Any) -> Any:
+    """On the CPU, where quantised layers run."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    return leaf.cpu().float() if leaf.is_floating_point() else leaf.cpu()

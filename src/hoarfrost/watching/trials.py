@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..codecs import evaluating
-from ..cuts import Cut, Example, InTraining, Precision, called, divide, first_tensor, set_apart
+from ..cuts import Cut, Example, InTraining, Precision, called, deep_copied, divide, first_tensor, set_apart
 from ..freezing import estimate_statistics, freeze
 from .hooks import cuda_devices
 from .training_loss import TrainingLoss
@@ -99,7 +98,7 @@ def _before_and_behind(
 ) -> tuple[Tensor, Tensor]:
     """The losses of `held` before these steps and behind them, [N] each."""
     # Together: the copied optimizer then holds the copied parameters, and their state.
-    duplicate, steps = copy.deepcopy((model, optimizer))
+    duplicate, steps = deep_copied(model, optimizer)
     steps.__dict__.pop("step", None)  # a scheduler's counting stand-in is bound to the original
     asleep = [module for module in duplicate.modules() if module.__dict__.pop("train", None) is not None]
     set_apart(duplicate, model)

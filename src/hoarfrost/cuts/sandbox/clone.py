@@ -24,7 +24,7 @@ from .compiled import Uncompiled, is_wrapper
 from .dispatcher import COMPILED, own_value
 from .hooks import HOOKS, set_apart
 
-__all__ = ["StrayError", "confined", "own_forward", "shadow"]
+__all__ = ["StrayError", "confined", "deep_copied", "own_forward", "shadow"]
 
 SKELETON = frozenset({"_modules", "_parameters", "_buffers", *HOOKS})
 EVERY_MODULES = frozenset(nn.Module().__dict__)
@@ -71,6 +71,21 @@ def shadow(
     if hooks_apart:
         set_apart(clones[model], model)
     return clones[model], clones
+
+
+def deep_copied(model: nn.Module, *beside: Any) -> tuple[Any, ...]:
+    """A model and what belongs to it, all tensors copied: `copy.deepcopy`, and what that leaves bound to the original.
+
+    Functions are copied by no copy. One that a module has in an attribute, a forward in an autocast say, would go on
+    calling the original's.
+    """
+    copies: tuple[Any, ...] = copy.deepcopy((model, *beside))
+    redirect = Redirection(dict(zip(model.modules(), copies[0].modules(), strict=True)), {})
+    for module in copies[0].modules():
+        for key, value in module.__dict__.items():
+            if isinstance(value, (types.FunctionType, functools.partial)):
+                module.__dict__[key] = redirect(value, owned=False)
+    return copies
 
 
 @contextmanager
