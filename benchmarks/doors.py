@@ -2,8 +2,11 @@
 
 Measures: seconds of an epoch on stored features, by the Freezer's own clock, as a ratio within each turn.
   lightning  `Freeze` and its loader, to a LightningModule that calls `freezer(...)` on `freezer.loader`.
+  accelerate `FreezingLoader`, to a loop on Accelerate that calls the routed model on `freezer.loader`.
+  transformers `FreezingTrainer`, to a Trainer of a routed model whose training loader is `freezer.loader`.
   timm       `adopt`, to a `ClassificationTask` of which the model is routed, on `freezer.loader`.
-On: a small ResNet on the embedded images, frozen from the start up to its second stage, cached, one thread.
+On: a small ResNet (transformers' own for its Trainer) on the embedded images, frozen from the start up to its second
+stage, cached, one thread.
 Repeats: `--turns` of both in turn, the other one first in every second; the median ratio, and the quartiles.
 
     python benchmarks/doors.py --turns 9
@@ -19,7 +22,9 @@ import time
 import warnings
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -106,6 +111,104 @@ def lightning(samples: int) -> tuple[Callable[[], float], Callable[[], float]]:
     return door, by_hand
 
 
+def accelerate(samples: int) -> tuple[Callable[[], float], Callable[[], float]]:
+    from accelerate import Accelerator
+    from torch.utils.data import DataLoader
+
+    from hoarfrost.integrations.accelerate import FreezingLoader
+
+    def prepared() -> tuple[Any, nn.Module, Any]:
+        accelerator = Accelerator(cpu=True)
+        model = model_of()
+        return (accelerator, *accelerator.prepare(model, torch.optim.SGD(model.parameters(), 0.05, 0.9)))
+
+    def train(accelerator: Any, model: nn.Module, optimizer: Any, loader: Any) -> float:
+        seconds = []
+        for _ in range(EPOCHS):
+            began = time.perf_counter()
+            for inputs, targets in loader:
+                accelerator.backward(F.cross_entropy(model(inputs), targets))
+                optimizer.step()
+                optimizer.zero_grad()
+            seconds.append(time.perf_counter() - began)
+        return statistics.median(seconds[2:])
+
+    def door() -> float:
+        made = prepared()
+        batches = DataLoader(data_of(samples, NORMALISED), BATCH, shuffle=True)
+        with closing(FreezingLoader(*made, batches, epochs=EPOCHS, **TOLD)) as loader:
+            return train(*made, loader)
+
+    def by_hand() -> float:
+        accelerator, model, optimizer = prepared()
+        told = {"batch_size": BATCH, "epochs": EPOCHS, "optimizer": optimizer, "route": True, **TOLD}
+        with Freezer(model, data_of(samples, NORMALISED), **told) as freezer:
+            return train(accelerator, model, optimizer, freezer.loader)
+
+    return door, by_hand
+
+
+def transformers(samples: int) -> tuple[Callable[[], float], Callable[[], float]]:
+    from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainerCallback, TrainingArguments
+
+    from hoarfrost.integrations.transformers import FreezingTrainer
+
+    images = [(NORMALISED(image), label) for image, label in data_of(samples)]
+    data = [{"pixel_values": image, "labels": label} for image, label in images]
+    told = {**TOLD, "policy": {0: "resnet.encoder.stages.1"}}
+
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        sizes = {"embedding_size": 16, "hidden_sizes": [16, 32, 64], "depths": [1, 1, 1], "layer_type": "basic"}
+        return ResNetForImageClassification(ResNetConfig(num_channels=1, num_labels=10, **sizes))
+
+    class Seconds(TrainerCallback):
+        def __init__(self) -> None:
+            self.epochs: list[float] = []
+            self._began = 0.0
+
+        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+            self._began = time.perf_counter()
+
+        def on_epoch_end(self, *_: Any, **__: Any) -> None:
+            self.epochs.append(time.perf_counter() - self._began)
+
+    quiet = {"save_strategy": "no", "report_to": [], "use_cpu": True, "disable_tqdm": True, "logging_strategy": "no"}
+
+    def trained(kind: Any, folder: str, model: nn.Module, **keywords: Any) -> float:
+        args = TrainingArguments(folder, num_train_epochs=EPOCHS, per_device_train_batch_size=BATCH, **quiet)
+        seconds = Seconds()
+        optimizer = keywords.pop("optimizer", None) or torch.optim.SGD(model.parameters(), 0.05, 0.9)
+        given = {"train_dataset": data, "callbacks": [seconds], "optimizers": (optimizer, None), **keywords}
+        kind(model, args, **given).train()
+        return statistics.median(seconds.epochs[2:])
+
+    def door() -> float:
+        with TemporaryDirectory() as folder:
+            return trained(FreezingTrainer, folder, network(), freezing=told)
+
+    def by_hand() -> float:
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), 0.05, 0.9)
+        beside = {"batch_size": BATCH, "epochs": EPOCHS, "optimizer": optimizer, "route": True, **told}
+        with TemporaryDirectory() as folder, Freezer(model, data, **beside) as freezer:
+
+            class Fed(Trainer):
+                def __init__(self, *args: Any, **keywords: Any) -> None:
+                    super().__init__(*args, **keywords)
+                    self.model_accepts_loss_kwargs = False  # behind a cut no other number of items is taken
+
+                def get_train_dataloader(self) -> Any:
+                    return freezer.loader
+
+                def floating_point_ops(self, inputs: Any) -> int:
+                    return 0  # features may be several tensors
+
+            return trained(Fed, folder, model, optimizer=optimizer)
+
+    return door, by_hand
+
+
 def timm(samples: int) -> tuple[Callable[[], float], Callable[[], float]]:
     from timm.task import ClassificationTask
 
@@ -139,7 +242,7 @@ def timm(samples: int) -> tuple[Callable[[], float], Callable[[], float]]:
     return door, by_hand
 
 
-DOORS = {"lightning": lightning, "timm": timm}
+DOORS = {"lightning": lightning, "transformers": transformers, "accelerate": accelerate, "timm": timm}
 
 
 def measure(name: str, samples: int, turns: int) -> dict[str, float]:
