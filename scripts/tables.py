@@ -124,6 +124,14 @@ def routing(record: Any) -> str:
     return table(["model", "what", "ratio", "ms"], rows)
 
 
+def doors(record: Any) -> str:
+    rows = [
+        [name, f"{of['median']:.3f} ({of['low']:.3f}–{of['high']:.3f})", f"{of['step_ms']:.1f}", str(of["turns"])]
+        for name, of in record.items()
+    ]
+    return table(["door", "to a Freezer made by hand", "a step, ms", "turns"], rows)
+
+
 def moved(values: Sequence[float]) -> str:
     """Differences in points, with their sign."""
     deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
@@ -259,6 +267,7 @@ def paper_codecs(record: Any) -> str:
 
 TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     **{f"demo {name}": ("demo.json", partial(demo, story=name)) for name in ("scratch", "finetuning", "paper")},
+    "doors": ("doors.json", doors),
     "examples": ("examples.json", examples),
     "finetuning rates": ("finetuning_rates.json", finetuning_rates),
     "fuzz": ("fuzz.json", fuzz),

@@ -292,14 +292,14 @@ def test_paper(tmp_path: Path) -> None:
 
 
 def test_doors(tmp_path: Path) -> None:
-    for name in ("lightning", "timm"):
+    for name in ("lightning", "transformers", "accelerate", "timm"):
         if find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
     out = tmp_path / "doors.json"
     assert "| lightning |" in run("doors.py", "--samples", "128", "--turns", "2", "--out", str(out))
     found = json.loads(out.read_text())
-    assert set(found) == {"lightning", "timm"}
-    assert all(0 < of["low"] <= of["high"] and of["seconds"] > 0 for of in found.values())
+    assert set(found) == {"lightning", "transformers", "accelerate", "timm"}
+    assert all(0 < of["low"] <= of["high"] and of["step_ms"] > 0 for of in found.values())
 
 
 def test_a_sweep(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from hoarfrost.demo import stories
 from hoarfrost.demo.embeddings import Embeddings, logistic_regression, run_on_embeddings
 from hoarfrost.errors import ArgumentError
+from hoarfrost.running import RunDisplay
 
 
 def test_its_layer_answers_as_the_regression_does(tmp_path: Path) -> None:
@@ -25,7 +27,10 @@ def test_its_layer_answers_as_the_regression_does(tmp_path: Path) -> None:
         return {"loss": 0.0, "accuracy": 0.5}
 
     story = replace(story, train_transform=story.test_transform, plain=examine, augmented=examine)  # type: ignore[arg-type]
-    done = run_on_embeddings(story, Embeddings("embeddings", 1, classifier="fc"), tmp_path)
+    console = Console(width=80, record=True)
+    with RunDisplay(console) as display:
+        done = run_on_embeddings(story, Embeddings("embeddings", 1, classifier="fc"), tmp_path, display.show)
+    assert " 1/1 " in console.export_text()
     images, targets = (
         torch.stack(column) if isinstance(column[0], torch.Tensor) else torch.tensor(column)
         for column in zip(*((story.test_transform(x), y) for x, y in story.train_set), strict=True)

@@ -66,8 +66,12 @@ def run_on_embeddings(
         seconds = time.perf_counter() - began
         setattr(model, arm.classifier, _linear(regression, len(embedded[0])))
         curve = {} if story.curve is None else {f"test_{name}": v for name, v in story.curve(model).items()}
-        accuracy = float(regression.score(embedded.numpy(), targets.numpy()))
-        epoch = {"event": "epoch", "epoch": 0, "depth": 0, "cut": None, "source": "images", "accuracy": accuracy}
+        likely = torch.as_tensor(regression.predict_log_proba(embedded.numpy()))
+        seen = {
+            "loss": nn.functional.nll_loss(likely, targets).item(),
+            "accuracy": (likely.argmax(1) == targets).double().mean().item(),
+        }
+        epoch = {"event": "epoch", "epoch": 0, "depth": 0, "cut": None, "source": "images", **seen}
         spent = {"seconds": seconds, "images_per_second": len(embedded) / seconds, "train_flops": flops}
         journal.write({**epoch, **spent, "cache_bytes": 0, "saved_seconds": 0.0, "watch_seconds": 0.0, **curve})
         on_plain, on_augmented = story.plain(model), story.augmented(model)
