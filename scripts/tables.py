@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import json
 import re
 import statistics
@@ -217,6 +218,27 @@ def demo(record: Any, story: str) -> str:
     return table([*head, "times sooner at the first row's accuracy", "stored, MB (below fp32)"], rows)
 
 
+def demo_derived(record: Any) -> list[float]:
+    """Of each two arms of a story, seed by seed: ratios of seconds and differences of accuracy, with mean and spread;
+    an epoch's seconds by depth, and how many times fewer bytes than in fp32, least and most."""
+    found: list[float] = []
+    for story in dict.fromkeys(run["story"] for run in record["runs"]):
+        runs = [run["arms"] for run in record["runs"] if run["story"] == story]
+        for one, other in itertools.permutations(zip(*runs, strict=True), 2):
+            pairs = list(zip(one, other, strict=True))
+            for kind in ("accuracy", "augmented"):
+                values = [100 * (a[kind] - b[kind]) for a, b in pairs]
+                found += [statistics.mean(values), statistics.stdev(values)]
+            ratios = [a["seconds"] / b["seconds"] for a, b in pairs]
+            found += [statistics.mean(ratios), statistics.stdev(ratios)]
+        for arm in zip(*runs, strict=True):
+            for cut in arm[0]["epoch_seconds"]:
+                found.append(statistics.median(of["epoch_seconds"].get(cut, 0.0) for of in arm))
+            fewer = [d / c for of in arm for d, c in zip(of["dense_bytes"], of["cache_bytes"], strict=True)]
+            found += [min(fewer), max(fewer)] if fewer else []
+    return found
+
+
 def paper(record: Any) -> str:
     """Means over seeds, with their spread."""
     rows = []
@@ -284,6 +306,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
 """By the name that a page says: the record, and what makes the table of it."""
 
 DERIVED: dict[str, Callable[[Any], list[float]]] = {
+    "demo.json": demo_derived,
     "faults.json": lambda record: [len(record["kill"]["rows"]) - 1],
     "fuzz.json": lambda record: [len(record), *(sum(row[key] for row in record) for key in ("contents", "minutes"))],
     "gpu-h200.json": lambda record: [

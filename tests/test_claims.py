@@ -23,7 +23,6 @@ PENDING = {
     "docs/benchmarks.md#a-layer-as-the-difference-to-an-earlier-one": "benchmarks/layer_differences.py",
     "docs/benchmarks.md#policies": "benchmarks/policies.py, to be run again with the new settle",
     "docs/benchmarks.md#a-batch-by-the-layout-of-items": "benchmarks/batches.py",
-    "docs/benchmarks.md#knowing-what-a-cache-was-made-from": "benchmarks/fingerprints.py",
     "docs/benchmarks.md#starting": "benchmarks/startup.py",
     "docs/benchmarks.md#inputs-of-differing-lengths": "benchmarks/lengths.py",
     "docs/benchmarks.md#first-tokens-apart": "benchmarks/first_tokens.py, of a machine with a GPU",
