@@ -125,6 +125,28 @@ def routing(record: Any) -> str:
     return table(["model", "what", "ratio", "ms"], rows)
 
 
+def channels(record: Any) -> str:
+    """Means over seeds: bytes against one view, points against live augmentation."""
+    runs = record["records"]
+    models = list(dict.fromkeys(run["model"] for run in runs))
+
+    def mean(model: str, arm: str, kind: str) -> float:
+        return statistics.mean(run[kind] for run in runs if (run["model"], run["arm"]) == (model, arm))
+
+    rows = []
+    for arm in dict.fromkeys(run["arm"] for run in runs):
+        row = [arm]
+        for model in models:
+            size = mean(model, arm, "cache_bytes") / mean(model, "1 view", "cache_bytes")
+            moved = [
+                f"{100 * (mean(model, arm, kind) - mean(model, 'live augmentation', kind)):+.1f}"
+                for kind in ("accuracy", "augmented_accuracy")
+            ]
+            row.append(f"{size:.2f}x, {moved[0]} / {moved[1]}")
+        rows.append(row)
+    return table(["stored", *(f"{model}: bytes, plain / augmented" for model in models)], rows)
+
+
 def doors(record: Any) -> str:
     rows = [
         [name, f"{of['median']:.3f} ({of['low']:.3f}–{of['high']:.3f})", f"{of['step_ms']:.1f}", str(of["turns"])]
@@ -220,8 +242,12 @@ def demo(record: Any, story: str) -> str:
 
 def demo_derived(record: Any) -> list[float]:
     """Of each two arms of a story, seed by seed: ratios of seconds and differences of accuracy, with mean and spread;
-    an epoch's seconds by depth, and how many times fewer bytes than in fp32, least and most."""
+    an epoch's median seconds by depth, and their ratios; ratios of bytes, and how many times fewer than in fp32."""
     found: list[float] = []
+
+    def epochs(arms: Sequence[Any]) -> dict[str, float]:
+        return {cut: statistics.median(of["epoch_seconds"][cut] for of in arms) for cut in arms[0]["epoch_seconds"]}
+
     for story in dict.fromkeys(run["story"] for run in record["runs"]):
         runs = [run["arms"] for run in record["runs"] if run["story"] == story]
         for one, other in itertools.permutations(zip(*runs, strict=True), 2):
@@ -231,9 +257,12 @@ def demo_derived(record: Any) -> list[float]:
                 found += [statistics.mean(values), statistics.stdev(values)]
             ratios = [a["seconds"] / b["seconds"] for a, b in pairs]
             found += [statistics.mean(ratios), statistics.stdev(ratios)]
+            mine, theirs = epochs(one), epochs(other)
+            found += [mine[cut] / theirs[cut] for cut in mine.keys() & theirs.keys()]
+            stored = [sum(sum(of["cache_bytes"]) for of in arms) for arms in (one, other)]
+            found += [stored[0] / stored[1]] if all(stored) else []
         for arm in zip(*runs, strict=True):
-            for cut in arm[0]["epoch_seconds"]:
-                found.append(statistics.median(of["epoch_seconds"].get(cut, 0.0) for of in arm))
+            found += epochs(arm).values()
             fewer = [d / c for of in arm for d, c in zip(of["dense_bytes"], of["cache_bytes"], strict=True)]
             found += [min(fewer), max(fewer)] if fewer else []
     return found
@@ -288,6 +317,7 @@ def paper_codecs(record: Any) -> str:
 
 
 TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "channels": ("channels.json", channels),
     **{f"demo {name}": ("demo.json", partial(demo, story=name)) for name in ("scratch", "finetuning", "paper")},
     "doors": ("doors.json", doors),
     "examples": ("examples.json", examples),

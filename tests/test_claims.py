@@ -11,10 +11,7 @@ import tables
 from shared.scripts import run
 
 PENDING = {
-    "README.md#measured": "the demo over three seeds, to be run again with a record",
     "docs/augmentation-measured.md": "benchmarks/augmentation.py, whose records were not kept",
-    "docs/benchmarks.md#training-from-scratch": "the demo over three seeds, to be run again with a record",
-    "docs/benchmarks.md#fine-tuning": "the demo over three seeds, to be run again with a record",
     "docs/benchmarks.md#what-reading-costs": "benchmarks/cache.py",
     "docs/benchmarks.md#shuffling": "benchmarks/cache.py",
     "docs/benchmarks.md#building": "benchmarks/build.py",
@@ -26,7 +23,6 @@ PENDING = {
     "docs/benchmarks.md#starting": "benchmarks/startup.py",
     "docs/benchmarks.md#inputs-of-differing-lengths": "benchmarks/lengths.py",
     "docs/benchmarks.md#first-tokens-apart": "benchmarks/first_tokens.py, of a machine with a GPU",
-    "docs/benchmarks.md#what-these-numbers-say": "the demo over three seeds, to be run again with a record",
     "docs/codecs-measured.md": "benchmarks/codecs.py",
     "docs/design/house.md#codecs": "benchmarks/codecs.py and benchmarks/first_tokens.py",
     "docs/design/no-fx.md": "benchmarks/suffix.py",
@@ -151,6 +147,6 @@ def test_a_table_that_was_changed_is_written_anew() -> None:
     assert tables.written(page).splitlines()[1] == "| model | what | ratio | ms |"
     assert tables.written(tables.written(page)) == tables.written(page)
     with pytest.raises(
-        KeyError, match="no table is called 'nothing': known are demo scratch, demo finetuning, demo paper"
+        KeyError, match="no table is called 'nothing': known are channels, demo scratch, demo finetuning, demo paper"
     ):
         tables.written(page.replace("routing", "nothing"))
