@@ -12,7 +12,7 @@ setup: .venv/ready
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: setup            ## the main job on the embedded data, ten minutes on two cores
+demo: setup            ## the main job on the embedded data, about seven minutes on two cores
 	$(BIN)/hoarfrost demo --out demo
 
 test: setup            ## the inner loop: what is quick, about four minutes on two cores

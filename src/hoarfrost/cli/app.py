@@ -59,7 +59,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of all arms.")] = 0,
     story: Annotated[str, typer.Option(help="scratch, finetuning, paper or all.")] = "all",
 ) -> None:
-    """The main job on the embedded data: three stories, each with its honest rivals; ten minutes on two cores."""
+    """The main job on the embedded data: three stories, each with its honest rivals; seven minutes on two cores."""
     with told_plainly():
         from ..demo import run_demo
 

@@ -188,7 +188,7 @@ def headline(told: Mapping[str, Sequence[Outcome]]) -> str:
             {
                 "scratch": f"trains a small network from scratch {faster}",
                 "finetuning": f"fine-tunes a pretrained one {faster}",
-                "paper": f"stores {_times(fewer)} bytes as {rival.arm.name} does, at {points}",
+                "paper": f"stores {_times(fewer)} bytes {'than' if fewer >= 1 else 'as'} {rival.arm.name}, at {points}",
             }[name]
         )
     return f"Hoarfrost {', and '.join(filter(None, [', '.join(parts[:-1]), parts[-1]]))} on the test images."
