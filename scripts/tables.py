@@ -242,7 +242,8 @@ def demo(record: Any, story: str) -> str:
 
 def demo_derived(record: Any) -> list[float]:
     """Of each two arms of a story, seed by seed: ratios of seconds and differences of accuracy, with mean and spread;
-    an epoch's median seconds by depth, and their ratios; ratios of bytes, and how many times fewer than in fp32."""
+    an epoch's median seconds by depth, and their ratios; ratios of bytes, and how many times fewer than in fp32; ratios
+    of seconds in one run of the command."""
     found: list[float] = []
 
     def epochs(arms: Sequence[Any]) -> dict[str, float]:
@@ -265,7 +266,8 @@ def demo_derived(record: Any) -> list[float]:
             found += epochs(arm).values()
             fewer = [d / c for of in arm for d, c in zip(of["dense_bytes"], of["cache_bytes"], strict=True)]
             found += [min(fewer), max(fewer)] if fewer else []
-    return found
+    seconds = [arm["seconds"] for story in record["make_demo"]["stories"] for arm in story["arms"]]
+    return found + [one / other for one, other in itertools.permutations(seconds, 2)]
 
 
 def paper(record: Any) -> str:
