@@ -24,7 +24,7 @@ def test_demo_over_seeds(tmp_path: Path) -> None:
     assert [(of["story"], of["seed"]) for of in found["runs"]] == [(s, n) for n in (0, 1) for s in ("scratch", "paper")]
     arms = {arm["arm"]: arm for arm in found["runs"][1]["arms"]}
     assert list(arms) == ["the paper's method", "Hoarfrost", "conventional freezing"]
-    assert len(arms["the paper's method"]["cache_bytes"]) == len(arms["Hoarfrost"]["decisions"]) == 2
+    assert len(arms["the paper's method"]["cache_bytes"]) == 2  # ours need not store what is as soon computed
     assert arms["Hoarfrost"] == next(arm for arm in found["runs"][0]["arms"] if arm["arm"] == "Hoarfrost") | {
         "seconds_to_full": arms["Hoarfrost"]["seconds_to_full"]
     }
