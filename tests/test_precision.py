@@ -82,6 +82,7 @@ def test_a_policy_that_measures_on_copies_measures_on_these(policy: str, weights
     assert len([entry for entry in freezer.history if entry["event"] == "epoch"]) == 3
 
 
+@pytest.mark.slow
 def test_a_plan_measures_on_a_copy_of_such_a_model() -> None:
     model = wrapped()
     before = {name: value.clone() for name, value in model.state_dict().items()}

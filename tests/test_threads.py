@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
+import pytest
 import torch
 
 from hoarfrost.threads import thread_pool
@@ -13,6 +14,7 @@ FORKS = 60
 """Without what is tested one fork of seven fails."""
 
 
+@pytest.mark.slow
 def test_threads_of_a_forked_process_all_find_torchs_own() -> None:
     torch.set_num_threads(torch.get_num_threads())
     torch.ones(1 << 16).mul_(2)

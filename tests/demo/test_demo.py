@@ -39,7 +39,8 @@ PARTS = {"scratch": "trains a small", "finetuning": "fine-tunes a", "paper": "st
 """How each story begins in the sentence that tells what they came to."""
 
 
-@pytest.mark.parametrize("story", [pytest.param("all", marks=pytest.mark.slow), "scratch", "finetuning"])
+@pytest.mark.slow
+@pytest.mark.parametrize("story", ["all", "scratch", "finetuning"])
 def test_the_stories_end_in_a_sentence_tables_and_one_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, story: str
 ) -> None:
