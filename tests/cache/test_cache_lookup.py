@@ -49,7 +49,7 @@ def test_another_version_of_the_format_is_stale(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr("hoarfrost.cache.manifest.VERSION", 1)
         path = disk(tmp_path).path
-    with pytest.raises(StaleCacheError, match=f"'version' of the format is 3 here, but 1 in {path}"):
+    with pytest.raises(StaleCacheError, match=f"'version' of the format is 4 here, but 1 in {path}"):
         Cache.open(tmp_path, FINGERPRINT)
 
 

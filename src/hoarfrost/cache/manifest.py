@@ -20,7 +20,7 @@ from .spec import CacheSpec
 
 __all__ = ["VERSION", "Manifest", "new_id"]
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
