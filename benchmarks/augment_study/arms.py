@@ -73,7 +73,7 @@ def _arms() -> list[Arm]:
         Arm("full training", "references", frozen=False),
         Arm("conventional freezing, live augmentation", "references", options={"mode": "recompute"}),
         Arm("Hoarfrost's default", "references"),
-        Arm("2 views, by threshold", "views", options=views(count=2)),
+        Arm("2 views, by threshold", "views", options=views(count=2, channels=Selection(threshold=0.05))),
         Arm("no augmentation", "without random views", options=views(count=1, base="clean")),
         Arm(
             "feature space alone, clean base", "without random views", options=views(count=1, base="clean", derived=1.0)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from torchvision.transforms import v2
 
 from hoarfrost import Cache, Freezer, Selection, Views
 from hoarfrost.cache import CacheWriter, Fingerprint
@@ -16,7 +17,7 @@ from hoarfrost.cache.locking import CacheLock
 from hoarfrost.errors import BudgetError, CacheDirectoryError, NonFiniteError
 from hoarfrost.samples.order import Order
 from shared.freezers import N, count_prefix_runs, epoch_of, frozen, record, same
-from shared.images import PLAIN, RANDOM, images
+from shared.images import NORMALISE, PLAIN, RANDOM, images
 from shared.nets import resnet
 from shared.runs import assert_same_run, train
 
@@ -50,6 +51,25 @@ def test_the_stored_channels_are_in_the_spec_and_the_record() -> None:
         assert len(channels) == 1
         assert record(freezer)["stored_channels"] == list(channels)
         assert record(freezer)["views"] == 2
+
+
+def test_how_many_channels_are_stored_is_measured() -> None:
+    torch.manual_seed(0)
+    pixelwise, convolved = nn.Conv2d(1, 8, 1), nn.Conv2d(1, 8, 5, padding=2)
+    data, found = images(N, v2.Compose([v2.RandomHorizontalFlip(), *NORMALISE])), {}
+    for name, front in (("pixelwise", pixelwise), ("convolved", convolved)):
+        rest = nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(8 * 49, 10))
+        model = nn.Sequential(nn.Sequential(front, nn.ReLU()), rest)
+        with frozen(data, model, views=2, policy={0: "0"}, ladder="auto") as freezer:
+            epoch_of(freezer)
+            found[name] = record(freezer)
+            assert freezer.cache is not None
+            assert freezer.cache.whole
+    # What acts on each pixel alone is mirrored with its image: one channel has to stand for the view, and does.
+    assert len(found["pixelwise"]["stored_channels"]) == 1
+    assert found["pixelwise"]["further"]["why"].startswith("7 of 8 channels derived make the outputs diverge by ")
+    assert found["convolved"]["stored_channels"] is None
+    assert found["convolved"]["further"]["why"].startswith("all channels are stored: 4 of 8 channels derived make")
 
 
 def failing(error: Exception) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -246,7 +247,9 @@ def _stored(
         return StoredShare(share, every, rung.bytes_per_sample)
     views = Views(2, selection)
     # Neither derived features nor harm count where channels are stored as they are, by their share.
-    choices = [choose_stored(part, part, spec, sensitivity, views, len(part), lambda shown: 0.0) for part in base]
+    choices = [
+        choose_stored(part, part, spec, sensitivity, views, len(part), math.inf, lambda shown: 0.0) for part in base
+    ]
     channels = choices[0].stored.channels
     nbytes = statistics.fmean(choice.bytes_per_sample for choice in choices)
     return StoredShare(share, every if channels is None else channels, nbytes)

@@ -161,6 +161,9 @@ class RunDisplay:
             f"{format_bytes(record['cache_bytes'])}, {ratio:.1f}x below fp32, {built}",
             2,
         )
+        why = record.get("further", {}).get("why", "") if record["views"] > 1 else ""
+        if why:
+            self._print(escape(why), 2)
 
     def _decision(self, record: dict[str, Any]) -> None:
         self._print(f"[cyan]{_place(record)}[/]: {escape(record['why'])}")

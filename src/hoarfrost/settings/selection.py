@@ -19,7 +19,10 @@ LARGEST = 1e18
 
 @dataclass(frozen=True)
 class Selection:
-    """Which channels to store exactly, by their sensitivity; exactly one of the three is given.
+    """Which channels to store exactly, by their sensitivity; one of the three is given, or none.
+
+    With none, how many is measured at the freeze: as few as keep the model's outputs, the others derived, within
+    the tolerance that the codec keeps to as well.
 
     Attributes:
         share: the most sensitive share of the channels, from 0 to 1; rounded to whole channels.
@@ -27,7 +30,7 @@ class Selection:
         budget_bytes: those that fit, in the order of their sensitivity per byte.
 
     Raises:
-        ArgumentError: none or several are given, or one is out of range.
+        ArgumentError: several are given, or one is out of range.
     """
 
     share: float | None = None
@@ -38,9 +41,10 @@ class Selection:
         given = {
             name: value for name in ("share", "threshold", "budget_bytes") if (value := getattr(self, name)) is not None
         }
-        if len(given) != 1:
+        if len(given) > 1:
             raise ArgumentError(
-                f"Selection: give exactly one of share, threshold and budget_bytes, got {given or 'none of them'}"
+                "Selection: give one of share, threshold and budget_bytes, or none, and how many channels are stored "
+                f"is measured; got {given}"
             )
         if self.share is not None and not 0 <= self.share <= 1:
             raise ArgumentError(f"Selection: share must be from 0 to 1, got {self.share!r}")
@@ -48,6 +52,11 @@ class Selection:
             raise ArgumentError(f"Selection: threshold must be a number, got {str(self.threshold)[:40]}")
         if self.budget_bytes is not None and not 0 <= self.budget_bytes <= LARGEST:
             raise ArgumentError(f"Selection: budget_bytes must be 0 or more, got {self.budget_bytes!r}")
+
+    @property
+    def measured(self) -> bool:
+        """Whether nothing was given."""
+        return self == Selection()
 
     def choose(self, sensitivity: Tensor, bytes_per_channel: float | Sequence[float] | Tensor | None = None) -> Tensor:
         """The channels to store: sorted int64 indices [n].
@@ -57,8 +66,11 @@ class Selection:
             bytes_per_channel: one number for all channels or [C], in bytes; for budget_bytes alone.
 
         Raises:
-            ArgumentError: a budget without bytes_per_channel, or another number of them than channels.
+            ArgumentError: nothing was given; a budget without bytes_per_channel, or another number of them than
+                channels.
         """
+        if self.measured:
+            raise ArgumentError("Selection.choose: give share, threshold or budget_bytes; else a freeze has to measure")
         if sensitivity.ndim != 1 or bool(sensitivity.isnan().any()):
             raise ArgumentError(f"Selection.choose: sensitivity must be [C] without NaN, got {sensitivity}")
         order = sensitivity.argsort(descending=True, stable=True)

@@ -35,8 +35,8 @@ class Views:
     Args:
         count: stored views a sample; "auto": two, or up to eight, one for every three epochs by which the freeze will
             outlast the training before it, but no more than are computed in the time that is trained on them.
-        channels: which channels of the further views are stored; by default those whose cosine similarity between
-            the exact and the derived features is below 0.95.
+        channels: which channels of the further views are stored; by default as many of the most sensitive as it takes
+            to keep the outputs within the tolerance, measured at the freeze.
         metric: how sensitivity is measured: "cosine", "relative", "energy", "harm", or by "ssim" or "psnr" as in
             Yang et al. 2025 (`hoarfrost.sensitivity`).
         bits: of the further views' stored channels, where they may be coarser than the base view; None: as that is.
@@ -61,7 +61,7 @@ class Views:
     """
 
     count: int | str = AUTO
-    channels: Selection = field(default_factory=lambda: Selection(threshold=0.05))
+    channels: Selection = field(default_factory=Selection)
     metric: str = "cosine"
     bits: int | None = None
     residual: bool = False

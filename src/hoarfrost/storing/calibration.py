@@ -202,7 +202,7 @@ def calibrate(
         another = FurtherView(sample, division, data)
         way = way or another.way(views.border, sample.features, suffix, task)
         sensitivity = another.sensitivity(sample.features, way, suffix, views.metric, task, division.event)
-        further = _further(another, sample, spec, sensitivity, way, suffix, storing, order.samples, task)
+        further = _further(another, sample, spec, sensitivity, way, suffix, storing, order.samples, tolerance, task)
 
     codecs = [picked[n].codec if n in picked else Exact() for n in range(len(sample.tensors))]
     coded = [
@@ -298,6 +298,7 @@ def _further(
     suffix: nn.Module,
     storing: Storing,
     samples: int,
+    tolerance: float,
     task: Task,
 ) -> Choice:
     """What further views store, by what is derived for them from the base view as it will be stored."""
@@ -310,6 +311,7 @@ def _further(
         sensitivity,
         storing.views,
         samples,
+        tolerance,
         lambda shown: divergence(suffix, another.exact, shown, device, task),
     )
 

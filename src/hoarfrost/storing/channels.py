@@ -11,12 +11,15 @@ from torch import Tensor
 
 from ..cache import CacheSpec, StoredView, assembled, to_store
 from ..codecs import Codec, FirstTokens, Linear, Shared
-from ..settings import Views
+from ..settings import Selection, Views
 
 __all__ = ["Choice", "at_bits", "choose_stored", "coarser_codec", "is_coarser", "stored_and_back"]
 
 WHOLE_FROM = 0.75
 """A view of which more than this share is sensitive is stored whole: deriving the rest would save too little."""
+
+SHARES = (0.5, 0.25, 0.125, 0.0)
+"""Of the channels of a further view, tried one after the other: each is a pass of the suffix over the sample."""
 
 BITS = (7, 6, 5, 4, 3, 2)
 """What a budget may choose among for further views, below the base view's own."""
@@ -29,11 +32,13 @@ class Choice:
     Attributes:
         bytes_per_sample: of its records, encoded; measured on the calibration sample.
         harm: divergence of the suffix's outputs from those on the exact view, where it was measured.
+        why: that many channels, in one line, where their number was measured; or "".
     """
 
     stored: StoredView
     bytes_per_sample: float
     harm: float | None = None
+    why: str = ""
 
 
 def choose_stored(
@@ -43,9 +48,14 @@ def choose_stored(
     sensitivity: Tensor,
     views: Views,
     samples: int,
+    tolerance: float,
     diverge: Callable[[Tensor], float],
 ) -> Choice:
-    """The channels that `views` asks for; under a byte budget what harms the suffix's outputs least.
+    """The channels that `views` asks for, or as few as do no harm; under a byte budget what harms the outputs least.
+
+    Where nothing was asked for, ever smaller shares of the channels are tried, the most sensitive ones exact and the
+    others derived, for as long as the outputs diverge by no more than the tolerance: what is derived may harm as much
+    as what is coded may.
 
     With a budget, for each number of bits, with and without differences, the channels are taken in the order of their
     sensitivity per byte until the budget is used up; of these candidates the one is chosen whose outputs diverge least.
@@ -55,14 +65,18 @@ def choose_stored(
         derived: the same, derived from the decoded base view.
         spec: of the base view.
         samples: of the whole data set; the budget is for all of them.
+        tolerance: divergence of the outputs that is allowed.
         diverge: features of the view -> how far the suffix's outputs are from those on the exact ones.
     """
     codec = coarser_codec(views, spec.codec) or spec.codec
     if views.channels.budget_bytes is None:
-        channels = views.channels.choose(sensitivity)
+        if views.channels.measured:
+            channels, why = _fewest(exact, derived, spec.channel_axis, sensitivity, tolerance, diverge)
+        else:
+            channels, why = views.channels.choose(sensitivity), ""
         gains = _Coded(exact, derived, spec, codec).gains if views.residual else None
         stored = _stored(channels, gains, sensitivity, spec, codec)
-        return Choice(stored, stored_and_back(stored, exact, derived, spec)[1] / len(exact))
+        return Choice(stored, stored_and_back(stored, exact, derived, spec)[1] / len(exact), why=why)
     tried = [at_bits(bits, spec.codec) for bits in BITS] if views.bits is None else []
     coarser = [candidate for candidate in tried if is_coarser(candidate, spec.codec)]
     choices = []
@@ -101,9 +115,35 @@ def stored_and_back(stored: StoredView, exact: Tensor, derived: Tensor, spec: Ca
     return torch.cat(parts), size
 
 
+def _fewest(
+    exact: Tensor,
+    derived: Tensor,
+    axis: int,
+    sensitivity: Tensor,
+    tolerance: float,
+    diverge: Callable[[Tensor], float],
+) -> tuple[Tensor, str]:
+    """The least of the shares with which the outputs stay within the tolerance, and why it is that one."""
+    count, allowed = len(sensitivity), f"where {tolerance:.2g} is the tolerance"
+    kept, why = torch.arange(count), ""
+    for share in SHARES:
+        channels = _one_at_least(Selection(share=share).choose(sensitivity), sensitivity)
+        shown = derived.index_copy(axis, channels, exact.index_select(axis, channels))
+        harm = diverge(shown)
+        told = f"{count - len(channels)} of {count} channels derived make the outputs diverge by {harm:.2g}, {allowed}"
+        if not harm <= tolerance:
+            return kept, why or f"all channels are stored: {told}"
+        kept, why = channels, told
+    return kept, why
+
+
+def _one_at_least(channels: Tensor, sensitivity: Tensor) -> Tensor:
+    """A view with nothing of its own would be no record at all; the most sensitive channel stands for it."""
+    return channels if len(channels) else sensitivity.argmax()[None]
+
+
 def _stored(channels: Tensor, gains: Tensor | None, sensitivity: Tensor, spec: CacheSpec, codec: Codec) -> StoredView:
-    # A view with nothing of its own would be no record at all; the most sensitive channel stands for it.
-    channels = channels if len(channels) else sensitivity.argmax()[None]
+    channels = _one_at_least(channels, sensitivity)
     whole = len(channels) > WHOLE_FROM * len(sensitivity) or len(channels) == len(sensitivity)
     kept = None if whole else tuple(channels.tolist())
     if gains is not None:

@@ -161,6 +161,7 @@ def _record(calibration: Calibration, division: Division) -> dict[str, Any]:
             "residual": calibration.further.stored.gains is not None,
             "kl": calibration.further.harm,
             "bytes_per_sample": calibration.further.bytes_per_sample,
+            "why": calibration.further.why,
         },
         "predicted_bytes": calibration.predicted_bytes,
         "beside": [
