@@ -275,12 +275,6 @@ def paper(record: Any) -> str:
     rows = []
     for story, arm in dict.fromkeys((run["story"], run["arm"]) for run in record["records"]):
         mine = [run for run in record["records"] if (run["story"], run["arm"]) == (story, arm)]
-        stored = [
-            f"{statistics.mean(one['cache_bytes'] for one in same) / 1e6:.2f} "
-            f"({statistics.mean(one['dense_bytes'] / one['cache_bytes'] for one in same):.1f}x)"
-            for same in zip(*(run["freezes"] for run in mine), strict=True)
-            if same[0]["choice"] == "cache"
-        ]
         stages = {
             name: statistics.mean(run["epoch_seconds"][name] for run in mine) for name in mine[0]["epoch_seconds"]
         }
@@ -291,13 +285,56 @@ def paper(record: Any) -> str:
                 str(len(mine)),
                 spread([100 * run["plain"] for run in mine], 1),
                 spread([100 * run["augmented"] for run in mine], 1),
-                ", ".join(stored) or "–",
+                paper_bytes(mine),
                 ", ".join(f"{name} {seconds:.1f}" for name, seconds in stages.items()),
                 spread([run["seconds"] for run in mine], 0),
             ]
         )
     names = ["training", "arm", "seeds", "plain, %", "augmented, %", "stored, MB (below fp32)"]
     return table([*names, "an epoch, by what is frozen, s", "in all, s"], rows)
+
+
+def paper_bytes(mine: Sequence[Any]) -> str:
+    """Of each freeze, over several runs."""
+    stored = [
+        f"{statistics.mean(one['cache_bytes'] for one in same) / 1e6:.2f} "
+        f"({statistics.mean(one['dense_bytes'] / one['cache_bytes'] for one in same):.1f}x)"
+        for same in zip(*(run["freezes"] for run in mine), strict=True)
+        if same[0]["choice"] == "cache"
+    ]
+    return ", ".join(stored) or "–"
+
+
+def paper_size(record: Any) -> str:
+    """Beside conventional freezing of the same seed."""
+    runs = record["records"]
+    beside = {run["seed"]: run for run in runs if run["arm"] == "conventional"}
+    rows = []
+    for arm in dict.fromkeys(run["arm"] for run in runs):
+        mine = [run for run in runs if run["arm"] == arm]
+        cells = [arm, str(len(mine))]
+        for kind in ("plain", "augmented"):
+            cells.append(spread([100 * run[kind] for run in mine], 1))
+            cells.append(moved([run[kind] - beside[run["seed"]][kind] for run in mine]))
+        stages = [stage for stage in mine[0]["epoch_seconds"] if stage != "nothing"]
+        steps = [
+            f"{stage} {statistics.mean(_ratio(beside[run['seed']], run, stage) for run in mine):.2f}"
+            for stage in stages
+        ]
+        rows.append(
+            [
+                *cells,
+                paper_bytes(mine),
+                ", ".join(steps) or "–",
+                spread([beside[run["seed"]]["seconds"] / run["seconds"] for run in mine], 2),
+            ]
+        )
+    names = ["arm", "seeds", "plain, %", "Δ", "augmented, %", "Δ", "stored, MB (below fp32)"]
+    return table([*names, "times faster, an epoch", "in all"], rows)
+
+
+def _ratio(one: Any, other: Any, stage: str) -> float:
+    return float(one["epoch_seconds"][stage] / other["epoch_seconds"][stage])
 
 
 def paper_codecs(record: Any) -> str:
@@ -330,6 +367,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "kills": ("faults.json", kills),
     "probes": ("probes.json", probes),
     "paper": ("paper.json", paper),
+    "paper size": ("paper-size.json", paper_size),
     "paper codecs": ("codecs-small.json", paper_codecs),
     "routing": ("routing.json", routing),
     "settle": ("settle.json", settle),
