@@ -3,10 +3,11 @@
 Measures: accuracy on the test images as they are and under random flips and crops of their own; bytes that are stored
 behind each freeze, and of the same in float32; seconds of an epoch by stage (median of its epochs, the first behind
 each freeze left out where there are others), of building and measuring, and in all. The arms: "ours" (the defaults),
-"paper/N" (`method="paper"` with chunks of N, and another codec than theirs where one is named), "conventional"
-(frozen layers run forward on live augmentation, `mode="recompute"`), "full" (nothing freezes). All arms freeze the
-same layers before the same epochs, take the front as it is then (`settle="last"`), have the same seeds and rates, and
-train by turns, an epoch each, in one process: what else the machine does meets all of them.
+"ours/T" (at a tolerance of T nats), "paper/N" (`method="paper"` with chunks of N, and another codec than theirs where
+one is named), "conventional" (frozen layers run forward on live augmentation, `mode="recompute"`), "full" (nothing
+freezes). All arms freeze the same layers before the same epochs, take the front as it is then (`settle="last"`), have
+the same seeds and rates, and train by turns, an epoch each, in one process: what else the machine does meets all of
+them.
 On: "scratch": a CIFAR-style ResNet on Fashion-MNIST with flips and padded crops, `layer1` and `layer2` frozen after 40
 and 80 % of the epochs as in the authors' shorter runs; "fine-tuning": EfficientNet-Lite0 with its ImageNet weights, the
 same images at 64 pixels, `blocks.9` frozen from the start. SGD, momentum 0.9, weight decay 1e-4, cosine, batches of 64.
@@ -92,7 +93,15 @@ def arms(told: argparse.Namespace) -> dict[str, dict[str, Any]]:
         for size in told.chunk
         for ladder in told.ladder
     }
-    return {"full": {"policy": "none"}, "conventional": {"mode": "recompute"}, **papers, "ours": {"mode": "cache"}}
+    ours = {f"ours/{tolerance:g}": {"mode": "cache", "tolerance": tolerance} for tolerance in told.tolerance}
+    every = {
+        "full": {"policy": "none"},
+        "conventional": {"mode": "recompute"},
+        **papers,
+        "ours": {"mode": "cache"},
+        **ours,
+    }
+    return {name: options for name, options in every.items() if name not in told.without}
 
 
 class Training:
@@ -248,6 +257,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--chunk", type=int, action="append", help="of the paper's method, once or more; default: 8")
     parser.add_argument("--ladder", action="append", help="of the paper's method, once or more; default: zfp (zfp:100)")
+    parser.add_argument("--tolerance", type=float, action="append", help="of ours too, once or more")
+    parser.add_argument("--without", action="append", help="an arm that is left out, once or more")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--data", default="embedded")
     parser.add_argument("--samples", type=int, help="of the training images; default: all")
     parser.add_argument("--tests", type=int, default=2000)
@@ -262,13 +274,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/paper.json"))
     told = parser.parse_args()
     told.chunk, told.ladder = told.chunk or [8], told.ladder or ["zfp"]
+    told.tolerance, told.without = told.tolerance or [], told.without or []
     if told.smoke:
         told.seeds, told.samples, told.tests, told.epochs, told.width, told.blocks = 1, 128, 64, 5, 8, 1
     torch.set_num_threads(told.threads)
     kept = json.loads(told.out.read_text())["records"] if told.out.exists() else []
     told.out.parent.mkdir(parents=True, exist_ok=True)
     sizes = {name: getattr(told, name) for name in ("data", "samples", "tests", "epochs", "width", "blocks", "device")}
-    for seed in range(told.seeds):
+    for seed in range(told.first_seed, told.first_seed + told.seeds):
         for story in told.story or STORIES:
             lacking = [
                 arm
