@@ -243,7 +243,12 @@ def masked_at_random(items: list[Any]) -> Any:
     return {**batch, "input_ids": batch["input_ids"] * (torch.rand(batch["input_ids"].shape) > 0.5)}
 
 
-@pytest.mark.parametrize("collate", [by_label, all_but_the_last, masked_at_random])
+def mixed_from_both_ends(items: list[Any]) -> Any:
+    batch = default_collate(items)
+    return {**batch, "pixels": 0.7 * batch["pixels"] + 0.3 * batch["pixels"].flip(0)}
+
+
+@pytest.mark.parametrize("collate", [by_label, all_but_the_last, masked_at_random, mixed_from_both_ends])
 def test_a_collate_whose_rows_are_not_its_items_is_refused(collate: Callable[[list[Any]], Any]) -> None:
     """Else the features of one sample would come with the label of another."""
     images = Items(lambda i: {"pixels": X[i], "label": i})

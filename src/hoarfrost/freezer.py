@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from .cache import Cache
 from .codecs import Codec, Ladder, harm_of
 from .costs import Clock
-from .cuts import Cut, bare
+from .cuts import Cut, bare, unsynchronised
 from .errors import ArgumentError
 from .feeding import EpochLoader, Epochs, Evaluation, Feeder, announce, mixing_of
 from .freezing import Front, HasParamGroups, TrainingPrecision, undistributed
@@ -69,6 +69,7 @@ class Freezer:
         CacheDirectoryError: `cache_dir` is a file or cannot be written.
     """
 
+    @unsynchronised()
     @takes_method
     def __init__(
         self,

@@ -121,6 +121,7 @@ def test_an_unknown_cut_is_one_sentence_and_lists_the_near_ones(folder: Path) ->
     assert "there is no cut named 'layr1'" in done.stderr
     assert "layer1" in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (folder / "out").exists()
 
 
 def test_an_earlier_run_is_not_overwritten(folder: Path) -> None:
@@ -130,6 +131,31 @@ def test_an_earlier_run_is_not_overwritten(folder: Path) -> None:
     assert done.returncode == 2
     assert "holds a run already" in done.stderr
     assert (folder / "out/model.safetensors").read_bytes() == b"precious"
+
+
+def test_of_several_processes_one_says_what_is_refused(folder: Path) -> None:
+    """The launcher ends the others when it has ended."""
+    environment = {**os.environ, "WORLD_SIZE": "2", "COLUMNS": "200"}
+    said, codes = [], []
+    ranks = [
+        subprocess.Popen(
+            command(folder, "out", "--mode", "fast"),
+            cwd=folder,
+            env={**environment, "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for rank in ranks:
+        said.append(rank.communicate(timeout=60)[0])
+        codes.append(rank.returncode)
+        ranks[1].terminate()
+    assert "mode must be one of" in said[0]
+    assert said[1] == ""
+    assert codes[0] == 2
+    assert codes[1] in (2, -signal.SIGTERM)
 
 
 @pytest.mark.slow

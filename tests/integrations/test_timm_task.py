@@ -63,7 +63,8 @@ class Run:
     def __init__(self, model: nn.Module | None = None, criterion: Any = None, folder: Path | None = None, **told: Any):
         self.model = vit() if model is None else model
         self.task = ClassificationTask(self.model, criterion or nn.CrossEntropyLoss(), verbose=False)
-        self.args = args_of(**{name: value for name, value in told.items() if name in vars(args_of())})
+        known = {*vars(args_of()), "mixup", "cutmix", "mixup_mode"}
+        self.args = args_of(**{name: value for name, value in told.items() if name in known})
         rest = {name: value for name, value in told.items() if name not in vars(self.args)}
         self.args.resume = rest.pop("resume", "")
         self.optimizer, self.start = adamw(self.model), 0
@@ -180,6 +181,14 @@ def test_mixed_batches() -> None:
     assert all(bool((t >= 0.1 / 10 - 1e-6).all()) for t in targets)  # smoothed
     assert any(bool(((t > 0.02) & (t < 0.9)).any()) for t in targets)
     loader.close()
+
+
+@pytest.mark.slow
+def test_mixed_batches_are_of_features_as_they_are_of_images() -> None:
+    told = {"mixup": 0.8, "cutmix": 1.0, "mixup_mode": "batch", "policy": {1: "blocks.0"}}
+    runs = [Run(mode=mode, criterion=SoftTargetCrossEntropy(), **told).train() for mode in ("cache", "recompute")]
+    assert_same_tensors(runs[0].model.state_dict(), runs[1].model.state_dict())
+    assert len(set(runs[0].shapes)) == 2
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from hoarfrost.errors import ArgumentError, CheckpointError
+from hoarfrost.errors import ArgumentError, CheckpointError, DatasetError
 
 transformers = pytest.importorskip("transformers")
 
-from hoarfrost.integrations.transformers import FILE, FreezingTrainer  # noqa: E402
+from hoarfrost.integrations.transformers import FILE, FreezingMixin, FreezingTrainer  # noqa: E402
 
 N, EPOCHS = 26, 3
 
@@ -45,6 +45,8 @@ class Texts(Dataset[dict[str, Any]]):
         return N
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if index >= N:
+            raise IndexError(index)  # what groups by length goes through all of them
         length = 4 + index % 5
         ids = [(7 * index + n) % 40 + 2 for n in range(length)]
         return {"input_ids": ids, "attention_mask": [1] * length, "labels": index % 4}
@@ -154,6 +156,99 @@ def test_a_cached_run_is_one_that_recomputes(name: str, more: dict[str, Any], tm
     assert cached[2].state.total_flos > 0
 
 
+LOOPS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "grouped by length": ("bert", {"train_sampling_strategy": "group_by_length"}, 12),
+    "an uneven last accumulation": ("vit", {"gradient_accumulation_steps": 3}, 6),
+    "without the last batch": ("vit", {"dataloader_drop_last": True}, 9),
+    "into a third epoch": ("vit", {"max_steps": 10, "num_train_epochs": 1}, 10),
+    "less than an epoch": ("vit", {"max_steps": 3}, 3),
+    "evaluated within epochs": ("vit", {"eval_strategy": "steps", "eval_steps": 3}, 12),
+}
+"""Model, arguments, steps."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", LOOPS)
+def test_however_it_loops_a_cached_run_is_one_that_recomputes(how: str, tmp_path: Path) -> None:
+    name, more, steps = LOOPS[how]
+    keywords = {"eval_dataset": Images()} if "eval_steps" in more else {}
+    policy = {0: MODELS[name][2][1], 1: MODELS[name][2][2]}
+    cached = trained(name, tmp_path, told(policy), keywords, **more)
+    assert_same(cached, trained(name, tmp_path, told(policy, "recompute"), keywords, **more))
+    assert cached[2].state.global_step == steps
+    assert "cache" in {record["choice"] for record in cached[2].freezer.history if record["event"] == "freeze"}
+
+
+def mixed(items: list[dict[str, Any]]) -> dict[str, Tensor]:
+    images = torch.stack([item["pixel_values"] for item in items])
+    share = torch.rand(())
+    labels = nn.functional.one_hot(torch.tensor([item["labels"] for item in items]), 4).float()
+    return {
+        "pixel_values": share * images + (1 - share) * images.flip(0),
+        "labels": share * labels + (1 - share) * labels.flip(0),
+    }
+
+
+def test_a_collator_that_mixes_is_refused_by_name(tmp_path: Path) -> None:
+    trainer = trainer_of("vit", tmp_path, told("none"))
+    trainer.data_collator = mixed
+    with pytest.raises(DatasetError, match=r"mixed sorts, mixes, draws or drops items"):
+        trainer.train()
+
+
+class TwoColumns(Dataset[dict[str, Any]]):
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"anchor": f"text {index}", "positive": f"another text {index}"}
+
+
+def encoded(items: list[dict[str, Any]]) -> dict[str, Tensor]:
+    return {f"{name}_input_ids": torch.tensor([[len(item[name])] for item in items]) for name in items[0]}
+
+
+class Encoder(nn.Module):
+    """Called with a mapping, once for each column, as those of sentence-transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.linear = nn.Embedding(50, 4), nn.Linear(4, 4)
+
+    def forward(self, input: dict[str, Tensor]) -> Tensor:
+        out: Tensor = self.linear(self.embedding(input["input_ids"]).mean(1))
+        return out
+
+
+def test_models_that_a_trainer_calls_with_something_else_are_refused_by_name(tmp_path: Path) -> None:
+    options = {"report_to": [], "use_cpu": True, "remove_unused_columns": False}
+    args = transformers.TrainingArguments(str(tmp_path), **options)
+    trainer = FreezingTrainer(Encoder(), args, train_dataset=TwoColumns(), data_collator=encoded)
+    with pytest.raises(ArgumentError, match=r"'anchor_input_ids', 'positive_input_ids', of which Encoder takes none"):
+        trainer.train()
+
+
+@pytest.mark.slow
+def test_sentence_transformers_are_refused_by_name(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    sentences = pytest.importorskip("sentence_transformers")
+    losses = pytest.importorskip("sentence_transformers.sentence_transformer.losses")
+
+    class Trainer(FreezingMixin, sentences.SentenceTransformerTrainer):  # type: ignore[misc, name-defined]
+        pass
+
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rime", "frost"]))
+    transformers.BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    bert().base_model.save_pretrained(tmp_path)
+    model = sentences.SentenceTransformer(str(tmp_path))
+    args = sentences.SentenceTransformerTrainingArguments(str(tmp_path / "out"), report_to=[], use_cpu=True)
+    data = datasets.Dataset.from_dict({"anchor": ["rime"] * 8, "positive": ["frost rime"] * 8})
+    loss = losses.MultipleNegativesRankingLoss(model)
+    trainer = Trainer(model, args, train_dataset=data, loss=loss, freezing=told("none"))
+    with pytest.raises(ArgumentError, match=r"Trainer cannot be fed from stored features.*sentence-transformers"):
+        trainer.train()
+
+
 @pytest.mark.parametrize("name", ["vit", "bert"])
 def test_a_frozen_steps_loss_is_a_mean_over_what_it_accumulates(name: str, tmp_path: Path) -> None:
     losses, _, _ = trained(name, tmp_path, told({0: MODELS[name][2][1]}), gradient_accumulation_steps=4)
@@ -161,12 +256,19 @@ def test_a_frozen_steps_loss_is_a_mean_over_what_it_accumulates(name: str, tmp_p
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("name", "accumulated"), [("vit", 1), ("bert", 2)])
-def test_a_resumed_run_ends_with_the_same_bits(name: str, accumulated: int, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"gradient_accumulation_steps": accumulated}
+@pytest.mark.parametrize(
+    ("name", "options", "steps"),
+    [
+        ("vit", {}, 4),
+        ("bert", {"gradient_accumulation_steps": 2}, 2),
+        ("vit", {"gradient_accumulation_steps": 3}, 2),
+        ("vit", {"max_steps": 10}, 4),
+    ],
+    ids=["each batch", "accumulated", "an uneven last accumulation", "so many steps"],
+)
+def test_a_resumed_run_ends_with_the_same_bits(name: str, options: dict[str, Any], steps: int, tmp_path: Path) -> None:
     freezing = told(MODELS[name][2])
     whole = trained(name, tmp_path / "whole", freezing, save_strategy="steps", save_steps=1, **options)
-    steps = 4 // accumulated
     for step in (1, steps, steps + 1, 2 * steps, 2 * steps + 1):
         checkpoint = tmp_path / "whole" / f"checkpoint-{step}"
         assert (checkpoint / FILE).is_file()

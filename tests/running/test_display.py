@@ -78,10 +78,18 @@ def test_what_a_policy_does_is_told_with_its_place() -> None:
         {"event": "midway", **place, "step": 30, "depth": 2},
     )[-3:]
     assert lines == [
-        "before epoch 5: [b]ecause",
-        "thawed before epoch 5: Egeria()",
+        "after 4 epochs: [b]ecause",
+        "thawed after 4 epochs: Egeria()",
         "frozen up to layer1 behind step 30 of epoch 5: recomputed until the epoch ends",
     ]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "when"), [(0, "before the first epoch"), (1, "after 1 epoch"), (2, "after 2 epochs")]
+)
+def test_a_freeze_is_told_by_the_epochs_number_as_it_was_typed(epoch: int, when: str) -> None:
+    freeze = {"event": "freeze", "epoch": epoch, "cut": "layer1", "choice": "recompute", "decision": "recomputed"}
+    assert shown(100, START, freeze)[-1] == f"frozen up to layer1 {when}: recomputed"
 
 
 def test_warnings_of_hoarfrost_are_lines_of_the_display() -> None:

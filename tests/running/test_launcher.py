@@ -9,13 +9,13 @@ import pytest
 from accelerate.state import AcceleratorState, PartialState
 
 from hoarfrost.errors import ArgumentError, HoarfrostError
-from hoarfrost.running import Processes, RunConfig, started
-from hoarfrost.running.launcher import COUNTS
+from hoarfrost.running import Processes, RunConfig, process_number, started
+from hoarfrost.running.launcher import COUNTS, NUMBERS
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*COUNTS, "MASTER_PORT", "ACCELERATE_USE_CPU", "ACCELERATE_MIXED_PRECISION"):
+    for name in (*COUNTS, *NUMBERS, "MASTER_PORT", "ACCELERATE_USE_CPU", "ACCELERATE_MIXED_PRECISION"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -28,6 +28,14 @@ def test_without_a_launcher_there_is_one() -> None:
 def test_launchers_say_how_many_there_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "3")
     assert started() == 3
+
+
+@pytest.mark.parametrize(("count", "number"), zip(COUNTS, NUMBERS, strict=True))
+def test_launchers_say_which_of_them_it_is(count: str, number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(number, "2")
+    assert process_number() == 0  # left from somewhere, where one process trains
+    monkeypatch.setenv(count, "3")
+    assert process_number() == 2
 
 
 @pytest.mark.parametrize("nonsense", ["", "0", "many"])

@@ -155,8 +155,21 @@ def test_a_run_that_broke_off_before_its_model_was_written(config: RunConfig, mo
 def test_a_truncated_checkpoint_is_told(config: RunConfig) -> None:
     files = train(config, on_step=interrupting(at=2)).files
     files.checkpoint.write_bytes(files.checkpoint.read_bytes()[:-100])
+    written = files.metrics.read_text()
     with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors is no checkpoint of Hoarfrost, or it is damag"):
         train(config, resume=True)
+    assert files.metrics.read_text() == written
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["a new folder", "an empty one"])
+def test_what_is_refused_before_it_begins_leaves_nothing(config: RunConfig, tmp_path: Path, there: bool) -> None:
+    out = tmp_path / "refused"
+    if there:
+        out.mkdir()
+    with pytest.raises(ArgumentError, match=r"caches cannot be kept at 'nowhere://bucket'"):
+        train(config.but(out=str(out), cache_dir="nowhere://bucket"))
+    assert out.exists() == there
+    assert not there or not [*out.iterdir()]
 
 
 def test_nothing_to_go_on_from(config: RunConfig) -> None:

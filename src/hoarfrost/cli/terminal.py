@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,6 +18,9 @@ __all__ = ["INTERRUPTED", "REFUSED", "console", "measuring", "say", "speak_as", 
 
 REFUSED, INTERRUPTED = 2, 130
 """Exit codes: the arguments or what they name cannot be used; Ctrl-C."""
+
+PATIENCE_SECONDS = 20.0
+"""In which a launcher ends the others, once one process has said what befalls all."""
 
 console = Console()
 
@@ -53,8 +58,10 @@ def told_plainly(
     try:
         yield
     except (HoarfrostError, OSError) as error:
-        if console.quiet and isinstance(error, RankError) and error.told:
-            raise typer.Exit(REFUSED) from error  # whose error it is says it, and the one that speaks
+        if console.quiet:
+            _wait_to_be_ended()
+            if isinstance(error, RankError) and error.told:
+                raise typer.Exit(REFUSED) from error  # whose error it is says it, and the one that speaks
         errors = Console(stderr=True)
         name = type(error).__name__
         errors.print(f"{_speaker}[bold red]{name}[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
@@ -68,3 +75,10 @@ def told_plainly(
         more = on_interrupt()
         say("stopped at once" + (f"; {more}" if more else ""))
         raise typer.Exit(INTERRUPTED) from error
+
+
+def _wait_to_be_ended() -> None:
+    """What befalls all is said by the process that speaks: a launcher ends the others when that one has ended, and this
+    one too soon would end it amid its sentence."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(REFUSED))
+    time.sleep(PATIENCE_SECONDS)

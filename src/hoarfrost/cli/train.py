@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..running import RunConfig, RunFiles, started
+from ..running import RunConfig, RunFiles, process_number, started
 from .options import RUN, as_told, option, takes
 from .terminal import INTERRUPTED, console, say, speak_as, told_plainly
 
@@ -29,6 +29,7 @@ def train(
     **told: Any,
 ) -> None:
     """Train a model, freezing front layers as they settle and storing what they produce."""
+    speak_as(process_number())
     with told_plainly():
         described = RunConfig.told(config, resume=resume, **as_told(told))
         processes = started(described.rendering.precision)
@@ -58,14 +59,12 @@ def train(
 
 
 def _folder(described: RunConfig, resume: bool, processes: int) -> str:
-    """The run's: one process names it for all, and shows what is done."""
+    """The run's: one process names it for all."""
     if processes == 1:
         return str(described.folder(resume))
     from ..running import Processes
 
-    ranks = Processes.of(described).ranks
-    speak_as(ranks.rank)
-    return ranks.lead("the run's folder", lambda: str(described.folder(resume)))
+    return Processes.of(described).ranks.lead("the run's folder", lambda: str(described.folder(resume)))
 
 
 @contextmanager

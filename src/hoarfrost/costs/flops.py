@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..cuts import tensors_in
+from ..cuts import tensors_in, unsynchronised
 
 __all__ = ["sum_of", "training_flops"]
 
 
+@unsynchronised()
 def training_flops(
     module: nn.Module,
     inputs: Any,

@@ -24,6 +24,7 @@ from .sandbox.hooks import hooks_apart, set_apart
 from .sandbox.in_training import InTraining
 from .sandbox.precision import Precision, apart, without_autocast
 from .sandbox.pytrees import leaves, map_leaves, tensors_in
+from .sandbox.synchronised import unsynchronised
 from .tracing.survey import survey
 
 __all__ = [
@@ -76,5 +77,6 @@ __all__ = [
     "taken",
     "tensors_in",
     "uncompiled",
+    "unsynchronised",
     "without_autocast",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..costs import Clock
-from ..cuts import Cut, apart, without_autocast
+from ..cuts import Cut, apart, unsynchronised, without_autocast
 from ..errors import ArgumentError, CheckpointError, CutError, FrontChangedError
 from ..freezing import Division, Front
 from ..policies import Asking
@@ -164,7 +164,7 @@ class Epochs:
         if self._epochs is not None and self._epoch >= self._epochs:
             return
         self._front.precision.look()
-        with self._data.ranks.telling(), without_autocast(self._data.on_device.device):
+        with self._data.ranks.telling(), without_autocast(self._data.on_device.device), unsynchronised():
             self._ask(self._epoch)
             self._decide(self._epoch)
             if store:
@@ -206,7 +206,7 @@ class Epochs:
         check_deciding(state["settings"], self._feeder.deciding)
         if depth < frozen:
             self._thaw()
-        with without_autocast(self._data.on_device.device):
+        with without_autocast(self._data.on_device.device), unsynchronised():
             self._front.precision.load_state_dict(state["front"]["precision"])
             earlier = self._earlier(state)
             if self._front.load_state_dict(state):

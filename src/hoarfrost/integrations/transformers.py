@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..checkpoints import load_tree, save_tree
 from ..cuts import first_tensor
-from ..errors import ArgumentError, CheckpointError
+from ..errors import ArgumentError, CheckpointError, DatasetError
 from ..freezer import Freezer
 from ..report import scalars_of
 from ..samples import UserLoader, steps_of
@@ -78,7 +78,8 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         freezer: of the training that is on, or was last; None before.
 
     Raises:
-        ArgumentError: a keyword that a Freezer does not have, or the Trainer says itself.
+        ArgumentError: a keyword that a Freezer does not have, or the Trainer says itself; in `train`, a model that is
+            not called with what a batch holds, or whose processes have not all of it.
     """
 
     freezer: Freezer | None
@@ -158,15 +159,21 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         told: dict[str, Any] = {"seed": seed}
         if getattr(self.model, "peft_config", None):
             told |= {"policy": "frozen", "input": self._columns(loader)}
-        freezer = Freezer(
-            self.model if self._wrapped is None else self._wrapped,
-            loader,
-            epochs=self.state.num_train_epochs,
-            optimizer=self.optimizer,
-            device=self.args.device,
-            route=True,
-            **{**told, **self._freezing},
-        )
+        try:
+            freezer = Freezer(
+                self.model if self._wrapped is None else self._wrapped,
+                loader,
+                epochs=self.state.num_train_epochs,
+                optimizer=self.optimizer,
+                device=self.args.device,
+                route=True,
+                **{**told, **self._freezing},
+            )
+        except DatasetError as error:
+            why = self._why_not_fed(loader)
+            if why is None:
+                raise
+            raise ArgumentError(why) from error
         if self._log_records:
             freezer.listener = self._log_record
         return freezer
@@ -176,6 +183,25 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         batch = loader.collate_fn([loader.dataset[0], loader.dataset[1]])
         takes = inspect.signature(self.model.get_base_model().forward).parameters
         return tuple(name for name in takes if name in batch)
+
+    def _why_not_fed(self, loader: Any) -> str | None:
+        """Why a model that is called with other things than a batch's entries cannot be, in words; None: it is not."""
+        if getattr(self.model, "peft_config", None):
+            return None
+        takes = inspect.signature(self.model.forward).parameters
+        try:
+            batch = loader.collate_fn([loader.dataset[0]])
+        except Exception:  # whatever it is, it was told by then
+            return None
+        if not isinstance(batch, Mapping) or set(takes) & set(batch):
+            return None
+        return (
+            f"{type(self).__name__} cannot be fed from stored features: its batches hold "
+            f"{', '.join(map(repr, batch))}, of which {type(self.model).__name__} takes none "
+            f"({', '.join(map(repr, takes))}). A trainer that puts together what it calls the model with, as those of "
+            "sentence-transformers do for each column of texts, trains without Hoarfrost; in a loop of your own, on "
+            "rows of tokens of one length, say Freezer(..., input=((column,), (column,)))"
+        )
 
     def _close(self) -> None:
         self._batches = self._training = None

@@ -263,7 +263,7 @@ class Budget:
             # Where all is as it should be there is nothing to say.
             self.why = f"no freeze: {told}{hurt}" if broken or hurt or chosen is None else ""
         elif chosen.epoch > state.epoch:
-            later = f"{_label(state, chosen.depth)} before epoch {chosen.epoch + 1}"
+            later = f"{_label(state, chosen.depth)} after {chosen.epoch} epoch{'s' * (chosen.epoch > 1)}"
             self.why = f"no freeze yet, {later} will do: {told}{hurt}"
         else:
             self.why = f"freezing up to {_label(state, chosen.depth)}: {told}{hurt}"

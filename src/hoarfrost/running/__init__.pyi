@@ -2,7 +2,7 @@ from .config import RunConfig
 from .display import RunDisplay
 from .examination import Examination
 from .files import Journal, RunFiles
-from .launcher import started
+from .launcher import process_number, started
 from .learning_rate import cosine
 from .loop import fit
 from .processes import Processes
@@ -24,6 +24,7 @@ __all__ = [
     "fit",
     "make_optimizer",
     "placed",
+    "process_number",
     "report_on",
     "started",
     "train",

@@ -142,7 +142,7 @@ class RunDisplay:
 
     def _freeze(self, record: dict[str, Any]) -> None:
         self._print(
-            f"[bold cyan]frozen up to {escape(record['cut'])}[/] before epoch {record['epoch'] + 1}: "
+            f"[bold cyan]frozen up to {escape(record['cut'])}[/] {_before(record['epoch'])}: "
             f"{escape(record['decision'])}"
         )
         self._waiting()
@@ -231,5 +231,11 @@ def _brief(seconds: float) -> str:
 
 
 def _place(record: dict[str, Any]) -> str:
-    step, epoch = record["step"], record["epoch"] + 1
-    return f"behind step {step} of epoch {epoch}" if step else f"before epoch {epoch}"
+    step, epoch = record["step"], record["epoch"]
+    return f"behind step {step} of epoch {epoch + 1}" if step else _before(epoch)
+
+
+def _before(epoch: int) -> str:
+    """When an epoch begins, by a number that is the same for who counts epochs from 0, as a schedule does, and for who
+    counts them from 1, as the table does."""
+    return f"after {epoch} epoch{'s' * (epoch > 1)}" if epoch else "before the first epoch"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,12 @@ class RunFiles:
     def held(self) -> Iterator[None]:
         """No other process trains in the folder meanwhile; the lock is the system's, so that a killed run leaves none.
 
+        A run that is refused before it has written anything leaves nothing at all.
+
         Raises:
             RunBusyError: another one does.
         """
+        made = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / ".run.lock"
         lock = FileLock(path)
@@ -49,6 +53,11 @@ class RunFiles:
         try:
             yield
         finally:
+            if all(found == path or found.is_dir() for found in self.folder.rglob("*")):
+                with suppress(OSError):
+                    path.unlink()
+                if made:
+                    shutil.rmtree(self.folder, ignore_errors=True)
             lock.release()
 
 

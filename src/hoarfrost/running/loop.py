@@ -30,6 +30,7 @@ def fit(
     checkpoint: Path | None = None,
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    on_begin: Callable[[], None] = lambda: None,
     on_step: Callable[[int, int], None] | None = None,
     ranks: Ranks | None = None,
 ) -> bool:
@@ -51,6 +52,7 @@ def fit(
             `stop` breaks the epoch off.
         stop: asked after every step; True leaves a checkpoint and returns.
         ranks: that train together; None: those of torch's process group, if there is one.
+        on_begin: called before anything is told, once a checkpoint is put back.
         on_step: called with the number of steps done in this epoch, and of those there are.
 
     Returns:
@@ -68,6 +70,8 @@ def fit(
     progress = Progress()
     if resume:
         progress = training.resume(checkpoint)
+    on_begin()
+    if resume:
         if freezer.listener is not None and progress.epoch < epochs:
             freezer.listener({"event": "resume", "epoch": progress.epoch, "step": progress.step})
     elif checkpoint is not None:

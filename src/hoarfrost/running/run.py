@@ -127,7 +127,15 @@ class _Run:
                 )
             )
             write = opened.enter_context(self._writing(freezer))
-            write_start(write, freezer, _about(setup))
+            first: list[dict[str, Any]] = []
+            write_start(first.append, freezer, _about(setup))
+
+            def begin() -> None:
+                """Nothing is written of a run that is refused its checkpoint."""
+                freezer.listener = write
+                for record in first:
+                    write(record)
+
             began = time.perf_counter()
             with interruptible(self.on_stop, 0.0 if ranks.alone else ECHO_SECONDS) as stop:
                 finished = fit(
@@ -139,6 +147,7 @@ class _Run:
                     resume=self.goes_on,
                     stop=stop,
                     ranks=ranks,
+                    on_begin=begin,
                     on_step=self.on_step,
                 )
             if finished:

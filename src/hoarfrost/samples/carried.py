@@ -100,18 +100,32 @@ class Carried:
         """
         rests = [self.form.without_images(item, place) for place, item in enumerate(items)]
         made = collated(self._collate, rests)
-        inputs, other_way = self.form.main_of(made), self.form.main_of(collated(self._collate, rests[::-1]))
-        if _tells_order(inputs, len(items)) and not _rows_alike(inputs, other_way):
-            raise DatasetError(
-                f"{name_of(self._collate)} sorts, mixes, draws or drops items: features are stored by sample, so that "
-                "row n of a batch must be item n, the same each time. Do that in your loop, on the batch"
-            )
+        inputs, other_way = self.form.main_of(made), self._inputs_of(rests[::-1])
+        if _tells_order(inputs, len(items)):
+            # What pairs items from both ends does so in the other order too; of fewer it pairs others.
+            fewer = rests[: len(items) // 2] if len(items) > 3 else rests
+            if not _rows_alike(inputs, other_way) or not _begins_with(inputs, self._inputs_of(fewer)):
+                raise DatasetError(
+                    f"{name_of(self._collate)} sorts, mixes, draws or drops items: features are stored by sample, so "
+                    "that row n of a batch must be item n, the same each time. Do that in your loop, on the batch; "
+                    "where items are (input, target), MixUp and CutMix are Freezer(..., mix=...)"
+                )
         return leaves(self.form.calls(made))
+
+    def _inputs_of(self, rests: list[Any]) -> Any:
+        return self.form.main_of(collated(self._collate, rests))
 
 
 def _rows_alike(inputs: Any, reversed_inputs: Any) -> bool:
     pairs = zip(inputs, reversed(reversed_inputs), strict=True)
     return len(inputs) == len(reversed_inputs) and all(torch.equal(one, other) for one, other in pairs)
+
+
+def _begins_with(inputs: Any, fewer: Any) -> bool:
+    """Whether the rows of fewer items are the first ones of all; rows of another length, padded to another, are not
+    compared."""
+    pairs = zip(inputs, fewer, strict=False)
+    return all(one.shape != other.shape or torch.equal(one, other) for one, other in pairs)
 
 
 def _tells_order(inputs: Any, samples: int) -> bool:

@@ -28,7 +28,8 @@ def collated(collate: Collate, items: list[Any]) -> Any:
 
 
 def name_of(collate: Collate) -> str:
-    """For messages."""
+    """For messages; of one that transformers' Trainer has wrapped, the user's own."""
+    collate = getattr(collate, "data_collator", collate)
     return str(getattr(collate, "__name__", type(collate).__name__))
 
 

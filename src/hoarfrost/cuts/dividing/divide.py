@@ -12,6 +12,7 @@ from ..finding.find import cut_at, why_not
 from ..finding.lengths import OtherLengths, Sizes, lengths_of, ragged_cuts
 from ..sandbox.arguments import Arguments, Example, first_tensor
 from ..sandbox.compiled import compiler_of, is_wrapper
+from ..sandbox.synchronised import unsynchronised
 from ..tracing.survey import survey
 from .partition import Plan
 from .prefix import Prefix
@@ -22,6 +23,7 @@ from .verification import check_law
 __all__ = ["divide", "join", "suffix_for"]
 
 
+@unsynchronised()
 def divide(
     model: nn.Module, cut: Cut, example: Example, *, verify: bool = True, other: Example | OtherLengths | None = None
 ) -> tuple[Prefix, Suffix]:

@@ -12,6 +12,7 @@ from ..cut import Crossing, Cut, label, place
 from ..sandbox.arguments import Example, Key
 from ..sandbox.compiled import own_name
 from ..sandbox.pytrees import tensors_in
+from ..sandbox.synchronised import unsynchronised
 from ..tracing.geometry import geometry_of, layout_of
 from ..tracing.survey import Survey, survey
 from ..tracing.trace import Port
@@ -24,6 +25,7 @@ __all__ = ["cuts_of", "find_cuts", "require_cuts", "why_not"]
 Place = tuple[str, int]
 
 
+@unsynchronised()
 def find_cuts(
     model: nn.Module, example: Example, *, max_tensors: int = 1, other: Example | OtherLengths | None = None
 ) -> list[Cut]:

@@ -14,6 +14,7 @@ from ..sandbox.arguments import Example
 from ..sandbox.compiled import own_name
 from ..sandbox.pytrees import tensors_in
 from ..sandbox.restore import storage_key
+from ..sandbox.synchronised import unsynchronised
 from ..tracing.survey import Survey, survey
 from ..tracing.trace import Trace, Visit
 from .find import cuts_of, why_not
@@ -22,6 +23,7 @@ from .lengths import OtherLengths, Sizes, lengths_of, ragged_cuts
 __all__ = ["cut_behind"]
 
 
+@unsynchronised()
 def cut_behind(
     model: nn.Module, example: Example, layers: str | Sequence[str], *, other: Example | OtherLengths | None = None
 ) -> Cut:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 
 from ...errors import ArgumentError
+from .synchronised import unsynchronised
 
 __all__ = ["Precision", "apart", "dtype_name", "without_autocast"]
 
@@ -92,14 +93,14 @@ def without_autocast(device: torch.device) -> Iterator[None]:
 
 
 def apart(items: Generator[T, None, None], device: torch.device) -> Iterator[T]:
-    """The same, each made without the autocast that its taker has put around the loop.
+    """The same, each made without the autocast that its taker has put around the loop, and without other processes.
 
     What that keeps of casts is let go each time: it would go on with the weights of the first step.
     """
     with closing(items):
         while True:
             torch.clear_autocast_cache()
-            with without_autocast(device):
+            with without_autocast(device), unsynchronised():
                 try:
                     item = next(items)
                 except StopIteration:
