@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def from_scratch(
         start={"model": "cifar_resnet", "data": data.name, "samples": len(train), **describe_machine()},
         curve=plain if curve else None,
         evaluate_every=8,
+        shortened=True,
     )
     points = {round(0.325 * epochs): "layer1", round(0.5 * epochs): "layer2"}
     return story, [
@@ -61,7 +63,7 @@ def papers_method(seed: int = 0, **sizes: Any) -> tuple[Story, list[Arm]]:
     """
     story, (_, ours, conventional) = from_scratch(seed, **sizes)
     paper = Arm(PAPERS, ours.epochs, {"policy": ours.freezer["policy"], "method": "paper", "ladder": "zfp:10"})
-    return story, [paper, ours, conventional]
+    return replace(story, shortened=False, arms_of="scratch"), [paper, ours, conventional]
 
 
 def finetuning(
@@ -109,8 +111,13 @@ STORIES: dict[str, tuple[str, Callable[..., tuple[Story, list[Arm]]]]] = {
 }
 
 
-def run_demo(out: Path, *, seed: int = 0, story: str = "all", console: Console | None = None) -> None:
+def run_demo(
+    out: Path, *, seed: int = 0, story: str = "all", console: Console | None = None
+) -> dict[str, list[Outcome]]:
     """Run the stories, say in a sentence what they came to, print a table for each and write `report.html`.
+
+    Returns:
+        What the arms of each story came to.
 
     Raises:
         ArgumentError: an unknown story, or what one needs is not installed.
@@ -124,8 +131,7 @@ def run_demo(out: Path, *, seed: int = 0, story: str = "all", console: Console |
     told: dict[str, list[Outcome]] = {}
     for name, (title, make) in STORIES.items():
         if story in ("all", name):
-            known = told.get("scratch", []) if name == "paper" else []
-            told[name] = run_story(title, *make(seed), out / name, console, shortened=name == "scratch", known=known)
+            told[name] = run_story(title, *make(seed), out / name, console, told)
     sentence = headline(told)
     console.rule("What it came to")
     console.print(sentence, style="bold", highlight=False)
@@ -136,6 +142,7 @@ def run_demo(out: Path, *, seed: int = 0, story: str = "all", console: Console |
         chapters.append(Chapter([outcome.run for outcome in found], [table], table.title))
     report = write_report(out / "report.html", title="Hoarfrost: the demo", lead=sentence, chapters=chapters)
     console.print(f"{format_seconds(time.perf_counter() - began)} in all; report {report}", highlight=False)
+    return told
 
 
 def run_story(
@@ -144,33 +151,30 @@ def run_story(
     arms: Sequence[Arm],
     folder: Path,
     console: Console,
-    *,
-    shortened: bool = False,
-    known: Sequence[Outcome] = (),
+    told: Mapping[str, Sequence[Outcome]] | None = None,
 ) -> list[Outcome]:
     """All arms, one after the other.
 
     Args:
-        shortened: full training, cut to the time that Hoarfrost took, is one of them.
-        known: what arms of the same story came to before; they are not run again.
+        told: what the stories before this one came to, from the same seed and sizes.
     """
     outcomes = []
-    told = {outcome.arm.name: outcome for outcome in known}
+    known = {outcome.arm.name: outcome for outcome in (told or {}).get(story.arms_of or "", ())}
     console.rule(title)
     with RunDisplay(console) as display:
         for arm in arms:
-            if arm.name in told:
-                outcomes.append(told[arm.name])
+            if arm.name in known:
+                outcomes.append(known[arm.name])
                 continue
             console.print(f"[bold]{arm.name}[/]")
             if isinstance(arm, Embeddings):
                 outcomes.append(run_on_embeddings(story, arm, folder, display.show))
             else:
                 outcomes.append(story.run(arm, folder, display.show, display.step))
-        if shortened:
+        if story.shortened:
             full, ours = outcomes[0], outcomes[1]
             fitting = max(1, round(ours.seconds / (full.seconds / full.arm.epochs)))
-            rival = Arm("full training, shortened", fitting)
+            rival = replace(full.arm, name=f"{full.arm.name}, shortened", epochs=fitting)
             console.print(f"[bold]{rival.name}[/] to the {format_seconds(ours.seconds)} that Hoarfrost took")
             outcomes.insert(1, story.run(rival, folder, display.show, display.step))
     return outcomes

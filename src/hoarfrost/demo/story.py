@@ -70,6 +70,10 @@ class Story:
     curve: Examination | None = None
     """Seen after each epoch; None: only the end is examined."""
     evaluate_every: int = 1
+    shortened: bool = False
+    """Whether the first arm once more, cut to the time that Hoarfrost took, is a rival too."""
+    arms_of: str | None = None
+    """The story of `STORIES` that has the same network and data: what it has run of these arms is not run again."""
 
     def run(
         self,
