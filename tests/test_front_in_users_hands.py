@@ -117,7 +117,7 @@ def test_values_are_looked_at_only_where_something_was_touched(monkeypatch: pyte
     with freezer_of(model) as freezer:
         train(freezer, 0)
         freezer.end_epoch()
-        guard, _ = freezer._epochs._watching
+        guard, _ = freezer._epochs._depth._watching
         assert isinstance(guard, FrontGuard)
         monkeypatch.setattr(guard, "_hash", lambda: pytest.fail("nothing was touched"))
         assert guard.changed() == ()

@@ -17,7 +17,7 @@ from hoarfrost import Freezer
 from hoarfrost.cache import CacheWriter
 from hoarfrost.cuts import Prefix, Suffix
 from hoarfrost.errors import ArgumentError
-from hoarfrost.feeding.epochs import FrontGuard
+from hoarfrost.feeding.front_guard import FrontGuard
 from hoarfrost.samples import Samples
 from shared.freezers import epoch_of, freezer_of, frozen, record, same
 from shared.images import PLAIN, images

@@ -10,8 +10,9 @@ from .geometry.grid import Grid
 from .geometry.placement import Placement
 from .pipeline.batching import image_size
 from .pipeline.deterministic import deterministic
+from .pipeline.draws import STILL, Draw, mirrored_seed
 from .pipeline.joint import MOVING_WITH_IMAGES, is_apart, known_names, moves_by_type, moves_images, takes_two
-from .pipeline.pipeline import STILL, Draw, Pipeline, mirrored_seed
+from .pipeline.pipeline import Pipeline
 from .pipeline.repeatability import check_repeatable
 from .pipeline.steps import Step
 from .pipeline.target_derivation import derive_targets

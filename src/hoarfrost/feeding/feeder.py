@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,20 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..augment import Mixing
-from ..cache import Cache, CacheSpec
+from ..cache import Cache
 from ..codecs import Codec, Ladder
 from ..costs import training_flops
 from ..cuts import Cut, Example, called, count_of, first_tensor, hooks_apart, stage_of, taken
 from ..errors import ArgumentError, StaleCacheError
 from ..freezing import Division, Front, undistributed
-from ..samples import PrefixSource, Together, TrainingData, grid_of
-from ..settings import Noise, Settings, Views
-from ..storing import Decided, Held, StoredFeatures, Storer, event_of, origin_of, way_of
-from .cache_source import CacheSource
-from .chunks_in_memory import ChunksInMemory
+from ..samples import TrainingData, grid_of
+from ..settings import Noise, Settings
+from ..storing import Decided, Held, Storer
 from .evaluation import Evaluation
 from .feature_noise import FeatureNoise
 from .reading import Reading, SharedReadings, order_key, read
 from .rewritten import Rewritten
+from .sources import Sources, sources_of
 from .window import filled
 
 __all__ = ["Batches", "Feeder"]
@@ -65,7 +63,7 @@ class Feeder:
         self._directory, self._mode, self._stale = directory, settings.storing.mode, settings.storing.stale
         data.samples.unreadable.tell(say)
         self._evaluations: list[Evaluation] = []
-        self._sources: tuple[tuple[PrefixSource | CacheSource, CacheSpec], ...] = ()
+        self._sources: Sources = ()
         self._rewritten = Rewritten(data.samples)
         self.midway = False
         """Whether the depth has changed within the epoch: the rest of it is rendered, and what is frozen runs on it."""
@@ -365,42 +363,4 @@ class Feeder:
     def _use(self, held: Held) -> None:
         """Read what is stored, or compute it where nothing is."""
         self._rewritten.look()
-        together = Together(len(held.specs)) if len(held.specs) > 1 else None
-        prefixes = [
-            replace(self._data.source(held.division.prefix, spec), tensor=number, together=together)
-            for number, spec in enumerate(held.specs)
-        ]
-        read = [
-            self._cache_source(held.division, stored, prefix, held.views)
-            for stored, prefix in zip(self._storer.storage.features, prefixes, strict=False)
-        ]
-        self._sources = tuple(zip(read or prefixes, held.specs, strict=True))
-
-    def _cache_source(
-        self, division: Division, stored: StoredFeatures, prefix: PrefixSource, views: Views
-    ) -> CacheSource:
-        cache = stored.cache
-
-        def healed(chunk: int, view: int, reason: str) -> None:
-            same_bits = origin_of(cache) is None
-            self._say({"event": "heal", "chunk": chunk, "view": view, "reason": reason, "same_bits": same_bits})
-
-        deriver = self._storer.storage.deriver(division.cut, way_of(cache), prefix)
-        return CacheSource(
-            stored=stored,
-            order=self._data.order,
-            views=views,
-            event=event_of(division, cache),
-            renditions=self._data.renditions,
-            deriver=deriver and replace(deriver, call=prefix.call),
-            healer=prefix,
-            on_heal=healed,
-            resident=self._kept(cache),
-            alone=nullcontext() if self._storer.storage.check is None else self._storer.storage.check.alone,
-        )
-
-    def _kept(self, cache: Cache) -> ChunksInMemory:
-        """What of a cache stays in memory: as floats where they all fit and go to no other device."""
-        share = self._memory_budget // len(self.caches)
-        on_cpu = self._data.on_device.device.type == "cpu"
-        return ChunksInMemory(share, floats=on_cpu and cache.spec.dense_nbytes <= share)
+        self._sources = sources_of(held, self._storer.storage, self._data, self._memory_budget, self._say)

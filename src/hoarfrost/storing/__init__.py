@@ -14,6 +14,7 @@ from .plan import Decided
 from .requirements import offered
 from .rungs import pick
 from .sensitivity import sensitivity
+from .storage import Storage
 from .stored_features import Faults, StoredFeatures
 from .storer import Held, Storer
 
@@ -22,6 +23,7 @@ __all__ = [
     "Decided",
     "Faults",
     "Held",
+    "Storage",
     "StoredFeatures",
     "Storer",
     "cache_directory",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -16,49 +15,22 @@ from ...provenance import code_of, describe_object
 from ..geometry.placement import Placement, as_sizes
 from ..transforms.flips import HorizontalFlip
 from ..transforms.own_states import find_states
-from ..transforms.randomness import forked_random_states, generator_for, seed_random_states
-from .batching import Batch, as_tensor, check_alike, kind_of, stack, unstack
-from .deterministic import batched_form
+from ..transforms.randomness import generator_for
+from .batching import Batch, as_tensor, check_alike, unstack
+from .draws import STILL, Draw, mirrored_seed
 from .joint import apply_together, as_masks, is_apart, moves_by_type
+from .step_images import apply_to_images, as_batch
 from .step_placement import advance, first_paired, frame_sizes
 from .steps import Step, split
 
-__all__ = ["STILL", "Draw", "Pipeline", "mirrored_seed"]
+__all__ = ["Pipeline"]
 
 # Handled at once, so that the images stay in the processor's cache from step to step: 85 of 3x32x32, 1 of
 # 3x224x224.
 _VALUES_TOGETHER = 1 << 18
 
-
-STILL = -1
 _SEEN = {True: "; it drew random numbers when it was tried", False: "; it drew none when it was tried"}
 _MAY_BE_FIXED = " (wrap it in hoarfrost.augment.deterministic if it decides nothing at random)"
-
-
-@dataclass(frozen=True, eq=False)
-class Draw:
-    """The random decisions of one rendition of every sample; row i belongs to sample i.
-
-    Attributes:
-        seed: what it was drawn from; `STILL` for the rendition that changes least; `mirrored_seed` of another's where
-            it is that the other way round.
-        samples: number of rows.
-        decisions: for each step [samples, k]: a paired step's params, the seed of an image-only step (int64),
-            or None.
-    """
-
-    seed: int
-    samples: int
-    decisions: tuple[Tensor | None, ...]
-
-    def shared(self, leaders: Tensor) -> Draw:
-        """The same with the decisions of sample `leaders[i]` for sample i, [samples]."""
-        return replace(self, decisions=tuple(None if rows is None else rows[leaders] for rows in self.decisions))
-
-
-def mirrored_seed(seed: int) -> int:
-    """The seed of a rendition the other way round (`Pipeline.mirrored`), and from that the rendition's own."""
-    return -3 - seed
 
 
 class Pipeline:
@@ -287,7 +259,7 @@ class Pipeline:
         if together:
             return apply_together(step, parts, decisions[row] if decisions is not None else None, own)
         rows = decisions[row : row + 1] if decisions is not None else None
-        return tuple(_items(_apply(step, list(parts), rows, own)))
+        return tuple(unstack(apply_to_images(step, list(parts), rows, own)))
 
     def _run_together(self, samples: list[tuple[Any, ...]], rows: Tensor, draw: Draw) -> list[tuple[Any, ...]]:
         own = self._own_states()
@@ -313,7 +285,7 @@ class Pipeline:
     ) -> Batch | list[Any]:
         """What the steps from first to before last make of what is held."""
         for step, decisions, states in list(zip(self.steps, draw.decisions, own, strict=True))[first:last]:
-            held = _apply(step, held, decisions[rows] if decisions is not None else None, states)
+            held = apply_to_images(step, held, decisions[rows] if decisions is not None else None, states)
         return held
 
     def blank(self, item: Any) -> Tensor | None:
@@ -335,7 +307,7 @@ class Pipeline:
         # Nothing later is to be erased or moved: the fill alone is to be seen.
         draw, row, behind = self.still(1), torch.zeros(1, dtype=torch.int64), filling[-1] + 1
         own = self._own_states()
-        batch = _batch(self._run([item], row, draw, own, last=behind))
+        batch = as_batch(self._run([item], row, draw, own, last=behind))
         paired = self.steps[filling[-1]].paired
         if batch is None or paired is None:
             return None
@@ -398,47 +370,8 @@ class Pipeline:
         return rows
 
 
-def _apply(step: Step, held: Batch | list[Any], decisions: Tensor | None, own: list[Any]) -> Batch | list[Any]:
-    if step.kind == "image-only" and decisions is not None:
-        with forked_random_states(own):
-            return [_seeded(step, item, int(row), own) for item, row in zip(_items(held), decisions, strict=True)]
-    kind = held.kind if isinstance(held, Batch) else kind_of(held[0])
-    if step.paired is not None and decisions is not None:
-        batch = _batch(held)
-        whole = kind in ("tensor", "image") or (kind == "pil" and step.paired.copies_pixels)
-        if batch is not None and whole and batch.tensor.ndim >= 3 and not step.paired.varies_size:
-            return batch.with_tensor(step.paired.on_images(batch.tensor, decisions))
-        return [_moved(step, item, row) for item, row in zip(_items(held), decisions, strict=True)]
-    form = batched_form(step.transform, kind)
-    batch = _batch(held) if form is not None else None
-    if form is not None and batch is not None:
-        return form(batch)
-    return [step.call(item) for item in _items(held)]
-
-
 def _values(item: Any) -> int:
     """How many values one raw image holds."""
     if isinstance(item, Image.Image):
         return max(1, item.width * item.height * len(item.getbands()))
     return max(1, item.numel() if isinstance(item, Tensor) else int(getattr(item, "size", 1)))
-
-
-def _batch(held: Batch | list[Any]) -> Batch | None:
-    return held if isinstance(held, Batch) else stack(held)
-
-
-def _items(held: Batch | list[Any]) -> list[Any]:
-    return unstack(held)
-
-
-def _seeded(step: Step, item: Any, seed: int, own: list[Any]) -> Any:
-    seed_random_states(seed, own)
-    return step.call(item)
-
-
-def _moved(step: Step, item: Any, row: Tensor) -> Any:
-    if step.paired is None or kind_of(item) in ("numpy", "other"):
-        raise ArgumentError(
-            f"{step.name} cannot take a {type(item).__name__}; put ToTensor() or v2.ToImage() in front of it"
-        )
-    return step.paired.on_item(item, row)

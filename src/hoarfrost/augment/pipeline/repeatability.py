@@ -15,8 +15,9 @@ from torch.utils._pytree import tree_flatten
 from ...errors import UnstableTransformError
 from ..transforms.own_states import find_states
 from ..transforms.randomness import forked_random_states, random_positions, seed_random_states
+from .draws import Draw
 from .joint import call_together
-from .pipeline import Draw, Pipeline
+from .pipeline import Pipeline
 
 __all__ = ["check_repeatable"]
 

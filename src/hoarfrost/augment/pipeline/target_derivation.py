@@ -19,8 +19,9 @@ from ..geometry.placement import Placement, as_sizes
 from ..transforms.crops import PaddedCrop
 from ..transforms.erasing import Erasing
 from ..transforms.flips import HorizontalFlip, VerticalFlip
+from .draws import Draw
 from .joint import MOVING_WITH_IMAGES, moves_by_type
-from .pipeline import Draw, Pipeline
+from .pipeline import Pipeline
 from .step_placement import advance, first_paired
 from .steps import Step
 

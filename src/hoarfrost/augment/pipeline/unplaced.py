@@ -9,7 +9,8 @@ import numpy as np
 
 from ..geometry.placement import Placement, as_sizes
 from .batching import image_size
-from .pipeline import Draw, Pipeline
+from .draws import Draw
+from .pipeline import Pipeline
 from .step_placement import advance
 
 __all__ = ["unplaced"]
