@@ -14,6 +14,7 @@ from hoarfrost.errors import (
 )
 from hoarfrost.samples.own_transform import PassThrough
 from shared.freezers import N, freezer_of, run_epoch
+from shared.freezers import record as record_of
 from shared.images import PLAIN, RANDOM, images
 from shared.nets import resnet
 
@@ -183,3 +184,14 @@ def test_the_device_is_that_of_the_model() -> None:
         assert features.is_cuda
         assert freezer(features).is_cuda
         assert targets.is_cuda
+
+
+def test_what_was_spent_is_told_with_all_that_freezes_took() -> None:
+    with freezer_of(epochs=3, policy={1: "layer1"}) as freezer:
+        for epoch in range(3):
+            run_epoch(freezer, epoch)
+        done = [record for record in freezer.history if record["event"] == "epoch"]
+        spent = [record["spent_seconds"] for record in done]
+        assert spent[0] == done[0]["seconds"]
+        assert spent[1] - spent[0] > done[1]["seconds"] + record_of(freezer)["build_seconds"]
+        assert spent[2] == freezer.training_seconds

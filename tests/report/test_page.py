@@ -60,8 +60,14 @@ def run(name: str = "run") -> Run:
     decision = {"event": "decision", **place, "depth": 0, "why": "time is left"}
     thaw = {"event": "thaw", **place, "depth": 0, "before": 1}
     midway = {"event": "midway", **place, "step": 5, "depth": 2, "cut": "b"}
+    stale = {"event": "stale", **place, "step": 6, "why": "sample 7 is another"}
+    fault = {"event": "fault", "kind": "CacheDirectoryError", "reason": "it is gone", "instead": "computes " + NASTY}
+    bad = [{"event": "bad_sample", "sample": n, "reason": f"sample {n}", "then": "skip", "count": n} for n in (1, 2)]
     end = {"event": "end", "seconds": 34.0, "test_accuracy": 0.71, "augmented_accuracy": 0.68}
-    return Run(name, [start, epoch(0), epoch(1), freeze(2), epoch(2), decision, thaw, midway, epoch(3), heal, end])
+    rest = [stale, fault, *bad, *bad]  # once more where the run was resumed
+    return Run(
+        name, [start, epoch(0), epoch(1), freeze(2), epoch(2), decision, thaw, midway, epoch(3), heal, *rest, end]
+    )
 
 
 class Outline(HTMLParser):
@@ -107,9 +113,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_what_the_policy_did_stands_in_order(page: str) -> None:
     rows = ["time is left", "thawed, which was frozen up to a", "frozen up to b, recomputed until the epoch ends"]
+    rows.append("sample 7 is another: the features up to a are built anew")
     places = [page.index(row) for row in rows]
     assert places == sorted(places)
     assert "4, behind step 5" in page
+
+
+def test_what_went_wrong_is_told_with_what_was_done_instead(page: str) -> None:
+    assert "<td>it is gone</td><td>computes &lt;script" in page
+    assert "<td>sample 1, and 1 more</td><td>left out</td>" in page
 
 
 def test_it_is_complete_in_itself(page: str) -> None:

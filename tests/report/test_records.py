@@ -58,6 +58,16 @@ def test_a_resumed_runs_last_records_count() -> None:
     assert run.end == {}
 
 
+def test_where_records_say_what_was_spent_that_counts() -> None:
+    """Dividing and calibration are no part of an epoch, nor of a build."""
+    spent = [
+        {"event": "epoch", "epoch": 0, "seconds": 3.0, "spent_seconds": 3.5},
+        {"event": "freeze", "epoch": 1, "build_seconds": 4.0},
+        {"event": "epoch", "epoch": 1, "seconds": 3.0, "spent_seconds": 12.0},
+    ]
+    assert Run("run", spent).elapsed_seconds == [3.5, 12.0]
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

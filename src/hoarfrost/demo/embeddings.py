@@ -72,8 +72,19 @@ def run_on_embeddings(
             "accuracy": (likely.argmax(1) == targets).double().mean().item(),
         }
         epoch = {"event": "epoch", "epoch": 0, "depth": 0, "cut": None, "source": "images", **seen}
-        spent = {"seconds": seconds, "images_per_second": len(embedded) / seconds, "train_flops": flops}
-        journal.write({**epoch, **spent, "cache_bytes": 0, "saved_seconds": 0.0, "watch_seconds": 0.0, **curve})
+        spent = {"seconds": seconds, "spent_seconds": seconds, "saved_seconds": 0.0, "watch_seconds": 0.0}
+        spent |= {"images_per_second": len(embedded) / seconds}
+        journal.write(
+            {
+                **epoch,
+                **spent,
+                "train_flops": flops,
+                "cache_bytes": 0,
+                "saved_seconds": 0.0,
+                "watch_seconds": 0.0,
+                **curve,
+            }
+        )
         on_plain, on_augmented = story.plain(model), story.augmented(model)
         ended = {"test_accuracy": on_plain["accuracy"], "augmented_accuracy": on_augmented["accuracy"]}
         wall = time.perf_counter() - began

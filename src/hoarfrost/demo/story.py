@@ -165,14 +165,9 @@ class Outcome:
         return max((int(record["cache_bytes"]) for record in self.freezes), default=0)
 
     def seconds_to(self, accuracy: float) -> float | None:
-        """Training seconds until an epoch's end first reached `accuracy`; None if none did."""
-        spent = 0.0
-        pending = {int(record["epoch"]): float(record["build_seconds"]) for record in self.freezes}
-        for record in self.epochs:
-            spent += float(record["seconds"]) + pending.get(record["epoch"], 0.0)
-            if record.get("test_accuracy", 0.0) >= accuracy:
-                return spent
-        return None
+        """Seconds, counted as `seconds` are, until an epoch's end first reached `accuracy`; None if none did."""
+        ends = zip(self.epochs, self.run.elapsed_seconds, strict=True)
+        return next((spent for record, spent in ends if record.get("test_accuracy", 0.0) >= accuracy), None)
 
     def row(self) -> list[str]:
         """Cells under HEADER."""

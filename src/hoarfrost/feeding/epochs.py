@@ -132,6 +132,7 @@ class Epochs:
                 "seconds": seconds,
                 "images_per_second": samples / seconds if seconds else None,
                 "cache_bytes": self._feeder.nbytes,
+                "spent_seconds": self._clock.total_seconds,
                 "saved_seconds": self._clock.saved_seconds(),
                 "watch_seconds": self._asking.observer.seconds,
                 **known,

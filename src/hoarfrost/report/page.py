@@ -20,6 +20,9 @@ from .table import Table
 
 __all__ = ["Chapter", "write_page", "write_report"]
 
+DETAILS = ("freezes", "turns", "heals", "faults")
+"""What a run needs one of, to have a section of its own."""
+
 
 @dataclass(frozen=True)
 class Chapter:
@@ -97,7 +100,7 @@ def _shown(chapter: Chapter) -> dict[str, Any]:
         "legend": [(run.name, order % len(SERIES), order // len(SERIES) % 3) for order, run in enumerate(runs)],
         "pictures": _pictures(runs, _emphasised(chapter.tables)),
         "bands": _safe(run_figures.bands(runs)),
-        "details": [_detail(run) for run in runs if run.freezes or run.turns or run.heals],
+        "details": [detail for detail in map(_detail, runs) if any(detail[part] for part in DETAILS)],
     }
 
 
@@ -110,7 +113,7 @@ def _pictures(runs: Sequence[Run], strong: frozenset[str]) -> list[tuple[str, Ma
         (
             "Test accuracy over time",
             run_figures.accuracy_over_time(runs, strong),
-            "Time counts training and the building of caches, not evaluation. Early epochs may lie below." + diamonds,
+            "Time counts training and all that freezes take, not evaluation. Early epochs may lie below." + diamonds,
         ),
         (
             "Test accuracy by epoch",
@@ -139,6 +142,7 @@ def _detail(run: Run) -> dict[str, Any]:
             (str(record.get("chunk", "")), str(record.get("view", "")), str(record.get("reason", "")))
             for record in run.heals
         ],
+        "faults": _faults(run),
     }
 
 
@@ -165,8 +169,20 @@ def _turn_row(record: Record) -> tuple[str, str, str]:
         "midway": f"frozen up to {cut}, recomputed until the epoch ends",
         "thaw": f"thawed, which was frozen up to {cut}",
         "changed": f"somebody wrote into what is frozen up to {cut}: its features are built anew",
+        "stale": f"{record.get('why', 'samples are others')}: the features up to {cut} are built anew",
     }[record["event"]]
     return f"{epoch}, behind step {step}" if step else str(epoch), what, str(record.get("policy", ""))
+
+
+def _faults(run: Run) -> list[tuple[str, str]]:
+    """What happened to caches and samples, and what was done instead."""
+    found = [(str(record.get("reason", "")), str(record.get("instead", ""))) for record in run.faults]
+    if run.unreadable:
+        first, count = run.unreadable[0], len(run.unreadable)
+        more = f", and {count - 1} more" if count > 1 else ""
+        done = {"skip": "left out", "replace": "the next one that can be read stands in"}
+        found.append((f"{first.get('reason', 'a sample cannot be read')}{more}", done.get(str(first.get("then")), "")))
+    return found
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ __all__ = ["check_record"]
 
 LARGEST = 1e18
 MOST_CHANNELS, MOST_RUNGS, MOST_CUTS = 1 << 16, 1 << 10, 1 << 14
-PLACED = {"epoch", "freeze", "decision", "midway", "thaw", "changed"}
+PLACED = {"epoch", "freeze", "decision", "midway", "thaw", "changed", "stale"}
 """Events that belong to an epoch."""
 STEPPED = PLACED - {"epoch", "freeze"}
 

@@ -85,8 +85,8 @@ class Run:
 
     @property
     def turns(self) -> list[Record]:
-        """The `decision`, `midway`, `thaw` and `changed` records, the last of each kind at a place in the run."""
-        kinds = ("decision", "midway", "thaw", "changed")
+        """Records of decisions and changes within the run, the last of each kind at a place."""
+        kinds = ("decision", "midway", "thaw", "changed", "stale")
         latest = {(r["epoch"], r["step"], r["event"]): r for r in self.records if r.get("event") in kinds}
         return [latest[place] for place in sorted(latest)]
 
@@ -96,13 +96,28 @@ class Run:
         return self._of("heal")
 
     @property
+    def faults(self) -> list[Record]:
+        """What befell a cache: the `fault` records."""
+        return self._of("fault")
+
+    @property
+    def unreadable(self) -> list[Record]:
+        """The `bad_sample` records, one for each sample that could not be read."""
+        latest = {record.get("sample"): record for record in self._of("bad_sample")}
+        return list(latest.values())
+
+    @property
     def elapsed_seconds(self) -> list[float]:
-        """Seconds from the start to the end of each epoch: its training, and the caches built until then."""
+        """Seconds from the start to the end of each epoch: of training, and of all that freezes took until then.
+
+        Records that do not say the sum tell epochs and builds alone.
+        """
         elapsed, total = [], 0.0
         built = {record["epoch"]: number(record, "build_seconds") or 0.0 for record in self.freezes}
         for record in self.epochs:
             total += (number(record, "seconds") or 0.0) + built.get(record["epoch"], 0.0)
-            elapsed.append(total)
+            spent = number(record, "spent_seconds")
+            elapsed.append(total if spent is None else spent)
         return elapsed
 
     @property

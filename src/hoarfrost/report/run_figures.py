@@ -33,7 +33,7 @@ SOURCES = {"images": RECOMPUTE, "recompute": RECOMPUTE, "cache": CACHE}
 
 
 def accuracy_over_time(runs: Sequence[Run], strong: frozenset[str] = frozenset()) -> str | None:
-    """Accuracy on the test set over seconds of training and cache building; diamonds where layers froze."""
+    """Accuracy on the test set over seconds of training and freezing; diamonds where layers froze."""
     figure, grid = new_figure(HALF, 2.75)
     axes = grid[0][0]
     drawn = []
@@ -48,7 +48,7 @@ def accuracy_over_time(runs: Sequence[Run], strong: frozenset[str] = frozenset()
     _focus(axes, drawn)
     _time_ticks(axes.xaxis, axes.get_xlim()[1])
     axes.set_xlim(left=0)
-    calm(axes, x="training and building of caches")
+    calm(axes, x="training and freezing")
     return to_svg(figure, "accuracy-time")
 
 

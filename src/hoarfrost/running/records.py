@@ -65,8 +65,9 @@ def write_end(write: Write, freezer: Freezer, plain: Examine, augmented: Examine
 def describe_machine() -> dict[str, Any]:
     """Hardware and versions."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    threads = torch.get_num_threads()
     return {
-        "hardware": gpu or f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
+        "hardware": gpu or f"{platform.machine()} CPU, {threads} thread{'s' * (threads > 1)}",
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
