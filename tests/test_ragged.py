@@ -27,7 +27,7 @@ from shared.ragged import (
 )
 from shared.ragged_kinds import KINDS, Kind, called, freezer_of, train
 
-SLOW = ("strided, at the stem", "wave")
+SLOW = ("strided, at the stem", "wave", "bert")  # a BERT is trained in integrations/test_transformers.py too
 ALL = pytest.mark.parametrize(
     "kind", [pytest.param(kind, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, kind in KINDS.items()]
 )
@@ -46,7 +46,7 @@ def frozen(kind: Kind, folder: Path, **told: Any) -> Freezer:
 def test_a_cached_run_is_a_recomputing_run(kind: Kind, tmp_path: Path) -> None:
     runs = []
     for mode, source in (("cache", "cache"), ("recompute", "recompute")):
-        freezer = freezer_of(kind, tmp_path / mode, kind.data(200), mode=mode)
+        freezer = freezer_of(kind, tmp_path / mode, kind.data(200), mode=mode, batch_size=16)
         losses = train(freezer)
         assert freezer.source == source
         runs.append((losses, freezer.model.state_dict()))
@@ -93,8 +93,8 @@ def test_a_resumed_run_goes_on_as_the_undisturbed_one(tmp_path: Path) -> None:
 
 def test_a_damaged_chunk_is_healed_to_the_bit(tmp_path: Path) -> None:
     kind = KINDS["frames"]
-    undisturbed = train(freezer_of(kind, tmp_path / "whole", kind.data(200)))
-    freezer = freezer_of(kind, tmp_path / "damaged", kind.data(200))
+    undisturbed = train(freezer_of(kind, tmp_path / "whole", kind.data(200), batch_size=16))
+    freezer = freezer_of(kind, tmp_path / "damaged", kind.data(200), batch_size=16)
     losses = train(freezer, range(2))
     assert freezer.cache is not None
     path = freezer.cache.path / "features.bin"

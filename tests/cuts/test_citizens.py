@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models.efficientnet import EfficientNet, MBConvConfig
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from hoarfrost.cuts import Prefix, Suffix, divide, find_cut, find_cuts
+from hoarfrost.cuts import Cut, Prefix, Suffix, divide, find_cut, find_cuts
 from hoarfrost.errors import InvalidCutError
 
 
@@ -57,14 +57,13 @@ def batch(name: str, samples: int = 4) -> Tensor:
 
 
 @functools.cache
-def label(name: str) -> str:
-    cuts = find_cuts(build(name), batch(name))
-    return find_cut(cuts, MODELS[name][1]).label
+def cut_of(name: str) -> Cut:
+    return find_cut(find_cuts(build(name), batch(name)), MODELS[name][1])
 
 
 def parts(name: str, model: nn.Module | None = None) -> tuple[nn.Module, Prefix, Suffix, Tensor]:
     model, x = model or build(name), batch(name)
-    return model, *divide(model, find_cut(find_cuts(model, x), label(name)), x, verify=False), x
+    return model, *divide(model, cut_of(name), x, verify=False), x
 
 
 def evaluated(*modules: nn.Module) -> None:

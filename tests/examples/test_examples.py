@@ -14,12 +14,13 @@ NEEDS = {"vit_of_transformers": "transformers", "text_classifier": "gt_all_minil
 NEEDS |= {"trainer_of_transformers": "transformers"}
 FRAMEWORKS = {"loop_of_accelerate": 2, "trainer_of_transformers": 2}
 """Lines that change of those in a framework's loop."""
-SLOW = {"segmentation", "text_classifier", "detection", "multi_label", "vit_of_timm", *FRAMEWORKS}
+QUICK = {"audio_frames"}
+"""What the inner loop runs; what the others show has quick tests of its own (crops, transformers, outputs, tasks)."""
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "three_ways")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES]
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NAMES]
 )
 def test_it_trains_three_ways(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name in NEEDS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ def step(freezer: Freezer, inputs: Tensor, targets: Tensor) -> None:
     optimizer.step()
 
 
+@functools.cache
 def by_batches() -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     model = resnet()
     with freezer_of(model) as freezer:
@@ -102,25 +104,30 @@ def test_set_epoch_says_which_one_comes() -> None:
             freezer.loader.set_epoch(-1)
 
 
-@pytest.mark.parametrize("own_state", [False, True])
-@pytest.mark.parametrize("at", [(0, 2), (1, 1), (1, 4), (2, 3)], ids=str)
-def test_it_goes_on_where_it_was(at: tuple[int, int], own_state: bool) -> None:
-    weights, _ = by_batches()
-    first = resnet()
-    with freezer_of(first) as freezer:
-        kept: Any = None
+STOPS = [(0, 2), (1, 1), (1, 4), (2, 3)]
+
+
+@functools.cache
+def states() -> dict[tuple[int, int], Any]:
+    """Behind these batches of one run: of the model, the freezer, its loader, the optimizer."""
+    kept = {}
+    model = resnet()
+    with freezer_of(model) as freezer:
         for epoch in range(EPOCHS):
             for number, (inputs, targets) in enumerate(freezer.loader, 1):
                 step(freezer, inputs, targets)
-                if (epoch, number) == at:
+                if (epoch, number) in STOPS:
                     optimizer: Any = freezer.optimizer
-                    states = (
-                        first.state_dict(),
-                        freezer.state_dict(),
-                        freezer.loader.state_dict(),
-                        optimizer.state_dict(),
-                    )
-                    kept = copy.deepcopy(states)
+                    holders = (model, freezer, freezer.loader, optimizer)
+                    kept[epoch, number] = copy.deepcopy([holder.state_dict() for holder in holders])
+    return kept
+
+
+@pytest.mark.parametrize("own_state", [False, True])
+@pytest.mark.parametrize("at", STOPS, ids=str)
+def test_it_goes_on_where_it_was(at: tuple[int, int], own_state: bool) -> None:
+    weights, _ = by_batches()
+    kept = copy.deepcopy(states()[at])
     again = resnet(seed=1)
     with freezer_of(again) as freezer:
         again.load_state_dict(kept[0])

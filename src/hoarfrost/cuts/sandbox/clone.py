@@ -28,6 +28,8 @@ __all__ = ["StrayError", "confined", "deep_copied", "own_forward", "shadow"]
 
 SKELETON = frozenset({"_modules", "_parameters", "_buffers", *HOOKS})
 EVERY_MODULES = frozenset(nn.Module().__dict__)
+PLAIN = frozenset({bool, int, float, str, type(None)})
+"""Of most attributes: nothing in them belongs to a model."""
 
 
 def shadow(
@@ -50,7 +52,8 @@ def shadow(
         hooks_apart: the user's hooks keep copies of what they keep, see `set_apart`; else they count and collect as
             they do on the model.
     """
-    clones = {module: _clone(module) for module in model.modules()}
+    held = {module: _attributes(module) for module in model.modules()}
+    clones = {module: _clone(module, attributes) for module, attributes in held.items()}
     twins: dict[int, Any] = {}
     for name, module in model.named_modules():
         _fill(clones[module], module, f"{name}." if name else "", keep, twins, (own_gradients, copy_buffers))
@@ -61,7 +64,7 @@ def shadow(
     # Containers first: then it is known which of those that functions close over are the model's.
     for containers in (True, False):
         for module, clone in clones.items():
-            for key, value in _attributes(module).items():
+            for key, value in held[module].items():
                 if key not in SKELETON and (type(value) in (list, set, dict)) == containers:
                     clone.__dict__[key] = redirect(value)
     for module, clone in clones.items():
@@ -122,10 +125,10 @@ def own_forward(module: nn.Module) -> Callable[..., Any]:
     return forward
 
 
-def _clone(module: nn.Module) -> nn.Module:
+def _clone(module: nn.Module, attributes: dict[str, Any]) -> nn.Module:
     # Past a `__new__` of its own: an fx GraphModule's makes another class of each instance, without its forward.
     clone: nn.Module = object.__new__(Uncompiled if is_wrapper(module) else module.__class__)
-    clone.__dict__.update(_attributes(module))
+    clone.__dict__.update(attributes)
     return clone
 
 
@@ -181,6 +184,8 @@ class Redirection:
 
     def __call__(self, value: Any, *, owned: bool = True) -> Any:
         """The clone's rendition of a value; `owned` if the model itself holds it, and not a function or object."""
+        if type(value) in PLAIN:
+            return value
         if id(value) in self.twins:
             return self.twins[id(value)]
         if isinstance(value, nn.Module):
