@@ -207,12 +207,12 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         paired = [(r, last[case, r["seed"]]) for r in mine if (case, r["seed"]) in last]
         deltas = [[100 * (r[kind] - other[kind]) for r, other in paired] for kind in ("accuracy", "augmented")]
         jumps = " ".join(f"{statistics.mean(j):+.3f}" for j in zip(*(r["jumps"] for r in mine), strict=True))
-        told = " / ".join(map(_spread, deltas)) if settle != "last" and paired else ""
+        told = " / ".join(map(spread, deltas)) if settle != "last" and paired else ""
         lines.append(f"| {case} | {settle} | {' | '.join(cells)} | {told} | {jumps} | {_chosen(mine)} |")
     return "\n".join(lines)
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):+.2f}{deviation}"
 
@@ -223,33 +223,55 @@ def _chosen(records: Sequence[dict[str, Any]]) -> str:
     return "; ".join(", ".join(sorted({s["way"] for s in freeze if s})) for freeze in by_freeze)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def over_seeds(
+    doc: str | None,
+    kind: str,
+    ways: Collection[str],
+    run: Callable[[str, str, int, argparse.Namespace], dict[str, Any]],
+    *,
+    out: str,
+    cases: Collection[str] = tuple(CASES),
+    smoke: Collection[str] | None = None,
+) -> list[dict[str, Any]]:
+    """The records of each way in each case for each seed: those that `--out` holds, and those that it lacks.
+
+    Args:
+        kind: what a way is called, in options and records.
+        run: one training, of a case, in a way, from a seed.
+        out: the file's name, unless `--out` says another.
+        cases: unless others are named.
+        smoke: ways of a smoke run; None: all.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", choices=CASES)
-    parser.add_argument("--settle", action="append", choices=SETTLE)
+    parser.add_argument(f"--{kind}", action="append", choices=ways, dest="ways")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="in place of each case's own")
     parser.add_argument("--samples", type=int, help="in place of each case's own")
     parser.add_argument("--tests", type=int, default=2000)
     parser.add_argument("--smoke", action="store_true", help="a few images and epochs: only to see it run")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/settle.json"))
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks") / out)
     options = parser.parse_args()
     if options.smoke:
         options.seeds, options.epochs, options.samples, options.tests = 1, 3, 128, 64
-        options.case = ["scratch, early"]
+        options.case, options.ways = ["scratch, early"], smoke or options.ways
     torch.set_num_threads(1)
     told = json.loads(options.out.read_text()) if options.out.exists() else {"machine": describe_machine(), "runs": []}
-    records = told["runs"]
+    records: list[dict[str, Any]] = told["runs"]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds):
-        for name in options.case or CASES:
-            for settle in options.settle or SETTLE:
-                if any((r["case"], r["settle"], r["seed"]) == (name, settle, seed) for r in records):
+        for name in options.case or cases:
+            for way in options.ways or ways:
+                if any((r["case"], r[kind], r["seed"]) == (name, way, seed) for r in records):
                     continue
-                records.append(run(name, settle, seed, options))
+                records.append(run(name, way, seed, options))
                 options.out.write_text(json.dumps(told, indent=1) + "\n")
-                print(f"seed {seed}, {name}, {settle}: {records[-1]['accuracy']:.2%}", flush=True)
-    print(table(records))
+                print(f"seed {seed}, {name}, {way}: {records[-1]['accuracy']:.2%}", flush=True)
+    return records
+
+
+def main() -> None:
+    print(table(over_seeds(__doc__, "settle", SETTLE, run, out="settle.json")))
 
 
 if __name__ == "__main__":

@@ -12,18 +12,16 @@ Repeats: `--seeds` seeds. Runs that `--out` holds are not repeated.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torchvision.transforms import v2
 
 from hoarfrost import Freezer
-from hoarfrost.running import Examination, describe_machine, fit
-from settle import CASES, LARGE, images, sgd
+from hoarfrost.running import Examination, fit
+from settle import CASES, LARGE, images, over_seeds, sgd, spread
 
 WAYS: dict[str, dict[str, Any]] = {
     "live": {"mode": "recompute"},
@@ -79,7 +77,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         )
         paired = [(r, live[case, r["seed"]]) for r in mine if (case, r["seed"]) in live]
         deltas = [[100 * (r[kind] - other[kind]) for r, other in paired] for kind in ("accuracy", "augmented")]
-        told = " / ".join(map(_spread, deltas)) if way != "live" and paired else ""
+        told = " / ".join(map(spread, deltas)) if way != "live" and paired else ""
         stored = ", ".join(map(str, mine[0]["views"]))
         kilobytes = ", ".join(
             f"{statistics.mean(column) / 1000:.0f}" for column in zip(*(r["bytes"] for r in mine), strict=True)
@@ -88,38 +86,10 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _spread(values: Sequence[float]) -> str:
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):+.2f}{deviation}"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", action="append", choices=CASES)
-    parser.add_argument("--way", action="append", choices=WAYS)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, help="in place of each case's own")
-    parser.add_argument("--samples", type=int, help="in place of each case's own")
-    parser.add_argument("--tests", type=int, default=2000)
-    parser.add_argument("--smoke", action="store_true", help="a few images and epochs: only to see it run")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/stored_views.json"))
-    options = parser.parse_args()
-    if options.smoke:
-        options.seeds, options.epochs, options.samples, options.tests = 1, 3, 128, 64
-        options.case, options.way = ["scratch, early"], ["live", "auto"]
-    torch.set_num_threads(1)
-    told = json.loads(options.out.read_text()) if options.out.exists() else {"machine": describe_machine(), "runs": []}
-    records = told["runs"]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    for seed in range(options.seeds):
-        for name in options.case or ("resnet, from the start", "scratch"):
-            for way in options.way or WAYS:
-                if any((r["case"], r["way"], r["seed"]) == (name, way, seed) for r in records):
-                    continue
-                records.append(run(name, way, seed, options))
-                options.out.write_text(json.dumps(told, indent=1) + "\n")
-                print(f"seed {seed}, {name}, {way}: {records[-1]['accuracy']:.2%}", flush=True)
-    print(table(records))
+    cases = ("resnet, from the start", "scratch")
+    out = "stored_views.json"
+    print(table(over_seeds(__doc__, "way", WAYS, run, out=out, cases=cases, smoke=["live", "auto"])))
 
 
 if __name__ == "__main__":

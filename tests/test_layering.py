@@ -18,6 +18,19 @@ ROOT = Path(hoarfrost.__file__).parent
 FLAT = {"errors", "plain_fields", "seeds", "threads", "untrusted"}
 """What every wing may import."""
 
+UNDER_STORING = {
+    "settings",
+    "samples",
+    "freezing",
+    "cache",
+    "costs",
+    "codecs",
+    "cuts",
+    "augment",
+    "provenance",
+    "distributed",
+}
+
 PLAN: dict[str, set[str]] = {
     "provenance": set(),
     "cuts": set(),
@@ -35,46 +48,9 @@ PLAN: dict[str, set[str]] = {
     "freezing": {"cuts"},
     "watching": {"samples", "freezing", "costs", "cuts", "codecs"},
     "policies": {"watching", "samples", "cuts"},
-    "storing": {
-        "settings",
-        "samples",
-        "freezing",
-        "cache",
-        "costs",
-        "codecs",
-        "cuts",
-        "augment",
-        "provenance",
-        "distributed",
-    },
-    "feeding": {
-        "distributed",
-        "settings",
-        "storing",
-        "policies",
-        "samples",
-        "freezing",
-        "cache",
-        "costs",
-        "codecs",
-        "cuts",
-        "augment",
-        "provenance",
-    },
-    "freezer": {
-        "settings",
-        "feeding",
-        "storing",
-        "policies",
-        "watching",
-        "freezing",
-        "samples",
-        "cache",
-        "costs",
-        "codecs",
-        "cuts",
-        "augment",
-    },
+    "storing": UNDER_STORING,
+    "feeding": UNDER_STORING | {"storing", "policies"},
+    "freezer": UNDER_STORING - {"provenance", "distributed"} | {"storing", "policies", "feeding", "watching"},
 }
 """Each wing with those that it may import; what stands behind the freezer may import all that is in front of it."""
 

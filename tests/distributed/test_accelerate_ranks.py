@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,11 +10,10 @@ pytest.importorskip("accelerate")
 
 from shared.accelerate_ranks import EPOCHS, SAMPLES, STEPS, everything
 from shared.distributed_runs import together
+from shared.door_runs import Runs, assert_cached_is_recomputed, assert_decided_once, assert_refused, without
 from shared.runs import assert_same_tensors
 
 pytestmark = pytest.mark.long
-
-Runs = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +27,12 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 )
 def test_a_cached_run_is_the_recomputing_one_to_the_bit(ranks: Runs, one: str, other: str) -> None:
     """Across two freezes; with a prepared loader and autocast, and compiled inside the wrapper, too."""
-    for rank in ranks:
-        assert rank[one]["losses"] == rank[other]["losses"]
-        assert_same_tensors(rank[one]["weights"], rank[other]["weights"])
-        sources = [record["source"] for record in rank[one]["history"] if record["event"] == "epoch"]
-        assert sources == ["images", "cache", "cache", "cache"]
+    assert_cached_is_recomputed(ranks, one, other, EPOCHS)
 
 
 @pytest.mark.parametrize("run", ["cached", "recomputed", "bf16", "none"])
 def test_both_ranks_have_the_same_parameters(ranks: Runs, run: str) -> None:
-    one, other = ({n: v for n, v in rank[run]["weights"].items() if "running" not in n} for rank in ranks)
-    assert_same_tensors(one, other)
+    assert_same_tensors(*(without("running", rank[run]["weights"]) for rank in ranks))
     assert ranks[0][run]["losses"] != ranks[1][run]["losses"]
 
 
@@ -67,10 +60,7 @@ def test_a_loaded_state_goes_on_to_the_same_bits(ranks: Runs, at: tuple[int, int
     for rank in ranks:
         again, whole = rank["resumed"][f"{epoch}-{step}"], rank["cached"]
         assert again["losses"] == whole["losses"][epoch * STEPS + step :]
-        assert_same_tensors(
-            {n: v for n, v in again["weights"].items() if "running" not in n},
-            {n: v for n, v in whole["weights"].items() if "running" not in n},
-        )
+        assert_same_tensors(without("running", again["weights"]), without("running", whole["weights"]))
 
 
 def test_the_whole_model_is_evaluated(ranks: Runs) -> None:
@@ -81,11 +71,7 @@ def test_the_whole_model_is_evaluated(ranks: Runs) -> None:
 
 
 def test_decisions_are_made_once(ranks: Runs) -> None:
-    one, other = (
-        [(r["depth"], r["decision"]) for r in rank["cached"]["history"] if r["event"] == "freeze"] for rank in ranks
-    )
-    assert one == other
-    assert all("one cache for all 2 ranks" in decision for _, decision in one)
+    assert_decided_once(ranks)
 
 
 def test_nobody_is_told_to_wrap_the_model(ranks: Runs) -> None:
@@ -103,9 +89,7 @@ def test_nobody_is_told_to_wrap_the_model(ranks: Runs) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_by_name(ranks: Runs, what: str, said: str) -> None:
-    for rank in ranks:
-        assert rank["refusals"][what].startswith("ArgumentError")
-        assert said in rank["refusals"][what]
+    assert_refused(ranks, what, said)
 
 
 def test_a_prepared_loader_is_taken_as_it_was_before(ranks: Runs) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("lightning")
 
 from shared.distributed_runs import together
+from shared.door_runs import Runs, assert_cached_is_recomputed, assert_decided_once, assert_refused, without
 from shared.lightning_ranks import EPOCHS, SAMPLES, STEPS, everything
 from shared.nets import resnet
 from shared.runs import assert_same_tensors
 
 pytestmark = pytest.mark.long
-
-Runs = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -28,28 +26,20 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @pytest.mark.parametrize(("one", "other"), [("cached", "recomputed"), ("bf16", "bf16 recomputed")])
 def test_a_cached_run_is_the_recomputing_one_to_the_bit(ranks: Runs, one: str, other: str) -> None:
     """Across two freezes, in half precision and with accumulated gradients too."""
-    for rank in ranks:
-        assert rank[one]["losses"] == rank[other]["losses"]
-        assert_same_tensors(rank[one]["weights"], rank[other]["weights"])
-        sources = [record["source"] for record in rank[one]["history"] if record["event"] == "epoch"]
-        assert sources == ["images", "cache", "cache", "cache"]
-        assert rank[one]["thawed"]
+    assert_cached_is_recomputed(ranks, one, other, EPOCHS)
+    assert all(rank[one]["thawed"] for rank in ranks)
 
 
 @pytest.mark.parametrize("run", ["cached", "recomputed", "bf16", "none"])
 def test_both_ranks_have_the_same_parameters(ranks: Runs, run: str) -> None:
-    one, other = ({n: v for n, v in rank[run]["weights"].items() if "running" not in n} for rank in ranks)
-    assert_same_tensors(one, other)
+    assert_same_tensors(*(without("running", rank[run]["weights"]) for rank in ranks))
     assert ranks[0][run]["losses"] != ranks[1][run]["losses"]
 
 
 def test_with_nothing_frozen_it_is_lightnings_own_loop(ranks: Runs) -> None:
     for rank in ranks:
         assert rank["none"]["losses"] == rank["plain"]["losses"]
-        one, other = (
-            {n: v for n, v in rank[run]["weights"].items() if "running" not in n} for run in ("none", "plain")
-        )
-        assert_same_tensors(one, other)
+        assert_same_tensors(*(without("running", rank[run]["weights"]) for run in ("none", "plain")))
 
 
 @pytest.mark.parametrize("run", ["cached", "none"])
@@ -68,10 +58,7 @@ def test_its_checkpoints_go_on_to_the_bit(ranks: Runs, step: int) -> None:
     for rank in ranks:
         again, whole = rank["resumed"][step], rank["cached"]
         assert again["losses"] == whole["losses"][step:]
-        assert_same_tensors(
-            {n: v for n, v in again["weights"].items() if "running" not in n},
-            {n: v for n, v in whole["weights"].items() if "running" not in n},
-        )
+        assert_same_tensors(without("running", again["weights"]), without("running", whole["weights"]))
 
 
 def test_the_whole_model_is_evaluated_and_one_metric_told_to_all(ranks: Runs) -> None:
@@ -83,11 +70,7 @@ def test_the_whole_model_is_evaluated_and_one_metric_told_to_all(ranks: Runs) ->
 
 
 def test_decisions_are_made_once_and_the_wrapper_stays(ranks: Runs) -> None:
-    one, other = (
-        [(r["depth"], r["decision"]) for r in rank["cached"]["history"] if r["event"] == "freeze"] for rank in ranks
-    )
-    assert one == other
-    assert all("one cache for all 2 ranks" in decision for _, decision in one)
+    assert_decided_once(ranks)
     assert [rank["cached"]["wrappers"] for rank in ranks] == [1, 1]
     assert [rank["said"] for rank in ranks] == [[], []]
 
@@ -105,6 +88,4 @@ def test_saved_weights_have_the_modules_own_names(ranks: Runs) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_by_name(ranks: Runs, what: str, said: str) -> None:
-    for rank in ranks:
-        assert rank["refusals"][what].startswith("ArgumentError")
-        assert said in rank["refusals"][what]
+    assert_refused(ranks, what, said)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,12 +10,11 @@ import torch
 pytest.importorskip("timm")
 
 from shared.distributed_runs import together
+from shared.door_runs import Runs, assert_cached_is_recomputed, assert_decided_once, without
 from shared.runs import assert_same_tensors
 from shared.timm_ranks import EPOCHS, SAMPLES, STEPS, everything
 
 pytestmark = pytest.mark.long
-
-Runs = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +27,13 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def test_a_cached_run_is_the_recomputing_one_to_the_bit(ranks: Runs, run: str) -> None:
     """Across two freezes; where the script has reduced the statistics of all ranks behind each epoch, too."""
     other = "recomputed" if run == "cached" else "convolutional recomputed"
-    for rank in ranks:
-        assert rank[run]["losses"] == rank[other]["losses"]
-        assert_same_tensors(rank[run]["weights"], rank[other]["weights"])
-        sources = [record["source"] for record in rank[run]["history"] if record["event"] == "epoch"]
-        assert sources == ["images", "cache", "cache", "cache"]
-        assert rank[run]["thawed"]
+    assert_cached_is_recomputed(ranks, run, other, EPOCHS)
+    assert all(rank[run]["thawed"] for rank in ranks)
 
 
 @pytest.mark.parametrize("run", ["cached", "convolutional", "none"])
 def test_both_ranks_have_the_same_weights(ranks: Runs, run: str) -> None:
-    assert_same_tensors(*({n: v for n, v in rank[run]["weights"].items() if "num_batches" not in n} for rank in ranks))
+    assert_same_tensors(*(without("num_batches", rank[run]["weights"]) for rank in ranks))
     assert ranks[0][run]["losses"] != ranks[1][run]["losses"]
 
 
@@ -74,11 +68,7 @@ def test_the_whole_model_is_evaluated(ranks: Runs) -> None:
 
 
 def test_decisions_are_made_once(ranks: Runs) -> None:
-    one, other = (
-        [(r["depth"], r["decision"]) for r in rank["cached"]["history"] if r["event"] == "freeze"] for rank in ranks
-    )
-    assert one == other
-    assert all("one cache for all 2 ranks" in decision for _, decision in one)
+    assert_decided_once(ranks)
 
 
 def test_a_task_that_is_not_wrapped_is_refused(ranks: Runs) -> None:

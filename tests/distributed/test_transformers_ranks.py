@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("transformers")
 
 from shared.distributed_runs import together
+from shared.door_runs import Runs, assert_cached_is_recomputed, assert_decided_once, assert_refused
 from shared.runs import assert_same_tensors
 from shared.transformers_ranks import EPOCHS, SAMPLES, STEPS, everything
 
 pytestmark = pytest.mark.long
-
-Runs = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +27,8 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 )
 def test_a_cached_run_is_the_recomputing_one_to_the_bit(ranks: Runs, one: str, other: str) -> None:
     """Images of which gradients are accumulated, texts that a collator pads in half precision; across two freezes."""
-    for rank in ranks:
-        assert rank[one]["losses"] == rank[other]["losses"]
-        assert_same_tensors(rank[one]["weights"], rank[other]["weights"])
-        sources = [record["source"] for record in rank[one]["history"] if record["event"] == "epoch"]
-        assert sources == ["images", "cache", "cache"]
-        assert rank[one]["thawed"]
+    assert_cached_is_recomputed(ranks, one, other, EPOCHS)
+    assert all(rank[one]["thawed"] for rank in ranks)
 
 
 @pytest.mark.parametrize("run", ["cached", "texts", "none"])
@@ -77,11 +71,7 @@ def test_the_whole_model_is_evaluated_on_every_sample(ranks: Runs) -> None:
 
 
 def test_decisions_are_made_once(ranks: Runs) -> None:
-    one, other = (
-        [(r["depth"], r["decision"]) for r in rank["cached"]["history"] if r["event"] == "freeze"] for rank in ranks
-    )
-    assert one == other
-    assert all("one cache for all 2 ranks" in decision for _, decision in one)
+    assert_decided_once(ranks)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +84,4 @@ def test_decisions_are_made_once(ranks: Runs) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_by_name(ranks: Runs, what: str, said: str) -> None:
-    for rank in ranks:
-        assert rank["refusals"][what].startswith("ArgumentError")
-        assert said in rank["refusals"][what]
+    assert_refused(ranks, what, said)

@@ -15,8 +15,9 @@ from hoarfrost.errors import ArgumentError, CheckpointError, DatasetError
 transformers = pytest.importorskip("transformers")
 
 from hoarfrost.integrations.transformers import FILE, FreezingMixin, FreezingTrainer  # noqa: E402
+from shared.small_transformers import Images, Texts, bert, padded, vit  # noqa: E402
 
-N, EPOCHS = 26, 3
+N, EPOCHS, CLASSES = 26, 3, 4
 
 Outcome = tuple[list[float], dict[str, Tensor], Any]
 """The loss of each step, the last weights, the trainer."""
@@ -26,61 +27,11 @@ BOTH = pytest.mark.parametrize(
 )
 
 
-class Images(Dataset[dict[str, Any]]):
-    def __init__(self) -> None:
-        drawn = torch.Generator().manual_seed(0)
-        self.images = torch.randn(N, 1, 28, 28, generator=drawn)
-        self.read = 0
-
-    def __len__(self) -> int:
-        return N
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        self.read += 1
-        return {"pixel_values": self.images[index], "labels": index % 4}
-
-
-class Texts(Dataset[dict[str, Any]]):
-    def __len__(self) -> int:
-        return N
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if index >= N:
-            raise IndexError(index)  # what groups by length goes through all of them
-        length = 4 + index % 5
-        ids = [(7 * index + n) % 40 + 2 for n in range(length)]
-        return {"input_ids": ids, "attention_mask": [1] * length, "labels": index % 4}
-
-
-def padded(items: list[dict[str, Any]]) -> dict[str, Tensor]:
-    longest = max(len(item["input_ids"]) for item in items)
-    rows = {
-        name: torch.tensor([item[name] + [0] * (longest - len(item[name])) for item in items])
-        for name in ("input_ids", "attention_mask")
-    }
-    return {**rows, "labels": torch.tensor([item["labels"] for item in items])}
-
-
-def vit() -> nn.Module:
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
-    config = transformers.ViTConfig(image_size=28, patch_size=7, num_channels=1, num_labels=4, **sizes)
-    config.hidden_dropout_prob = 0.1
-    return transformers.ViTForImageClassification(config)
-
-
-def resnet() -> nn.Module:
+def resnet(classes: int) -> nn.Module:
     torch.manual_seed(0)
     sizes = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "layer_type": "basic"}
-    config = transformers.ResNetConfig(num_channels=1, num_labels=4, **sizes)
+    config = transformers.ResNetConfig(num_channels=1, num_labels=classes, **sizes)
     return transformers.ResNetForImageClassification(config)
-
-
-def bert() -> nn.Module:
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
-    config = transformers.BertConfig(vocab_size=50, max_position_embeddings=16, num_labels=4, **sizes)
-    return transformers.BertForSequenceClassification(config)
 
 
 MODELS: dict[str, tuple[Any, Any, dict[int, str]]] = {
@@ -110,9 +61,9 @@ def trainer_of(
     }
     given = {} if freezing is None else {"freezing": freezing}
     return (transformers.Trainer if freezing is None else FreezingTrainer)(
-        make(),
+        make(CLASSES),
         transformers.TrainingArguments(str(out), **options),
-        train_dataset=data(),
+        train_dataset=data(N, CLASSES),
         data_collator=padded if name == "bert" else None,
         **given,
         **(keywords or {}),
@@ -171,7 +122,7 @@ LOOPS: dict[str, tuple[str, dict[str, Any], int]] = {
 @pytest.mark.parametrize("how", LOOPS)
 def test_however_it_loops_a_cached_run_is_one_that_recomputes(how: str, tmp_path: Path) -> None:
     name, more, steps = LOOPS[how]
-    keywords = {"eval_dataset": Images()} if "eval_steps" in more else {}
+    keywords = {"eval_dataset": Images(N, CLASSES)} if "eval_steps" in more else {}
     policy = {0: MODELS[name][2][1], 1: MODELS[name][2][2]}
     cached = trained(name, tmp_path, told(policy), keywords, **more)
     assert_same(cached, trained(name, tmp_path, told(policy, "recompute"), keywords, **more))
@@ -239,7 +190,7 @@ def test_sentence_transformers_are_refused_by_name(tmp_path: Path) -> None:
 
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rime", "frost"]))
     transformers.BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
-    bert().base_model.save_pretrained(tmp_path)
+    bert(CLASSES).base_model.save_pretrained(tmp_path)
     model = sentences.SentenceTransformer(str(tmp_path))
     args = sentences.SentenceTransformerTrainingArguments(str(tmp_path / "out"), report_to=[], use_cpu=True)
     data = datasets.Dataset.from_dict({"anchor": ["rime"] * 8, "positive": ["frost rime"] * 8})
@@ -317,7 +268,7 @@ def test_what_freezing_does_not_take(freezing: Any, words: str, tmp_path: Path) 
 @pytest.mark.parametrize("stored", [None, "exact"])
 def test_the_best_model_is_loaded_and_evaluated_whole(stored: str | None, tmp_path: Path) -> None:
     options = {"save_strategy": "epoch", "eval_strategy": "epoch", "load_best_model_at_end": True}
-    keywords = {"eval_dataset": Images(), "stored_evaluation": stored, "log_records": True}
+    keywords = {"eval_dataset": Images(N, CLASSES), "stored_evaluation": stored, "log_records": True}
     trainer = trainer_of("vit", tmp_path, told({1: "vit.layers.0"}), keywords, **options)
     for module in trainer.model.modules():
         if isinstance(module, nn.Dropout):
@@ -347,7 +298,7 @@ def test_behind_adapters_all_in_front_of_the_first_is_stored(tmp_path: Path) -> 
         trainer = FreezingTrainer(
             peft.get_peft_model(trainer.model, config),
             trainer.args,
-            train_dataset=Images(),
+            train_dataset=Images(N, CLASSES),
             freezing={key: value for key, value in told(None, mode).items() if key != "policy"},
         )
         trainer.train(resume_from_checkpoint=None if resume is None else str(resume))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,18 @@ def args_of(resume: Path | None) -> Namespace:
     return Namespace(**{**plain, **sizes, **rest, "resume": "" if resume is None else str(resume)})
 
 
+def steps(task: Any, loader: Any, optimizer: Any, seed: int) -> Iterator[tuple[float, list[int]]]:
+    """An epoch as train.py has it: of each step the loss, and the targets that it was shown."""
+    torch.manual_seed(seed)
+    task.train()
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = task(inputs, targets)["loss"]
+        loss.backward()
+        optimizer.step()
+        yield loss.item(), targets.tolist()
+
+
 def trained(
     rank: int,
     make: Any = vit,
@@ -70,15 +83,9 @@ def trained(
     losses, shown = [], []
     for epoch in range(start, EPOCHS):
         loader.sampler.set_epoch(epoch)
-        torch.manual_seed(10 * epoch + rank)
-        task.train()
-        for inputs, targets in loader:
-            optimizer.zero_grad()
-            loss = task(inputs, targets)["loss"]
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-            shown.append(targets.tolist())
+        for loss, targets in steps(task, loader, optimizer, 10 * epoch + rank):
+            losses.append(loss)
+            shown.append(targets)
         distribute_bn(model, 2, reduce=True)
         if saver is not None:
             saver.save_checkpoint(epoch)
@@ -106,14 +113,7 @@ def plain(rank: int) -> dict[str, Any]:
     loader = adopt(fed, numbered(), torch.optim.AdamW(fed.parameters()), args_of(None), policy="none", **EXACT)
     losses = []
     for epoch in range(EPOCHS):
-        torch.manual_seed(10 * epoch + rank)
-        task.train()
-        for inputs, targets in loader:
-            optimizer.zero_grad()
-            loss = task(inputs, targets)["loss"]
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
+        losses += [loss for loss, _ in steps(task, loader, optimizer, 10 * epoch + rank)]
     loader.close()
     return {"losses": losses, "weights": model.state_dict()}
 

@@ -5,65 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from accelerate.state import AcceleratorState, GradientState
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hoarfrost.errors import HoarfrostError
 from hoarfrost.integrations.transformers import FreezingTrainer
+from shared.small_transformers import Images, Texts, bert, padded, vit
 
 SAMPLES, EPOCHS = 27, 3  # 14 and 13 samples: batches of 4, 4 and 6 or 5
 STEPS = 3
-SIZES = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
-
-
-class Images(Dataset[dict[str, Any]]):
-    """Each of a class of its own, so that a step tells which it is shown."""
-
-    def __init__(self) -> None:
-        self.images = torch.randn(SAMPLES, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-
-    def __len__(self) -> int:
-        return SAMPLES
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"pixel_values": self.images[index], "labels": index}
-
-
-class Texts(Dataset[dict[str, Any]]):
-    def __len__(self) -> int:
-        return SAMPLES
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if index >= SAMPLES:  # who measures lengths iterates over them
-            raise IndexError(index)
-        length = 4 + index % 5
-        ids = [(7 * index + n) % 40 + 2 for n in range(length)]
-        return {"input_ids": ids, "attention_mask": [1] * length, "labels": index}
-
-
-def padded(items: list[dict[str, Any]]) -> dict[str, Tensor]:
-    longest = max(len(item["input_ids"]) for item in items)
-    rows = {
-        name: torch.tensor([item[name] + [0] * (longest - len(item[name])) for item in items])
-        for name in ("input_ids", "attention_mask")
-    }
-    return {**rows, "labels": torch.tensor([item["labels"] for item in items])}
-
-
-def vit() -> nn.Module:
-    torch.manual_seed(0)
-    config = transformers.ViTConfig(image_size=28, patch_size=7, num_channels=1, num_labels=SAMPLES, **SIZES)
-    config.hidden_dropout_prob = 0.1
-    return transformers.ViTForImageClassification(config)
-
-
-def bert() -> nn.Module:
-    torch.manual_seed(0)
-    config = transformers.BertConfig(vocab_size=50, max_position_embeddings=16, num_labels=SAMPLES, **SIZES)
-    return transformers.BertForSequenceClassification(config)
 
 
 class Trainer(FreezingTrainer):
@@ -121,11 +73,12 @@ def trainer_of(kind: type, out: Path, name: str = "vit", keywords: dict[str, Any
         "disable_tqdm": True,
         **args,
     }
+    data = Images if name == "vit" else Texts  # each sample of a class of its own: a step tells which it is shown
     return kind(
-        (vit if name == "vit" else bert)(),
+        (vit if name == "vit" else bert)(SAMPLES),
         transformers.TrainingArguments(str(out), **options),
-        train_dataset=Images() if name == "vit" else Texts(),
-        eval_dataset=Images() if name == "vit" else Texts(),
+        train_dataset=data(SAMPLES, SAMPLES),
+        eval_dataset=data(SAMPLES, SAMPLES),
         data_collator=None if name == "vit" else padded,
         **(keywords or {}),
     )
