@@ -75,16 +75,16 @@ def weights(folder: Path, out: str) -> dict[str, torch.Tensor]:
     return found
 
 
-def test_a_run_leaves_model_metrics_and_report(folder: Path) -> None:
-    done = run(folder, "out")
-    assert done.returncode == 0, done.stderr
+def test_a_run_leaves_model_metrics_and_report(here: Path) -> None:
+    done = run_here(*TRAIN.split(), "--out", "out")
+    assert done.exit_code == 0, done.stderr
     names = set(cifar_resnet(3, 3, (4, 8, 8)).state_dict())
-    assert {name for name in weights(folder, "out") if not name.startswith("fc")} <= names
-    records = [json.loads(line) for line in (folder / "out/metrics.jsonl").read_text().splitlines()]
+    assert {name for name in weights(here, "out") if not name.startswith("fc")} <= names
+    records = [json.loads(line) for line in (here / "out/metrics.jsonl").read_text().splitlines()]
     assert [r["event"] for r in records].count("freeze") == 2
     assert [r["source"] for r in records if r["event"] == "epoch"] == ["images", "cache", "cache", "cache"]
     assert records[-1]["event"] == "end"
-    assert "<svg" in (folder / "out/report.html").read_text()
+    assert "<svg" in (here / "out/report.html").read_text()
     assert "frozen up to layer1" in done.stdout
 
 
