@@ -15,6 +15,7 @@ from hoarfrost import Schedule, TrainState
 from hoarfrost.errors import (
     CheckpointError,
 )
+from shared.distributed_runs import Numbered
 from shared.freezers import N, freezer_of, run_epoch
 from shared.images import RANDOM, CountingImages, images
 from shared.nets import in_place, resnet
@@ -141,11 +142,26 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any
             freezer.load_state_dict(state)
 
 
-@pytest.mark.parametrize("state", [{}, {"version": 4}], ids=["none", "newer"])
+@pytest.mark.parametrize("state", [{}, {"version": 6}], ids=["none", "newer"])
 def test_what_is_no_state_is_refused(state: dict[str, Any]) -> None:
-    text = "a freezer's state of version 4 is needed, this one has"
+    text = "a freezer's state of version 5 is needed, this one has"
     with freezer_of() as freezer, pytest.raises(CheckpointError, match=text):
         freezer.load_state_dict(state)
+
+
+@pytest.mark.parametrize("depth", [0, 1], ids=["images", "features"])
+def test_within_an_epoch_a_state_goes_on_in_batches_of_another_size(depth: int) -> None:
+    options: dict[str, Any] = {"policy": {0: depth}, "mode": "recompute", "chunks": 8}
+    with freezer_of(in_place(), Numbered(N), batch_size=20, **options) as freezer:
+        batches = freezer.batches(0)
+        shown = [number for _, (_, numbers) in zip(range(3), batches, strict=False) for number in numbers.tolist()]
+        state = json.loads(json.dumps(freezer.state_dict()))
+    with freezer_of(in_place(), Numbered(N), batch_size=32, **options) as freezer:
+        freezer.load_state_dict(state)
+        rest = [numbers.tolist() for _, numbers in freezer.batches(0, 3)]
+        assert len(rest) + 3 == freezer.batches_per_epoch
+        assert sorted(shown + sum(rest, [])) == list(range(N))
+        assert sorted(number for _, numbers in freezer.batches(0) for number in numbers.tolist()) == list(range(N))
 
 
 def test_the_memory_of_a_policy_goes_through_the_state() -> None:

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from hoarfrost import Freezer, TrainState
 from hoarfrost.errors import PolicyError
+from shared.distributed_runs import Numbered
 from shared.freezers import end_epoch
 from shared.images import PLAIN, RANDOM, images
 from shared.nets import in_place
@@ -40,11 +41,11 @@ class At:
 
 def start(policy: Any, **options: Any) -> tuple[Freezer, torch.optim.Optimizer]:
     torch.manual_seed(3)
-    model = options.pop("model", None) or in_place()
+    model, data = options.pop("model", None) or in_place(), options.pop("data", None) or images(N)
     optimizer = sgd(model)
     given = {"batch_size": BATCH, "epochs": EPOCHS, "mode": "cache", "ladder": 8, "views": 2, **options}
     given.setdefault("transform", RANDOM)
-    return Freezer(model, images(N), policy=policy, optimizer=optimizer, **given), optimizer
+    return Freezer(model, data, policy=policy, optimizer=optimizer, **given), optimizer
 
 
 def steps(
@@ -137,6 +138,29 @@ def test_a_run_goes_as_asked_and_a_cached_one_as_the_recomputing_one(depths: dic
     if 0 in depths.values():
         (thaw,) = [record for record in cached.history if record["event"] == "thaw"]
         assert (thaw["before"], thaw["depth"], thaw["cut"]) == (3, 0, "features.2")
+
+
+@pytest.mark.parametrize("depths", [{0: 3, 8: 0}, {0: 1, 8: 3, 10: 0}], ids=["thawed", "deeper and thawed"])
+def test_where_images_follow_on_features_each_sample_comes_once(depths: dict[int, int]) -> None:
+    """In an epoch that another process goes on with, too."""
+    options: dict[str, Any] = {"views": 1, "mode": "recompute", "transform": PLAIN, "data": Numbered(N)}
+    freezer, _ = start(At(depths), **options)
+    shown: list[int] = []
+    with freezer:
+        freezer.end_epoch()
+        for step, (_, numbers) in enumerate(freezer.batches(1)):
+            shown += numbers.tolist()
+            if step == 4:
+                break
+        state = freezer.state_dict()
+    assert len(shown) == 5 * BATCH
+    freezer, _ = start(At(depths), **options)
+    with freezer:
+        freezer.load_state_dict(state)
+        shown += [number for _, numbers in freezer.batches(1, 5) for number in numbers.tolist()]
+        assert sorted(shown) == list(range(N))
+        freezer.end_epoch()
+        assert sorted(n for _, numbers in freezer.batches(2) for n in numbers.tolist()) == list(range(N))
 
 
 @cache

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from hoarfrost import Freezer
-from hoarfrost.errors import CheckpointError
-from shared.distributed_runs import BATCH, EPOCHS, POLICY, SAMPLES, Numbered, everything, together
+from shared.distributed_runs import BATCH, EPOCHS, POLICY, SAMPLES, Numbered, everything, state_of_one, together
 from shared.nets import resnet
 from shared.runs import assert_same_tensors, sgd
 
@@ -26,7 +25,7 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ranks(where: Path) -> Runs:
-    return together(2, everything, where / "two", 2, where)
+    return together(2, everything, where / "two", 2, where, state_of_one(where / "one"))
 
 
 @pytest.mark.parametrize("other", ["recomputed", "apart", "compiled"])
@@ -180,13 +179,27 @@ def test_a_state_of_two_ranks_goes_on_with_one(ranks: Runs, where: Path) -> None
     assert sorted(shown) == list(range(SAMPLES))
 
 
-def test_a_state_within_an_epoch_wants_as_many_ranks(ranks: Runs) -> None:
-    state = {**ranks[0]["cached"]["states"][0]["freezer"], "given": 2}
-    with (
-        Freezer(resnet(), Numbered(), batch_size=BATCH, policy=POLICY, epochs=EPOCHS, verbose=False) as freezer,
-        pytest.raises(CheckpointError, match="shared among 2 ranks, and 1 train now"),
-    ):
-        freezer.load_state_dict(state)
+def test_a_state_of_two_ranks_within_an_epoch_goes_on_with_one(ranks: Runs, where: Path) -> None:
+    """What both have shown is not shown again; the rest is, and the next epoch whole."""
+    state = ranks[0]["broken"]["states"][-1]
+    with Freezer(
+        resnet(), Numbered(), batch_size=BATCH, policy=POLICY, epochs=EPOCHS, mode="cache", views=1, ladder="exact"
+    ) as freezer:
+        freezer.load_state_dict(state["freezer"])
+        rest = [n for _, numbers in freezer.batches(2, 2) for n in numbers.tolist()]
+        assert freezer.source == "cache"
+        freezer.end_epoch()
+        assert sorted(n for _, numbers in freezer.batches(3) for n in numbers.tolist()) == list(range(SAMPLES))
+    shown = [n for rank in ranks for n in rank["broken"]["shown"][-1]]
+    assert len(shown) == 4 * BATCH
+    assert sorted(shown + rest) == list(range(SAMPLES))
+
+
+def test_a_state_of_one_within_an_epoch_goes_on_with_two_ranks(ranks: Runs, where: Path) -> None:
+    rest = [n for rank in ranks for n in rank["of one"]["shown"][0]]
+    assert sorted(state_of_one(where / "again")["shown"] + rest) == list(range(SAMPLES))
+    assert len({len(rank["of one"]["losses"]) for rank in ranks}) == 1
+    assert sorted(n for rank in ranks for n in rank["of one"]["shown"][1]) == list(range(SAMPLES))
 
 
 def test_what_is_told_of_a_state_is_what_rank_0_has(ranks: Runs) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hoarfrost.samples.order import Order, batch_bounds
+from hoarfrost.samples.parts import Part
 from shared.numbered_source import batch_sizes, epoch_of, epochs, ids_of, orders
 
 
@@ -77,12 +80,12 @@ def test_all_ranks_have_as_many_batches_and_all_samples(
 ) -> None:
     ranks = [Order(samples, 0, rank=rank, world_size=world_size) for rank in range(min(world_size, samples))]
     ranks = [Order(samples, 0, rank=rank, world_size=len(ranks)) for rank in range(len(ranks))]
-    bounds = [batch_bounds(order.share, batch_size, drop_last, order.least) for order in ranks]
+    bounds = [batch_bounds(order.share(3), batch_size, drop_last, order.least(3)) for order in ranks]
     assert len({len(of_rank) for of_rank in bounds}) == 1
     for order, of_rank in zip(ranks, bounds, strict=True):
         assert all(0 < end - begin <= batch_size + 2 for begin, end in of_rank)
-        assert drop_last or of_rank[-1][1] == order.share == len(order.shuffled(3))
-    assert sum(order.share for order in ranks) == samples
+        assert drop_last or of_rank[-1][1] == order.share(3) == len(order.shuffled(3))
+    assert sum(order.share(3) for order in ranks) == samples
 
 
 def test_ranks_draw_apart_for_their_batches_and_the_first_as_one_process() -> None:
@@ -95,6 +98,36 @@ def test_a_share_that_ends_within_a_chunk_shows_the_rest_in_another() -> None:
     """Three ranks on two chunks: each has samples, none is shown twice."""
     shown = [i for rank in range(3) for ids in ids_of(epoch_of(Order(10, 0, 8, 16, rank, 3), 4)) for i in ids]
     assert sorted(shown) == list(range(10))
+
+
+some_parts = st.builds(
+    Part, st.integers(1, 4), st.integers(1, 9), st.just(False), st.integers(1, 5), st.sampled_from([True, False])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(orders, epochs, st.lists(some_parts, min_size=1, max_size=3), st.integers(1, 4))
+def test_an_epoch_that_others_go_on_with_shows_each_sample_once(
+    order: Order, epoch: int, parts: list[Part], world_size: int
+) -> None:
+    """Whoever showed which part of it: ranks, batches of another size, chunk by chunk or not."""
+    parts = [replace(part, ranks=min(part.ranks, order.samples)) for part in parts]
+    shown: list[int] = []
+    for number, part in enumerate(parts):
+        left = order.behind(epoch, parts[:number])
+        for rank in range(part.ranks):
+            mine = replace(order, rank=rank, world_size=part.ranks, left={epoch: left})
+            rows, least = mine.share(epoch), mine.least(epoch)
+            bounds = batch_bounds(rows, part.batch_size, least=least)[: part.batches] if least else []
+            ids = [i for chunk in ids_of(epoch_of(mine, 7, epoch)) for i in chunk] if part.by_chunks else None
+            shown += (mine.shuffled(epoch).tolist() if ids is None else ids)[: bounds[-1][1] if bounds else 0]
+    left = order.behind(epoch, parts)
+    assert left.batches == sum(part.batches for part in parts)
+    ranks = [replace(order, rank=n, world_size=world_size, left={epoch: left}) for n in range(world_size)]
+    stored = [i for rank in ranks for ids in ids_of(epoch_of(rank, 7, epoch)) for i in ids]
+    live = [i for rank in ranks for i in rank.shuffled(epoch).tolist()]
+    assert sorted(shown + stored) == sorted(shown + live) == list(range(order.samples))
+    assert sorted(i for rank in ranks for i in rank.shuffled(epoch + 1).tolist()) == list(range(order.samples))
 
 
 ragged_orders = st.builds(

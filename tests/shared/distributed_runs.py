@@ -197,7 +197,7 @@ def plain_loop(rank: int, world: int) -> list[float]:
     for epoch in range(EPOCHS):
         wrapped.train()
         ids = order.shuffled(epoch)
-        for begin, end in batch_bounds(order.share, BATCH, least=order.least):
+        for begin, end in batch_bounds(order.share(epoch), BATCH, least=order.least(epoch)):
             items = [data[number] for number in ids[begin:end].tolist()]
             inputs, numbers = torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
             loss = F.cross_entropy(wrapped(inputs), numbers % 10)
@@ -361,7 +361,28 @@ def elsewhere(rank: int) -> str:
     return "nothing"
 
 
-def everything(rank: int, world: int, where: Path) -> dict[str, Any]:
+def state_of_one(cache: Path) -> dict[str, Any]:
+    """Of a single process, behind two batches of features, and the samples that it was shown of that epoch."""
+    model = resnet()
+    optimizer, shown = sgd(model), list[int]()
+    told: dict[str, Any] = {"policy": POLICY, "mode": "cache", "ladder": "exact", "views": 1, "verbose": False}
+    with Freezer(
+        model, Numbered(), batch_size=BATCH, epochs=EPOCHS, optimizer=optimizer, cache_dir=cache, **told
+    ) as freezer:
+        freezer.end_epoch()
+        for _, numbers in freezer.batches(1):
+            shown += numbers.tolist()
+            if len(shown) == 2 * BATCH:
+                break
+        return {
+            "model": model.state_dict(),
+            "freezer": freezer.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "shown": shown,
+        }
+
+
+def everything(rank: int, world: int, where: Path, of_one: dict[str, Any]) -> dict[str, Any]:
     """All that is asked of one group of processes, one thing after the other: to start them takes longest."""
     cached = trained(rank, cache_dir=where / "cache")
     broken = trained(rank, cache_dir=where / "broken", stop=(2, 1))
@@ -369,6 +390,8 @@ def everything(rank: int, world: int, where: Path) -> dict[str, Any]:
     between = _from_first(cached["states"][1])
     return {
         "cached": cached,
+        "broken": broken,
+        "of one": trained(rank, cache_dir=where / "one", state=of_one, epochs=range(1, 3), start=2),
         "recomputed": trained(rank, mode="recompute"),
         "apart": trained(rank, cache_dir=where / f"cache-of-{rank}"),
         "resumed": trained(rank, cache_dir=where / "broken", state=state, epochs=range(2, EPOCHS), start=2),

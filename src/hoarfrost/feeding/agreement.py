@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..distributed import Ranks
-from ..errors import CheckpointError
 from ..freezing import Division
 from .feeder import Feeder
 from .front_guard import FrontGuard
 from .front_layers import FrontLayers
 
-__all__ = ["Seen", "check_shares", "decided_by_one", "seen_by_all"]
+__all__ = ["Seen", "decided_by_one", "seen_by_all"]
 
 
 @dataclass(frozen=True)
@@ -94,17 +93,3 @@ def decided_by_one(
         while "depth" in (word := told({})):
             freeze(word["depth"])
         feeder.take(word["decided"])
-
-
-def check_shares(state: Mapping[str, Any], ranks: Ranks) -> None:
-    """Refuse a state within an epoch whose samples were shared otherwise.
-
-    Raises:
-        CheckpointError: it was.
-    """
-    trained, train = state.get("ranks", 1), ranks.world
-    if state.get("given") and trained != train:
-        raise CheckpointError(
-            f"the checkpoint lies within an epoch whose samples are shared among {trained} ranks, and {train} train "
-            "now: begin with as many, or from a checkpoint between two epochs"
-        )

@@ -12,13 +12,13 @@ from ..freezing import Division, Front
 from ..policies import Asking
 from ..samples import TrainingData
 from ..settings import check_deciding
-from .agreement import check_shares
 from .depth_control import DepthControl
+from .epoch_parts import EpochParts
 from .feeder import Batches, Feeder
 
 __all__ = ["Epochs"]
 
-STATE_VERSION = 4
+STATE_VERSION = 5
 
 
 class Epochs:
@@ -50,6 +50,7 @@ class Epochs:
         """Iterators over epochs so far: only the last one is followed."""
         self._closed = False
         self._epoch = 0
+        self._parts = EpochParts(data)
         self.given = 0
         """Batches of the epoch that were given so far, those skipped included; 0 once it has been ended."""
         self.resumed = False
@@ -85,6 +86,7 @@ class Epochs:
     def _batches(self, epoch: int, start: int) -> Batches:
         with self._data.ranks.telling():
             self.begin(epoch)
+            self._parts.begin(epoch, start)
             self._depth.ask(epoch)
             self._depth.follow(epoch, 0, exactly=True)
             self._depth.decide(epoch)
@@ -176,7 +178,7 @@ class Epochs:
             "settings": self._feeder.deciding,
             "epoch": self._epoch,
             "given": self.given,
-            "ranks": self._data.ranks.world,
+            **self._parts.state_dict(self.given),
             "clock": self._clock.state_dict(),
             **self._front.state_dict(),
             **self._asking.state_dict(),
@@ -197,7 +199,6 @@ class Epochs:
         for field, mine in self._belonging().items():
             if state[field] != mine:
                 raise CheckpointError(f"the checkpoint was made with {field} {state[field]}, this run has {mine}")
-        check_shares(state, self._data.ranks)
         depth, frozen = self._front.checked_depth(state), self._front.depth
         if depth < frozen and not self._asking.may_thaw:
             raise CheckpointError(f"the checkpoint has depth {depth}, but depth {frozen} is frozen already")
@@ -212,6 +213,7 @@ class Epochs:
             self._depth.watch()
             self._epoch, self.given = int(state["epoch"]), int(state.get("given", 0))
             self.resumed = bool(self.given)
+            self._parts.load_state_dict(state, self._epoch)
             self._clock.load_state_dict(state["clock"])
             self._asking.load_state_dict(state)
             self._feeder.load_state_dict(state, earlier)
@@ -239,6 +241,7 @@ class Epochs:
                 if step > start:
                     self._depth.follow(epoch, step)
                 if self._reading is None:
+                    self._parts.shown(step, self._feeder.by_chunks)
                     self._reading = self._feeder.batches(epoch, step)
                 self.given = step + 1
                 batch = next(self._reading)

@@ -109,6 +109,11 @@ class Feeder:
             self._say({"event": "checked", "samples": check.read, "of": len(self._data.samples)})
 
     @property
+    def by_chunks(self) -> bool:
+        """Whether an epoch's samples come chunk by chunk, as features do, and not in the order of images."""
+        return self._front.division is not None and not self.midway
+
+    @property
     def ready(self) -> bool:
         """Whether features can be had: a cache that has vanished from the disk has to be built again."""
         return bool(self._sources) and not self._storer.storage.vanished

@@ -81,6 +81,7 @@ def fit(
     flops: dict[tuple[int, str], int] = {}
     while progress.epoch < epochs:
         freezer.model.train()
+        given = freezer.batches_per_epoch
         for inputs, targets in freezer.batches(progress.epoch, progress.step):
             with ranks.exchanging(f"step {progress.step + 1} of epoch {progress.epoch + 1}"):
                 with freezer.autocast():
@@ -94,7 +95,7 @@ def fit(
             progress.step += 1
             progress.tally.add(loss, output, targets)
             if on_step is not None:
-                on_step(progress.step, steps)
+                on_step(progress.step, given)
             if ranks.at_once("whether to stop", stop()):
                 if checkpoint is not None:
                     training.save(checkpoint, progress)

@@ -129,6 +129,7 @@ class Training:
         saved = load_tree(checkpoint)
         with _described(checkpoint):
             self._check(checkpoint, saved)
+            whole = self.freezer.batches_per_epoch
             self.model.load_state_dict(saved["model"])
             self.freezer.load_state_dict(saved["freezer"])
             try:
@@ -142,16 +143,19 @@ class Training:
             each = [saved, *saved.get("others", [])]
             as_many = len(each) == self.ranks.world
             if not as_many:
-                # Between two epochs: as many are done, of which each has another number of steps.
-                self.schedule.last_epoch = saved["epoch"] * self.freezer.batches_per_epoch
+                # An epoch has another number of steps now; of the one that is on so many are to come.
+                coming = self.freezer.batches_per_epoch - saved["step"]
+                self.schedule.last_epoch = (saved["epoch"] + 1) * whole - coming
             if as_many or self.ranks.leads:
                 mine = each[self.ranks.rank]
                 _check_alike("the random state", mine["random"]["cpu"], random_state()["cpu"])
                 restore_random_state(mine["random"])
             else:
                 mine = {"tally": [0.0, 0.0, 0]}
-                torch.manual_seed(mix(self.freezer.seed, saved["epoch"], self.ranks.rank))
+                torch.manual_seed(mix(self.freezer.seed, saved["epoch"], saved["step"], self.ranks.rank))
             loss, right, seen = mine["tally"]
+            if not as_many and self.ranks.leads:
+                loss, right, seen = Tally.of_all(of_rank["tally"] for of_rank in each).parts
             counts = saved["epoch"], saved["step"], seen
             if not all(type(count) is int and count >= 0 for count in counts):
                 raise ValueError(f"epoch, step and samples must be counts, not {counts}")

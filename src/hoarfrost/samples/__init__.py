@@ -14,6 +14,7 @@ from .lengths import Lengths, Rows, padded
 from .loader import UserLoader
 from .order import Order, batch_bounds, steps_of
 from .padding import why_padding_counts
+from .parts import Part
 from .prefix_source import Block, PrefixSource, Together, dense_block
 from .renditions import Renditions
 from .training_data import EXAMPLES, TrainingData
@@ -33,6 +34,7 @@ __all__ = [
     "Look",
     "OnDevice",
     "Order",
+    "Part",
     "PrefixSource",
     "Renditions",
     "Rows",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..seeds import mix
 from .loader import Sampling, UserLoader
+from .parts import Left, Part
 
 __all__ = ["Order", "batch_bounds", "steps_of", "usable_batch_size"]
 
@@ -35,6 +36,9 @@ class Order:
         sampling: draws the samples of each epoch; None: each once.
         lengths: int64 [N], where samples differ in length: chunks and windows are of samples about as long, so that
             little is padded.
+
+    Attributes:
+        left: by epoch, of those that were begun in another way (by other ranks, say): what is still to be shown.
     """
 
     samples: int
@@ -46,6 +50,7 @@ class Order:
     sampling: Sampling | None = None
     lengths: Tensor | None = field(default=None, compare=False)
     neighbours: bool = False
+    left: dict[int, Left] = field(default_factory=dict, compare=False)
 
     @property
     def chunks(self) -> int:
@@ -63,22 +68,26 @@ class Order:
         """All of this rank's sample ids in a full shuffle, int64 [N / world_size]; or as the sampler draws them."""
         if self.sampling is not None:
             return torch.tensor(self.sampling.ids(epoch))
-        return torch.randperm(self.samples, generator=self._generator(epoch, 1))[self.rank :: self.world_size]
+        ids, left = torch.randperm(self.samples, generator=self._generator(epoch, 1)), self.left.get(epoch)
+        return (ids if left is None else ids[left.samples[ids]])[self.rank :: self.world_size]
 
     @property
     def seed_of_rank(self) -> int:
         """Of what each rank draws for its own batches: the seed itself on the first."""
         return mix(self.seed, self.rank) if self.rank else self.seed
 
-    @property
-    def share(self) -> int:
-        """Samples of an epoch that are this rank's."""
-        return self.least + (self.rank < self.samples % self.world_size)
+    def share(self, epoch: int) -> int:
+        """Samples that are this rank's of what is left of an epoch, as a rule all of it."""
+        return self.least(epoch) + (self.rank < self.count(epoch) % self.world_size)
 
-    @property
-    def least(self) -> int:
+    def least(self, epoch: int) -> int:
         """Samples of the smallest share."""
-        return self.samples // self.world_size
+        return self.count(epoch) // self.world_size
+
+    def count(self, epoch: int) -> int:
+        """Samples that are left of an epoch, over all ranks."""
+        left = self.left.get(epoch)
+        return self.samples if left is None else left.count
 
     def windows(self, epoch: int) -> Iterator[tuple[list[int], Tensor]]:
         """The epoch as windows: the chunks of each, and the order [rows] in which its samples leave.
@@ -90,27 +99,52 @@ class Order:
         if self.sampling is not None:
             yield from self._drawn_windows(self.sampling, epoch)
             return
-        mine = self._mine(torch.randperm(self.chunks, generator=self._generator(epoch, 2)).tolist())
+        mine = self._mine(torch.randperm(self.chunks, generator=self._generator(epoch, 2)).tolist(), epoch)
         mixing = self._generator(epoch, 3, self.rank)
         for chunks in self._grouped(list(mine), epoch):
             offsets = [0, *accumulate(self.size(chunk) for chunk in chunks)]
-            parts = [mine[chunk] for chunk in chunks]
-            rows = torch.cat(
-                [torch.arange(at + part.start, at + part.stop) for at, part in zip(offsets, parts, strict=False)]
-            )
+            rows = torch.cat([at + mine[chunk] for at, chunk in zip(offsets, chunks, strict=False)])
             yield chunks, rows[torch.randperm(len(rows), generator=mixing)]
 
-    def _mine(self, chunks: list[int]) -> dict[int, range]:
+    def behind(self, epoch: int, parts: Sequence[Part]) -> Left:
+        """What is left of an epoch of which these parts were shown, one after the other.
+
+        Raises:
+            ValueError: they are of more ranks than there are samples.
+        """
+        left = Left(torch.ones(self.samples, dtype=torch.bool), 0)
+        for part in parts:
+            if part.ranks > self.samples:
+                raise ValueError(f"{self.samples} samples were never shared among {part.ranks} ranks")
+            still = left.samples.clone()
+            for rank in range(part.ranks):
+                share = replace(self, rank=rank, world_size=part.ranks, left={epoch: left})
+                rows, least = share.share(epoch), share.least(epoch)
+                bounds = batch_bounds(rows, part.batch_size, part.drop_last, least)[: part.batches] if least else []
+                if bounds:
+                    ids = share._by_chunks(epoch) if part.by_chunks else share.shuffled(epoch)
+                    still[ids[: bounds[-1][1]]] = False
+            left = Left(still, left.batches + part.batches)
+        return left
+
+    def _by_chunks(self, epoch: int) -> Tensor:
+        """All of this rank's sample ids as windows show them."""
+        windows = self.windows(epoch)
+        return torch.cat([torch.cat([self.members(chunk) for chunk in chunks])[rows] for chunks, rows in windows])
+
+    def _mine(self, chunks: list[int], epoch: int) -> dict[int, Tensor]:
         """This rank's share of all chunks in an order: those of which it shows samples, with their places in each."""
-        begin = self.rank * self.least + min(self.rank, self.samples % self.world_size)
-        found: dict[int, range] = {}
+        begin = self.rank * self.least(epoch) + min(self.rank, self.count(epoch) % self.world_size)
+        share, left = self.share(epoch), self.left.get(epoch)
+        found: dict[int, Tensor] = {}
         at = 0
         for chunk in chunks:
-            size = self.size(chunk)
-            places = range(max(begin - at, 0), min(begin + self.share - at, size))
-            if places:
+            places = torch.arange(self.size(chunk))
+            if left is not None:
+                places = places[left.samples[self.members(chunk)]]
+            places, at = places[max(begin - at, 0) : max(begin + share - at, 0)], at + len(places)
+            if len(places):
                 found[chunk] = places
-            at += size
         return found
 
     def size(self, chunk: int) -> int:

@@ -24,6 +24,7 @@ from .device import OnDevice
 from .form import Input
 from .loader import Sampling, UserLoader
 from .order import Order, batch_bounds, usable_batch_size
+from .parts import Part
 from .prefix_source import PrefixSource
 from .renditions import Renditions
 
@@ -183,14 +184,26 @@ class TrainingData:
         return len(self.bounds(0))
 
     def bounds(self, epoch: int) -> list[tuple[int, int]]:
-        """Where an epoch's batches begin and end."""
-        sampling = self.order.sampling
+        """Where an epoch's batches begin and end; in what is left of it, where parts of it were shown. The batches of
+        these keep their numbers, and are empty."""
+        sampling, left = self.order.sampling, self.order.left.get(epoch)
         if sampling is not None and sampling.batched:
             ends = list(accumulate(map(len, sampling.batches(epoch))))
             return list(zip([0, *ends], ends, strict=False))
+        if left is not None:
+            shares = self.order.share(epoch), self.order.least(epoch)
+            # Fewer samples than ranks cannot be shared among them.
+            rest = batch_bounds(shares[0], self.batch_size, self.drop_last, shares[1]) if shares[1] else []
+            return [(0, 0)] * left.batches + rest
         if sampling is None:
-            return batch_bounds(self.order.share, self.batch_size, self.drop_last, self.order.least)
+            return batch_bounds(self.order.share(epoch), self.batch_size, self.drop_last, self.order.least(epoch))
         return batch_bounds(len(sampling.ids(epoch)), self.batch_size, self.drop_last)
+
+    def shown(self, epoch: int, parts: Sequence[Part]) -> None:
+        """These parts of an epoch were shown: what is left of it is shared among the ranks anew. None: all of it is."""
+        self.order.left.pop(epoch, None)
+        if parts:
+            self.order.left[epoch] = self.order.behind(epoch, parts)
 
     def live(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """An epoch's batches as the user's loader would give them, in fresh renditions, on the device; None where no
@@ -206,7 +219,8 @@ class TrainingData:
         """What the model is called with in such an epoch, and what its outputs are compared with, on the device; None
         where nothing is."""
         draw = self.renditions.live(epoch)
-        for inputs, targets in self.samples.stream(self._groups(epoch), draw):
+        groups = [ids for ids in self._groups(epoch) if len(ids)]
+        for inputs, targets in self.samples.stream(groups, draw):
             compared = self.samples.compared(self.samples.under(targets, draw))
             yield self.on_device(inputs), None if compared is None else compared.to(self.on_device.device)
 

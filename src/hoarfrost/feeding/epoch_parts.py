@@ -1,0 +1,76 @@
+"""What of an epoch was shown, and how it was shared, so that every sample of it is shown once whoever goes on with it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..samples import Part, TrainingData
+
+__all__ = ["EpochParts"]
+
+
+class EpochParts:
+    """The parts of the epoch that is on. As a rule there is one.
+
+    Another one begins where images follow on features within an epoch, in another order, and where other ranks, or
+    batches of another size, go on with it. What no part has shown is shared among the ranks anew. A sampler of the
+    user's draws samples more than once, and knows no parts.
+    """
+
+    def __init__(self, data: TrainingData) -> None:
+        self._data = data
+        self._epoch = 0
+        self._before: tuple[Part, ...] = ()
+        """Those that are over."""
+        self._by_chunks: bool | None = None
+        """How the one that is on is shown; None: nothing was."""
+
+    def begin(self, epoch: int, start: int) -> None:
+        """This epoch is shown from a batch on."""
+        over = sum(part.batches for part in self._before)
+        if epoch != self._epoch or start < max(1, over):
+            self._take(epoch, (), None)
+
+    def shown(self, step: int, by_chunks: bool) -> None:
+        """From this batch on it is shown so."""
+        before, over = self._by_chunks, sum(part.batches for part in self._before)
+        if before is not None and before != by_chunks and step > over and self._data.order.sampling is None:
+            self._take(self._epoch, (*self._before, self._part(step - over, before)), by_chunks)
+        self._by_chunks = by_chunks
+
+    def state_dict(self, given: int) -> dict[str, Any]:
+        """Behind so many batches of the epoch; JSON."""
+        parts = self._before
+        on = given - sum(part.batches for part in parts)
+        if given and on > 0 and self._by_chunks is not None:
+            parts = (*parts, self._part(on, self._by_chunks))
+        return {"parts": [part.to_config() for part in parts] if given else []}
+
+    def load_state_dict(self, state: Mapping[str, Any], epoch: int) -> None:
+        """Go on behind what was shown; with as many ranks and as large batches in the order of before."""
+        parts = tuple(Part.from_config(part) for part in state["parts"])
+        if not parts or self._data.order.sampling is not None:
+            self._take(epoch, (), None)
+            return
+        last = parts[-1]
+        goes_on = last.alike(self._part(1, last.by_chunks))
+        self._take(epoch, parts[:-1] if goes_on else parts, last.by_chunks)
+        left, ranks = self._data.order.count(epoch), self._data.ranks.world
+        if left and left < ranks:
+            warnings.warn(
+                f"hoarfrost: {left} samples are left of epoch {epoch}, fewer than the {ranks} ranks that go on with "
+                "it; they are not shown",
+                stacklevel=3,
+            )
+
+    def _take(self, epoch: int, before: Sequence[Part], by_chunks: bool | None) -> None:
+        if epoch != self._epoch:
+            self._data.shown(self._epoch, ())
+        self._epoch, self._before, self._by_chunks = epoch, tuple(before), by_chunks
+        self._data.shown(epoch, self._before)
+
+    def _part(self, batches: int, by_chunks: bool) -> Part:
+        data = self._data
+        return Part(data.ranks.world, data.batch_size, data.drop_last, batches, by_chunks)
