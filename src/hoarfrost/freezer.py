@@ -83,6 +83,7 @@ class Freezer:
         optimizer: HasParamGroups | None = None,
         cache_dir: str | Path | None = None,
         local_dir: str | Path | None = None,
+        local_budget: int | None = None,
         disk_budget: int | None = None,
         over_budget: str | Sequence[str] = ("views", "recompute"),
         memory_budget: int = 256 << 20,

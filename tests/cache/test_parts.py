@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cache_cases import FINGERPRINT, OTHER, assert_equal, disk, make_ragged, make_spec, memory, places, row
 
-from hoarfrost.cache import Cache, CacheSpec, begin_part, discard_parts, take_parts
+from hoarfrost.cache import Cache, CacheSpec, begin_part, discard_parts, prune, take_parts
 from hoarfrost.cache.files import building_path
 from hoarfrost.errors import ArgumentError, BudgetError, CorruptChunkError
 
@@ -106,3 +106,24 @@ def test_parts_of_a_cache_that_nobody_builds_are_removed(tmp_path: Path) -> None
         assert (tmp_path / ".parts" / f"{FINGERPRINT.key}-1").exists()
     discard_parts(tmp_path, OTHER.key)
     assert [path.name for path in (tmp_path / ".parts").iterdir()] == ["notes-of-mine"]
+
+
+def test_prune_removes_parts_that_nobody_goes_on_with(tmp_path: Path) -> None:
+    spec = make_spec()
+    part(tmp_path, spec, 1, {0})
+    part(tmp_path, spec, 2, {1})
+    root = tmp_path / ".parts"
+    assert prune(tmp_path, [FINGERPRINT], abandoned_only=True) == []
+    with begin_part(tmp_path, FINGERPRINT, spec, 1, None):
+        assert prune(tmp_path, abandoned_only=True) == [root / f"{FINGERPRINT.key}-2"]
+    with Cache.create(tmp_path, OTHER, spec):  # of another build, which has nothing to do with it
+        assert prune(tmp_path, abandoned_only=True) == [root / f"{FINGERPRINT.key}-1"]
+    assert not root.exists()
+
+
+def test_prune_leaves_parts_of_a_build_that_is_on(tmp_path: Path) -> None:
+    spec = make_spec()
+    with Cache.create(tmp_path, FINGERPRINT, spec):
+        part(tmp_path, spec, 1, {0})
+        assert prune(tmp_path) == []
+        assert len(list((tmp_path / ".parts").iterdir())) == 1

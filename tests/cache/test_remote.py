@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import pytest
 import torch
 from cache_cases import FINGERPRINT, OTHER, assert_equal, disk, make_ragged, make_spec, memory, places, row, same
 
-from hoarfrost.cache import Cache, CacheSpec, MemoryCache, RemoteCaches
-from hoarfrost.errors import ArgumentError, CorruptChunkError, RemoteCacheError
+from hoarfrost.cache import Cache, CacheSpec, MemoryCache, RemoteCaches, remote_lease
+from hoarfrost.errors import ArgumentError, BudgetError, CorruptChunkError, RemoteCacheError
 from shared.flaky_files import URL, FlakyFiles, failing, flaky
 
 __all__ = ["flaky"]
@@ -303,6 +304,147 @@ def test_prune_removes_what_is_proved_to_be_a_cache(tmp_path: Path) -> None:
         *("features.bin", "features.bin", "journal.jsonl", "manifest.json", "notes.txt", "targets.bin")
     ]
     assert [found.state for found in remote.caches()] == ["unfinished", "ready"]
+
+
+@pytest.mark.parametrize("name", ["features.bin", "targets.bin", "journal.jsonl"])
+def test_what_has_lost_a_file_is_published_again(tmp_path: Path, flaky: type[FlakyFiles], name: str) -> None:
+    """By the next one that builds it, and by the one that has it still, over the broken one."""
+    remote = RemoteCaches(URL)
+    built = disk(tmp_path / "near")
+    built.publish(remote)
+    flaky().rm_file(next(path for path in flaky.store if path.endswith(name)))
+    assert [found.state for found in remote.caches()] == ["damaged"]
+    assert not remote.holds(KEY)
+    assert not remote.take(tmp_path, KEY)
+    assert disk(tmp_path / "other").publish(remote)
+    assert sorted(found.state for found in remote.caches()) == ["damaged", "ready"]
+    reads = copy(remote, tmp_path / "copy")
+    assert_equal(reads, memory())
+    reads.release()
+    assert len(remote.prune()) == 2
+    built.publish(remote)
+    flaky().rm_file(next(path for path in flaky.store if path.endswith(name)))
+    assert built.publish(remote)
+    assert [found.state for found in remote.caches()] == ["ready"]
+
+
+def test_what_is_cut_short_is_published_again_and_read_while_it_is_all_there_is(
+    tmp_path: Path, flaky: type[FlakyFiles]
+) -> None:
+    remote = RemoteCaches(URL)
+    disk(tmp_path / "near").publish(remote)
+    path = next(path for path in flaky.store if path.endswith("features.bin"))
+    flaky().pipe_file(path, flaky().cat_file(path)[:-1])
+    assert len(readable(copy(remote, tmp_path / "copy"), memory())) == 5
+    assert disk(tmp_path / "other").publish(remote)
+    assert_equal(copy(remote, tmp_path / "another"), memory())
+
+
+def test_of_a_build_that_is_removed_once_it_was_seen_another_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flaky: type[FlakyFiles]
+) -> None:
+    remote = RemoteCaches(URL)
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteCaches, "holds", lambda *_: False)
+        for name in ("one", "other"):
+            disk(tmp_path / name).publish(remote)
+    copied, going = remote._copied, 1
+
+    def late(folder: str, *rest: Any) -> None:
+        nonlocal going
+        if going:
+            going -= 1
+            flaky().rm(folder, recursive=True)
+        copied(folder, *rest)
+
+    monkeypatch.setattr(remote, "_copied", late)
+    assert_equal(copy(remote, tmp_path / "copy"), memory())
+    going = 1
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(RemoteCacheError, match="fetching a cache failed"):
+        remote.take(tmp_path / "nothing", KEY)
+    assert list((tmp_path / "nothing").glob("[!.]*")) == []
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_what_somebody_fetches_is_not_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    remote = RemoteCaches(f"file://{tmp_path}/far" if kind == "file" else f"memory://{tmp_path}")
+    disk(tmp_path / "near").publish(remote)
+    reads = copy(remote, tmp_path / "copy")
+    reads.read(0, 0)
+    another = copy(remote, tmp_path / "another")
+    another.read(0, 0)
+    assert remote.prune() == []
+    reads.release()
+    assert remote.prune() == []
+    assert_equal(another, memory())
+    monkeypatch.setattr(remote_lease, "LEASE_SECONDS", -1.0)  # it was killed, and long ago
+    assert len(remote.prune()) == 1
+    assert remote._files.find(remote._root) == []
+
+
+def test_who_has_nothing_to_fetch_says_nothing_at_the_url(tmp_path: Path, flaky: type[FlakyFiles]) -> None:
+    remote = RemoteCaches(URL)
+    built = disk(tmp_path / "near")
+    built.publish(remote)
+    before = sorted(flaky.store)
+    built.fetch_from(remote)
+    built.expect(places(built.spec))
+    assert_equal(built, memory())
+    assert sorted(flaky.store) == before
+
+
+def on_disk(root: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in root.rglob("*") if path.is_file())
+
+
+def test_what_this_disk_has_no_room_for_passes_through(tmp_path: Path, flaky: type[FlakyFiles]) -> None:
+    """Each time anew, in whatever order, ahead of who reads it and not."""
+    remote, spec = RemoteCaches(URL), make_spec(samples=2000)
+    disk(tmp_path / "near", spec).publish(remote)
+    root = tmp_path / "copy"
+    root.mkdir()
+    remote.take(root, KEY)
+    room = on_disk(root) + 100_000
+    cache = Cache.open(root / KEY).hold()
+    cache.fetch_from(remote, room)
+    order = [(chunk, view) for chunk in torch.randperm(spec.chunks).tolist() for view in (1, 0)]
+    oracle = memory(spec)
+    for _ in range(2):
+        flaky.asked.clear()
+        cache.expect(order)
+        assert all(same(cache.read(*place), oracle.read(*place)) for place in order)
+        assert "cat_ranges" in [name for name, _ in flaky.asked]
+        assert on_disk(root) <= room
+        assert cache.unfetched is None
+    assert 0 < len(spec.records) - len(Cache.open(root / KEY).verify()) < len(spec.records)
+    assert_equal(cache, oracle)
+    missing = Cache.open(root / KEY).verify()[0]
+    with pytest.raises(BudgetError, match="the local_budget has not left"):
+        cache.heal(missing.chunk, missing.view, row(spec, missing.chunk, missing.view)[4])
+
+
+def test_caches_that_nobody_reads_make_room(tmp_path: Path) -> None:
+    remote, root = RemoteCaches(f"memory://{tmp_path}"), tmp_path / "local"
+    fingerprints = [replace(FINGERPRINT, fields={**FINGERPRINT.fields, "seed": n}) for n in range(5)]
+    own, old, recent, read, wanted = (disk(root, fingerprint=fingerprint) for fingerprint in fingerprints)
+    for cache in (old, recent, read, wanted):
+        cache.publish(remote)
+    for age, cache in enumerate((recent, old, own)):  # that one is nowhere else
+        os.utime(cache.path, (1000 - age, 1000 - age))
+    read.hold()
+    wanted.drop()
+    remote.take(root, wanted.path.name)
+    cache = Cache.open(wanted.path).hold()
+    cache.fetch_from(remote, on_disk(root) + 3000)
+    cache.expect([])
+    cache.read(0, 0)
+    assert {path.name for path in root.glob("[!.]*")} == {c.path.name for c in (own, recent, read, wanted)}
+    cache.release()
+    cache.hold().fetch_from(remote, 1)
+    cache.expect([])
+    cache.read(1, 0)
+    assert {path.name for path in root.glob("[!.]*")} == {c.path.name for c in (own, read, wanted)}
 
 
 def test_without_fsspec_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -351,3 +351,39 @@ def test_nothing_is_published_among_caches_of_runs_that_name_the_directory(tmp_p
             epoch_of(freezer)
         assert [entry["kind"] for entry in freezer.history if entry["event"] == "fault"] == ["RemoteCacheError"]
     assert sorted(path for path in far.rglob("*") if path.is_dir()) == before
+
+
+@pytest.mark.parametrize("room", [0, 60_000], ids=["for nothing", "for some"])
+def test_a_run_whose_cache_this_disk_has_no_room_for_reads_it_as_it_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Trace, room: int
+) -> None:
+    url = f"memory://{tmp_path}"
+    trained(url, tmp_path / "one")
+    runs = count_prefix_runs(monkeypatch)
+    run = trained(url, tmp_path / "other", local_budget=room, memory_budget=0)
+    assert_same_run(run, wanted)
+    assert (runs, faults(run), heals(run)) == ([], [], 0)
+
+
+def test_a_cache_that_is_pruned_between_look_up_and_copy_is_built(
+    tmp_path: Path, flaky: type[FlakyFiles], wanted: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(URL, tmp_path / "one")
+    copied = RemoteCaches._copied
+
+    def late(remote: RemoteCaches, *told: Any) -> None:
+        flaky.store.clear()
+        copied(remote, *told)
+
+    monkeypatch.setattr(RemoteCaches, "_copied", late)
+    with pytest.warns(UserWarning, match="goes on without looking at the URL: fetching a cache failed"):
+        run = trained(URL, tmp_path / "other")
+    assert_same_run(run, wanted)
+    assert [found.state for found in RemoteCaches(URL).caches()].count("ready") == 2
+
+
+def test_a_local_budget_is_for_a_url(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"local_budget=2,000 is for what lies at a URL, .* bounded by disk_budget"):
+        Storing(cache_dir=tmp_path, local_budget="2KB")
+    with pytest.raises(ArgumentError, match="local_budget is a number of bytes, at least 0, not -1"):
+        Storing(cache_dir="memory://x", local_budget=-1)

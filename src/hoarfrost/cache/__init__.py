@@ -8,9 +8,10 @@ from .catalog import CacheInfo, list_caches, prune
 from .chunk import Chunk, Damage
 from .fingerprint import Fingerprint, told_difference
 from .hashing import digest_item, hash_samples, hash_tensors
+from .left_parts import discard_parts
 from .lookup import find_alike
 from .memory import MemoryCache, MemoryWriter
-from .parts import begin_part, discard_parts, take_parts
+from .parts import begin_part, take_parts
 from .remote import PublishedCache, RemoteCaches, published_in
 from .spec import CacheSpec
 from .stored_view import StoredView, assembled, to_store

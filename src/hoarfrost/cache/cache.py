@@ -18,6 +18,7 @@ from .files import FEATURES_FILE, MANIFEST_FILE, TARGETS_FILE, directory_errors,
 from .fingerprint import Fingerprint
 from .journal import Journal, Record
 from .lease import Lease
+from .local_budget import LocalBudget
 from .locking import CacheLock
 from .lookup import find_cache
 from .manifest import Manifest
@@ -114,11 +115,18 @@ class Cache(Replaceable):
         # A lease is this process's, and so is a thread.
         return {**self.__dict__, "_lease": None, "_fetcher": None}
 
-    def fetch_from(self, remote: RemoteCaches) -> None:
+    def fetch_from(self, remote: RemoteCaches, local_budget: int | None = None) -> None:
         """From now on, until `release`, a record that is missing or damaged here is fetched from where the cache was
-        published."""
+        published.
+
+        Args:
+            local_budget: bytes that all caches beside this one may take, and this one; what goes beyond that is
+                fetched whenever it is read. None: all is kept.
+        """
         if self._fetcher is None:
-            self._fetcher = Fetcher(remote, self.path, self.fingerprint.key, self._records_now)
+            budget = None if local_budget is None else LocalBudget(self.path.parent, remote, local_budget)
+            key, records = self.fingerprint.key, self._records_now
+            self._fetcher = Fetcher(remote, self.path, key, records, self._manifest.id, budget)
 
     def _records_now(self) -> Mapping[tuple[int, int], Record]:
         self.refresh()
@@ -212,9 +220,12 @@ class Cache(Replaceable):
             if healed is None:
                 raise self._reader.unlisted(chunk, view, self._journal) from None
             if healed == record:
-                if self._fetcher is None or not self._fetcher.fetch(record):
-                    raise
+                payload = None if self._fetcher is None else self._fetcher.fetch(record)
                 healed = self._journal.records[chunk, view]
+                if healed == record:
+                    if payload is None:
+                        raise
+                    return self._reader.read(chunk, view, record, payload)
         return self._reader.read(chunk, view, healed)
 
     def refresh(self) -> None:
@@ -261,6 +272,9 @@ class Cache(Replaceable):
                 raise CacheDirectoryError(f"the cache directory {self.path} has vanished")
             with CacheLock(self.path.parent, self.path.name, wait_seconds=HEAL_WAIT_SECONDS):
                 self.refresh()
+                known = self._journal.records.get((new.chunk, new.view))
+                if self._fetcher is not None and known is not None:
+                    self._fetcher.check_room(known)
                 record = rewrite_record(self.path, self._manifest, self._journal.records, new)
                 self._journal.note(record)
                 return self._reader.read(new.chunk, new.view, record)

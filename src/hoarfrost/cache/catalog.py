@@ -20,6 +20,7 @@ from .files import (
 )
 from .fingerprint import Fingerprint
 from .lease import readers
+from .left_parts import prune_parts
 from .locking import CacheLock
 from .manifest import Manifest
 from .removal import remove_tree, unlike_cache
@@ -88,9 +89,9 @@ def _check_unread(path: Path) -> None:
 def prune(
     directory: str | os.PathLike[str], keep: Iterable[Fingerprint | str] = (), *, abandoned_only: bool = False
 ) -> list[Path]:
-    """Removes all caches and interrupted builds but those in `keep` (fingerprints, digests or keys) and
-    those that someone is reading or writing; the paths that were removed. With `abandoned_only`, finished caches stay,
-    damaged ones too.
+    """Removes all caches and interrupted builds, parts of several processes among them, but those in `keep`
+    (fingerprints, digests or keys) and those that someone is reading or writing; the paths that were removed. With
+    `abandoned_only`, finished caches stay, damaged ones too.
 
     Raises:
         CacheDirectoryError: there is no such directory, or something cannot be removed.
@@ -115,7 +116,7 @@ def prune(
             if is_key(path.name.removeprefix("discard-")) and unlike_cache(path) is None:
                 remove_tree(path)
                 removed.append(path)
-    return removed
+    return [*removed, *prune_parts(root, kept.__contains__)]
 
 
 def _info(path: Path) -> CacheInfo | None:

@@ -6,21 +6,17 @@ taken up by whoever builds next, with however many others.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
-from ..errors import CacheBusyError, CacheError
+from ..errors import CacheBusyError
 from .cache import Cache
-from .files import directory_errors, is_key
+from .files import directory_errors
 from .fingerprint import Fingerprint
-from .locking import CacheLock
-from .removal import remove_tree
+from .left_parts import PARTS, remove_part
 from .spec import CacheSpec
 from .writer import CacheWriter
 
-__all__ = ["begin_part", "discard_parts", "take_parts"]
-
-PARTS = ".parts"
+__all__ = ["begin_part", "take_parts"]
 
 
 def begin_part(
@@ -51,30 +47,4 @@ def take_parts(writer: CacheWriter[Cache]) -> None:
             continue
         with part:
             writer.adopt(part)
-        _remove(root)
-
-
-def discard_parts(directory: Path, key: str) -> None:
-    """Remove the parts of a cache that is not built any more, and those of others that nobody is building."""
-    for root in (directory / PARTS).glob("*-*"):
-        other = root.name.partition("-")[0]
-        if other == key:
-            _remove(root)
-        elif is_key(other):
-            with suppress(CacheError), CacheLock(directory, other):
-                _remove(root)
-    with suppress(OSError):
-        (directory / PARTS).rmdir()
-
-
-def _remove(root: Path) -> None:
-    """What is proved to be an interrupted build, and the locks beside it."""
-    with suppress(CacheError, OSError):
-        if root.is_symlink():
-            return
-        for entry in root.iterdir():
-            if entry.is_dir() and is_key(entry.name.rpartition("-")[2]):
-                remove_tree(entry)
-            elif entry.name.startswith(".") and entry.suffix in (".lock", ".pid"):
-                entry.unlink()
-        root.rmdir()
+        remove_part(root)

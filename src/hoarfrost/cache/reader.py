@@ -30,8 +30,11 @@ class Reader:
         # Paths as text: joining them anew took a tenth of the time of reading a small record.
         self._names = {name: str(path / name) for name in (FEATURES_FILE, TARGETS_FILE)}
 
-    def read(self, chunk: int, view: int, record: Record | None) -> Chunk:
+    def read(self, chunk: int, view: int, record: Record | None, fetched: bytes | None = None) -> Chunk:
         """What the journal's `record` of (chunk, view) vouches for; None where it has none.
+
+        Args:
+            fetched: its features' bytes, held against their checksum, where they are not read here.
 
         Raises:
             CorruptChunkError: missing, cut short or damaged; names chunk, view, path and reason.
@@ -39,7 +42,7 @@ class Reader:
         """
         if record is None or self.form is None:
             raise self.unlisted(chunk, view)
-        payload, target_bytes = self.raw(record)
+        payload, target_bytes = self.raw(record) if fetched is None else (fetched, self._targets(record))
         try:
             # Lengths are as little believed as any size that was read.
             lengths = prepare_lengths(self.spec, chunk, record.lengths)
@@ -52,11 +55,13 @@ class Reader:
 
     def raw(self, record: Record) -> tuple[bytes, bytes]:
         """The bytes of a record and of its targets, as their checksums say; errors as `read`."""
+        payload = self._bytes(record, FEATURES_FILE, record.nbytes, record.offset, record.crc32)
+        return payload, self._targets(record)
+
+    def _targets(self, record: Record) -> bytes:
         if self.form is None:
             raise self.unlisted(*record.place)
-        span = self.form.span(self.spec, record.chunk)
-        payload = self._bytes(record, FEATURES_FILE, record.nbytes, record.offset, record.crc32)
-        return payload, self._bytes(record, TARGETS_FILE, *span, record.targets_crc32)
+        return self._bytes(record, TARGETS_FILE, *self.form.span(self.spec, record.chunk), record.targets_crc32)
 
     def unlisted(self, chunk: int, view: int, journal: Journal | None = None) -> CorruptChunkError:
         """The error of a record that the journal does not know."""

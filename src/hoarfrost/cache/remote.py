@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +34,7 @@ from .files import (
 from .journal import Record
 from .locking import CacheLock
 from .manifest import Manifest
+from .remote_lease import RemoteLease, is_leased
 from .removal import remove_tree
 
 __all__ = ["PublishedCache", "RemoteCaches", "published_in"]
@@ -48,8 +49,9 @@ _PUBLISHED = f"*/*/{MANIFEST_FILE}"
 
 @dataclass(frozen=True)
 class PublishedCache:
-    """One cache at a URL. `state`: `ready`, `unfinished` (on its way, or left behind), `outdated` or `damaged`; of the
-    last three `manifest` is None. `modified` is 0 where the file system does not tell."""
+    """One cache at a URL. `state`: `ready`, `unfinished` (on its way, or left behind), `outdated` or `damaged` (a file
+    that is missing counts); `manifest` is None where it cannot be read. `modified` is 0 where the file system does not
+    tell."""
 
     folder: str
     key: str
@@ -58,6 +60,29 @@ class PublishedCache:
     nbytes: int
     modified: float
     manifest: Manifest | None
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A folder with a manifest, its bytes, and those of the files beside it, by name."""
+
+    folder: str
+    raw: bytes
+    manifest: Manifest
+    sizes: Mapping[str, int]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all files are there, of whatever length."""
+        return {FEATURES_FILE, TARGETS_FILE, JOURNAL_FILE} <= set(self.sizes)
+
+    @property
+    def long_enough(self) -> bool:
+        """Whether they may hold what the manifest says."""
+        features = ID_NBYTES + self.manifest.totals.get("feature_bytes", 0)
+        form, samples = self.manifest.targets, self.manifest.spec.samples
+        targets = ID_NBYTES + (0 if form is None else form.nbytes * samples)
+        return self.sizes[FEATURES_FILE] >= features and self.sizes[TARGETS_FILE] >= targets
 
 
 class RemoteCaches:
@@ -72,13 +97,13 @@ class RemoteCaches:
         _check_known(url)
 
     def holds(self, key: str) -> bool:
-        """Whether there is a finished cache of this key.
+        """Whether there is a finished cache of this key, of which nothing is missing or cut short.
 
         Raises:
             RemoteCacheError: nobody can tell.
         """
         with self._errors("looking for a cache"):
-            return next(self._finished(key), None) is not None
+            return any(found.long_enough for found in self._finished(key))
 
     def take(self, directory: Path, key: str, build: str | None = None) -> bool:
         """Begin a copy of a finished cache, whole but for its features: their places are there, and hold nothing yet.
@@ -94,14 +119,20 @@ class RemoteCaches:
             CacheBusyError, CacheDirectoryError, BudgetError: it cannot be written.
         """
         with self._errors("looking for a cache"):
-            found = next((one for one in self._finished(key) if build in (None, one[0].rpartition("/")[2])), None)
-        if found is None:
-            return False
-        with directory_errors(directory, "copying a cache"), CacheLock(directory, key, WAIT_SECONDS):
-            if not (directory / key).exists():
-                self._copied(*found, building_path(directory, key))
+            there = [found for found in self._finished(key) if build in (None, found.manifest.id)]
+        for number, found in enumerate(sorted(there, key=lambda found: not found.long_enough), 1):
+            with directory_errors(directory, "copying a cache"), CacheLock(directory, key, WAIT_SECONDS):
+                if (directory / key).exists():
+                    break
+                try:
+                    self._copied(found.folder, found.raw, building_path(directory, key))
+                except RemoteCacheError:
+                    if number == len(there):
+                        raise
+                    continue  # removed since it was seen: another build of it may do
                 building_path(directory, key).rename(directory / key)
-        return True
+                break
+        return bool(there)
 
     def _copied(self, folder: str, raw: bytes, path: Path) -> None:
         if os.path.lexists(path):
@@ -190,9 +221,14 @@ class RemoteCaches:
         with self._errors("looking for it"):
             return bool(self._files.exists(self._root))
 
+    def lease(self, key: str, build: str) -> RemoteLease:
+        """That this process fetches a cache, once it is renewed."""
+        return RemoteLease(self._files, f"{self._root}/{key}/{build}")
+
     def prune(self, keep: Iterable[str] = (), *, abandoned_only: bool = False) -> list[str]:
-        """Removes all caches but those whose keys are in `keep`; with `abandoned_only` those alone that were never
-        finished, of which nothing was written for a day. What holds files that are not a cache's stays.
+        """Removes all caches but those whose keys are in `keep` and those that somebody fetches; with `abandoned_only`
+        those alone that were never finished, of which nothing was written for a day. What holds files that are not a
+        cache's stays.
 
         Returns:
             The folders that were removed.
@@ -206,7 +242,7 @@ class RemoteCaches:
             if found.key in kept or (lasts and (abandoned_only or found.state == "unfinished")):
                 continue
             with self._errors("removing a cache"):
-                if self._own(found):
+                if self._own(found) and not is_leased(self._files, found.folder):
                     self._remove(found.folder)
                     removed.append(found.folder)
         return removed
@@ -218,7 +254,7 @@ class RemoteCaches:
         names = {str(entry["name"]).rpartition("/")[2] for entry in entries if entry["type"] == "file"}
         if len(names) != len(entries) or not names <= set(CACHE_FILES):
             return False
-        if found.state in ("ready", "outdated"):
+        if found.manifest is not None or found.state == "outdated":
             return True
         begin = self._read(f"{found.folder}/{FEATURES_FILE}", ID_NBYTES)
         return begin == bytes.fromhex(found.id)
@@ -243,6 +279,8 @@ class RemoteCaches:
             except CacheError:
                 state = "damaged"
         entries = self._files.ls(folder, detail=True)
+        if manifest is not None and not _Finished(folder, b"", manifest, _sizes(entries)).complete:
+            state = "damaged"
         nbytes = sum(int(entry["size"] or 0) for entry in entries)
         return PublishedCache(folder, key, name, state, nbytes, self._modified(entries), manifest)
 
@@ -253,16 +291,17 @@ class RemoteCaches:
         except Exception:
             return 0.0
 
-    def _finished(self, key: str) -> Iterator[tuple[str, bytes]]:
-        """Folders with a finished cache of this key, each with its manifest's bytes."""
+    def _finished(self, key: str) -> Iterator[_Finished]:
+        """Finished caches of this key, all of whose files are there."""
         for name, folder in self._folders(f"{self._root}/{key}"):
             raw = self._read(f"{folder}/{MANIFEST_FILE}") if is_id(name) else None
             if raw is None:
                 continue
-            with suppress(CacheError):
-                found = _manifest(raw, folder)
-                if found.whole and found.id == name and found.fingerprint.key == key:
-                    yield folder, raw
+            with suppress(CacheError, FileNotFoundError):
+                manifest = _manifest(raw, folder)
+                found = _Finished(folder, raw, manifest, _sizes(self._files.ls(folder, detail=True)))
+                if manifest.whole and manifest.id == name and manifest.fingerprint.key == key and found.complete:
+                    yield found
 
     def _folders(self, path: str) -> list[tuple[str, str]]:
         """Name and path of what lies in a folder, by name; nothing where there is none. It is asked anew each time."""
@@ -312,6 +351,11 @@ def published_in(directory: Path) -> bool:
     with suppress(OSError):
         return any(is_id(path.parent.name) and is_key(path.parent.parent.name) for path in directory.glob(_PUBLISHED))
     return False
+
+
+def _sizes(entries: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Of a folder's files, by name."""
+    return {str(entry["name"]).rpartition("/")[2]: int(entry["size"] or 0) for entry in entries}
 
 
 def _manifest(raw: bytes, folder: str) -> Manifest:

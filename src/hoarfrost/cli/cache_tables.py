@@ -76,11 +76,16 @@ def _damages(info: CacheInfo | PublishedCache, place: Path | RemoteCaches) -> li
     folder = info.folder if isinstance(info, PublishedCache) else str(info.path)
     with TemporaryDirectory() as copied:
         if not place.take(Path(copied), info.key, folder.rpartition("/")[2]):
-            raise CorruptChunkError(f"the manifest in {folder} is damaged; no run reads this cache")
+            raise CorruptChunkError(
+                f"the manifest in {folder} is damaged, or a file is missing; no run reads this cache"
+            )
         cache = Cache.open(Path(copied) / info.key)
         cache.fetch_from(place)
-        # The copy is gone once this is read.
-        return [replace(it, reason=it.reason.replace(str(cache.path), folder)) for it in cache.verify()]
+        try:
+            # The copy is gone once this is read.
+            return [replace(it, reason=it.reason.replace(str(cache.path), folder)) for it in cache.verify()]
+        finally:
+            cache.release()
 
 
 def _codec(config: Mapping[str, Any]) -> str:

@@ -50,9 +50,10 @@ class CacheSource:
         self.resident.current(self.stored.begin())
 
     def expect(self, epoch: int) -> None:
-        """What the epoch reads comes ahead of it, in its order, where it is not all on this disk."""
+        """What the epoch reads comes ahead of it, in its order, where it is neither in memory nor on this disk."""
         if self.cache.fetches:
-            chunks = (chunk for window, _ in self.order.windows(epoch) for chunk in window)
+            every = (chunk for window, _ in self.order.windows(epoch) for chunk in window)
+            chunks = (chunk for chunk in every if self.kept(chunk, epoch) is None)
             self.cache.expect([(chunk, view) for chunk in chunks for view in self._needed(chunk, epoch)])
 
     @property

@@ -127,6 +127,9 @@ class Storing:
         cache_dir: where features are stored. None: a temporary directory, removed by `close`. A URL of fsspec
             ("s3://bucket/caches"): finished caches are published there, and fetched from there by other runs.
         local_dir: where what lies at a URL is kept on this machine, and built; None: in the user's cache folder.
+        local_budget: bytes of it that may be kept there, or a size in words. Caches that nobody reads make room, the
+            one that was read longest ago first; chunks of which there is no room are fetched in each epoch. None: all
+            is kept.
         disk_budget: bytes that the stored features may take, or a size in words: "500MB", "2GiB".
         over_budget: what to do, in this order, where that is too little: "views" (store fewer), "rung" (compress
             beyond the tolerance), "cut" (freeze up to a deeper recommended cut) and "recompute", which is also the end
@@ -154,6 +157,7 @@ class Storing:
     local_dir: Path | None = option(
         None, "DIR", "Where what lies at a URL is kept here; default: in the user's cache folder", typed=Path
     )
+    local_budget: int | None = option(None, "SIZE", "Most of what lies at a URL to keep here: 500MB", typed=str)
     disk_budget: int | None = option(None, "SIZE", "Most that they may take: 500MB, 2GiB", typed=str)
     over_budget: OverBudget = option(
         "views,recompute", "WAY,...", "What to give up for it: views, rung, cut, recompute", typed=str
@@ -168,10 +172,12 @@ class Storing:
         check_word("stale", self.stale, STALE)
         if not callable(self.harm):
             check_word("harm", self.harm, HARMS)
-        if isinstance(self.disk_budget, str):
-            put(self, "disk_budget", parse_bytes(self.disk_budget))
+        for name in ("disk_budget", "local_budget"):
+            if isinstance(getattr(self, name), str):
+                put(self, name, parse_bytes(getattr(self, name)))
         check_plain_fields(self)
-        check_bytes("disk_budget", self.disk_budget)
+        for name in ("disk_budget", "local_budget"):
+            check_bytes(name, getattr(self, name))
         put(self, "views", Views.of(self.views))
         put(self, "over_budget", OverBudget.of(self.over_budget))
         for name in ("cache_dir", "local_dir"):
@@ -181,10 +187,16 @@ class Storing:
             if told is not None and not is_url(told):
                 check_directory(name, told)
                 put(self, name, Path(told))
+        here = None if self.cache_dir is None else str(self.cache_dir)
         if self.local_dir is not None and self.url is None:
             raise ArgumentError(
-                f"local_dir={str(self.local_dir)!r} is for what lies at a URL, but cache_dir is "
-                f"{None if self.cache_dir is None else str(self.cache_dir)!r}; name the directory as cache_dir"
+                f"local_dir={str(self.local_dir)!r} is for what lies at a URL, but cache_dir is {here!r}; name the "
+                "directory as cache_dir"
+            )
+        if self.local_budget is not None and self.url is None:
+            raise ArgumentError(
+                f"local_budget={self.local_budget:,} is for what lies at a URL, but cache_dir is {here!r}; what a run "
+                "stores in a directory is bounded by disk_budget"
             )
         put(self, "ladder", _known_codecs(self.ladder))
         if self.ladder != "auto":

@@ -59,6 +59,7 @@ class Storage:
         self._beside = data.ranks.beside(directory)
         self.budget = Budget(storing.disk_budget, storing.over_budget)
         self._remote = None if storing.url is None else RemoteCaches(storing.url)
+        self._local_budget = storing.local_budget
         self._standing = Standing(directory, data, storing.stale, faults, self._remote)
         self.check: SampleCheck | None = None
         """Of the samples behind a cache that was found built; None: it was built by this process."""
@@ -273,7 +274,7 @@ class Storage:
         for number, cache in enumerate(caches):
             self._learn(cache, number * calls // len(caches))
             if self._remote is not None:
-                cache.fetch_from(self._remote)
+                cache.fetch_from(self._remote, self._local_budget)
         self.features = tuple(StoredFeatures(cache.hold(), self.faults) for cache in caches)
         room = self.left
         if room is not None:
