@@ -84,25 +84,15 @@ def timed(way: Callable[[list[Freezer], int], None], options: argparse.Namespace
     return *took, weights
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", type=int, default=8)
-    parser.add_argument("--cut", default="layer2")
-    parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--memory-budget", type=int, default=0, help="bytes that each reading may keep in memory")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="a JSON file with all the numbers")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """Both ways in turn, at one cut."""
     turns = []
     with tempfile.TemporaryDirectory() as folder:
         timed(alone, options, folder)
         for _ in range(options.turns):
             turns.append((timed(alone, options, folder), timed(swept, options, folder)))
     cpu = [its[0] / mine[0] for mine, its in turns]
-    differing = max(sum(not torch.equal(a, b) for a, b in zip(one[2], other[2], strict=True)) for one, other in turns)
-    found = {
+    return {
         "variants": options.variants,
         "cut": options.cut,
         "samples": options.samples,
@@ -116,16 +106,37 @@ def main() -> None:
         "swept_cpu_seconds": statistics.median(its[0] for _, its in turns),
         "alone_seconds": statistics.median(mine[1] for mine, _ in turns),
         "swept_seconds": statistics.median(its[1] for _, its in turns),
-        "differing_tensors": differing,
+        "differing_tensors": max(
+            sum(not torch.equal(a, b) for a, b in zip(one[2], other[2], strict=True)) for one, other in turns
+        ),
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variants", type=int, default=8)
+    parser.add_argument("--cut", nargs="+", default=["layer1", "layer2"])
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--memory-budget", type=int, default=0, help="bytes that each reading may keep in memory")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--note", help="what else the machine did, for the record")
+    parser.add_argument("--out", type=Path, help="a JSON file with all the numbers")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
     print("| variants | cut | sweep to separate | from | to | separate, s | sweep, s | differing |")
     print("|---|---|---|---|---|---|---|---|")
-    print(
-        f"| {options.variants} | `{options.cut}` | {found['ratio']:.3f} | {found['low']:.3f} | {found['high']:.3f} | "
-        f"{found['alone_cpu_seconds']:.1f} | {found['swept_cpu_seconds']:.1f} | {differing} |"
-    )
-    if options.out is not None:
-        options.out.write_text(json.dumps(found, indent=2))
+    runs = []
+    for cut in options.cut:
+        found = measured(argparse.Namespace(**{**vars(options), "cut": cut}))
+        runs.append(found)
+        print(
+            f"| {options.variants} | `{cut}` | {found['ratio']:.3f} | {found['low']:.3f} | {found['high']:.3f} | "
+            f"{found['alone_cpu_seconds']:.1f} | {found['swept_cpu_seconds']:.1f} | {found['differing_tensors']} |",
+            flush=True,
+        )
+        if options.out is not None:
+            options.out.write_text(json.dumps({"note": options.note, "runs": runs}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

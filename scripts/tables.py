@@ -355,6 +355,20 @@ def paper_codecs(record: Any) -> str:
     return table(["cut", *tolerances, "zfp, 2 axes, within 1e-3", "SZ3, within 1e-3", "our levels, within 1e-3"], rows)
 
 
+def sweep(record: Any) -> str:
+    rows = [
+        [
+            str(run["variants"]),
+            f"`{run['cut']}`",
+            f"{run['ratio']:.2f} ({run['low']:.2f}–{run['high']:.2f})",
+            f"{run['alone_cpu_seconds']:.1f}",
+            f"{run['swept_cpu_seconds']:.1f}",
+        ]
+        for run in record["runs"]
+    ]
+    return table(["trainings", "frozen up to", "one reading to separate ones", "separate, s", "one reading, s"], rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "channels": ("channels.json", channels),
     **{f"demo {name}": ("demo.json", partial(demo, story=name)) for name in ("scratch", "finetuning", "paper")},
@@ -371,6 +385,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "paper codecs": ("codecs-small.json", paper_codecs),
     "routing": ("routing.json", routing),
     "settle": ("settle.json", settle),
+    "sweep": ("sweep.json", sweep),
     "stored views": ("stored_views.json", stored_views),
 }
 """By the name that a page says: the record, and what makes the table of it."""

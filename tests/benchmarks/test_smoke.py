@@ -67,6 +67,15 @@ def test_two_processes(tmp_path: Path) -> None:
     assert set(found["ratios"]) == {"cached / resident", "cached / (alone / 2 + reduced)", "alone / cached"}
 
 
+def test_fetching(tmp_path: Path) -> None:
+    out = tmp_path / "fetching.json"
+    run("fetching.py", "--samples", "64", "--pixels", "64", "--turns", "1", "--out", str(out))
+    ways = json.loads(out.read_text())["ways"]
+    assert set(ways) == {"built", "file://", "memory://"}
+    assert len({of["bytes"] for of in ways.values()}) == 1
+    assert all(0 < of["before"] < of["seconds"] and of["second_epoch"] > 0 for of in ways.values())
+
+
 def test_fingerprints(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     run("fingerprints.py", "--samples", "96", "--trained", "64", "--turns", "1", "--out", str(out))
@@ -304,8 +313,8 @@ def test_doors(tmp_path: Path) -> None:
 
 def test_a_sweep(tmp_path: Path) -> None:
     out = tmp_path / "sweep.json"
-    sizes = ("--variants", "2", "--samples", "128", "--epochs", "1", "--turns", "1")
+    sizes = ("--variants", "2", "--samples", "128", "--epochs", "1", "--turns", "1", "--cut", "layer2")
     assert "| 2 | `layer2` |" in run("sweep.py", *sizes, "--out", str(out))
-    found = json.loads(out.read_text())
+    (found,) = json.loads(out.read_text())["runs"]
     assert found["differing_tensors"] == 0
     assert found["alone_cpu_seconds"] > 0 < found["swept_cpu_seconds"]

@@ -177,7 +177,9 @@ def test_predicted_bytes_count_the_stored_share_of_every_view() -> None:
     found = calibration(views=Views(3, Selection(share=0.5)))
     assert found.rung is not None
     assert found.further.bytes_per_sample < 0.75 * found.rung.bytes_per_sample
-    assert found.predicted_bytes == round((found.rung.bytes_per_sample + 2 * found.further.bytes_per_sample) * 100)
+    features = round((found.rung.bytes_per_sample + 2 * found.further.bytes_per_sample) * 100)
+    assert found.predicted_bytes == features + found.target_bytes + 3 * found.journal_bytes
+    assert found.target_bytes == 100 * 8
 
 
 def test_to_recompute_measures_nothing_that_it_does_not_need(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from .catalog import CacheInfo, list_caches, prune
 from .chunk import Chunk, Damage
 from .fingerprint import Fingerprint, told_difference
 from .hashing import digest_item, hash_samples, hash_tensors
+from .journal import line_nbytes
 from .left_parts import discard_parts
 from .lookup import find_alike
 from .memory import MemoryCache, MemoryWriter
@@ -37,6 +38,7 @@ __all__ = [
     "find_alike",
     "hash_samples",
     "hash_tensors",
+    "line_nbytes",
     "list_caches",
     "prune",
     "published_in",

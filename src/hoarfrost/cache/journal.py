@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..untrusted import open_regular, write_whole
-from .files import JOURNAL_FILE
+from .files import ID_NBYTES, JOURNAL_FILE
 from .fingerprint import canonical_json
 from .spec import CacheSpec
 
-__all__ = ["Journal", "Record", "compact", "read_journal", "read_line", "write_line"]
+__all__ = ["Journal", "Record", "compact", "line_nbytes", "read_journal", "read_line", "write_line"]
 
 _MARK = b',"line_crc32":"'
 _LONGEST_LINE = 1 << 24
@@ -75,6 +75,19 @@ def write_line(record: Record) -> bytes:
     fields = {name: value for name, value in fields.items() if value is not None}
     body = canonical_json(fields)[:-1]
     return body + _MARK + b'%08x"}\n' % zlib.crc32(body)
+
+
+def line_nbytes(
+    sample_ids: Sequence[int],
+    lengths: Sequence[int] | None = None,
+    digests: str | None = None,
+    frames: Sequence[int] | None = None,
+) -> int:
+    """Bytes that the line of a record of these samples takes, whatever its numbers are; nearly."""
+    beside = {"digests": digests, "frames": None if frames is None else tuple(frames)}
+    places = (1000, 1, 10**8, 10**6, 1 << 31, 1 << 31)
+    own = None if lengths is None else tuple(lengths)
+    return len(write_line(Record(*places, tuple(sample_ids), 0, own, "0" * 2 * ID_NBYTES, **beside)))
 
 
 def read_line(line: bytes) -> Record | None:

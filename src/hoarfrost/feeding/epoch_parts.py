@@ -1,4 +1,4 @@
-"""What of an epoch was shown, and how it was shared, so that every sample of it is shown once whoever goes on with it."""
+"""What of an epoch was shown, and how it was shared: whoever goes on with it shows every other sample once."""
 
 from __future__ import annotations
 

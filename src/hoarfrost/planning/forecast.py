@@ -20,7 +20,7 @@ class RungPlan:
 
     Attributes:
         harm: of the outputs, in nats, as a freeze measures it; infinite where it was refused.
-        view_bytes, further_bytes: of the first view of all samples, and of each further one.
+        view_bytes, further_bytes: of the first view of all samples, with targets and journals, and of each further one.
         chosen: whether a freeze would take it.
     """
 

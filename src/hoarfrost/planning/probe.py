@@ -89,12 +89,13 @@ class Probe:
             record = next(record for record in freezer.history if record["event"] == "freeze")
         built = max(1, record["views"])
         chosen = next(rung for rung in record["rungs"] if rung["chosen"])
-        beside = sum(other["bytes_per_sample"] for other in record["beside"])
+        beside = sum(other["bytes_per_sample"] for other in record["beside"]) + record["journal_bytes"] / self.count
+        targets = record["target_bytes"] / self.count
         rungs = tuple(
             RungPlan(
                 codec=rung["codec"],
                 harm=rung["kl"],
-                view_bytes=self._bytes(rung["bytes_per_sample"] + beside),
+                view_bytes=self._bytes(rung["bytes_per_sample"] + beside + targets),
                 further_bytes=self._bytes(
                     record["further"]["bytes_per_sample"] * rung["bytes_per_sample"] / chosen["bytes_per_sample"]
                     + beside

@@ -9,7 +9,7 @@ from .derivation import WAYS, Deriver, Way, grid_of
 from .device import OnDevice, device_of
 from .form import Form, Input
 from .frame import Frames
-from .identity import Identity, Look, digests_from
+from .identity import Identity, Look, digests_from, digests_nbytes
 from .lengths import Lengths, Rows, padded
 from .loader import UserLoader
 from .order import Order, batch_bounds, steps_of
@@ -48,6 +48,7 @@ __all__ = [
     "dense_block",
     "device_of",
     "digests_from",
+    "digests_nbytes",
     "grid_of",
     "padded",
     "steps_of",

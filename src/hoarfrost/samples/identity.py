@@ -305,6 +305,11 @@ def digests_to(digests: Sequence[bytes]) -> str:
     return base64.b64encode(b"".join(digests)).decode("ascii")
 
 
+def digests_nbytes(samples: int) -> int:
+    """Of what `digests_to` tells of so many samples."""
+    return 4 * -(-samples * (INPUT_BYTES + REST_BYTES) // 3)
+
+
 def digests_from(told: str, samples: int) -> list[bytes] | None:
     """The inverse of `digests_to`; None where that tells of another number of samples."""
     try:

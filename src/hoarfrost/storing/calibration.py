@@ -57,13 +57,14 @@ class Calibration:
         sensitivity: [C] of the channels, or None where no view can be derived.
         way: how features are derived, the best of those measured.
         view_bytes: of the first view, of all that crosses.
-        predicted_bytes: of all views.
+        predicted_bytes: of all views, with targets and journals; the files that say what a cache is are not counted.
         prefix_seconds, read_seconds, write_seconds: of one epoch, in front of the suffix, and of one view of all
             samples; reading and writing are not measured where the user asked to recompute.
         chunks: that were measured on.
         task: by which harm was measured; None where the user asked to recompute.
         shapes: of one sample, of what crosses at each call of the model for it; all are stored alike, bytes and seconds
             are of all.
+        target_bytes, journal_bytes: of all samples, the latter for one view.
     """
 
     spec: CacheSpec
@@ -82,6 +83,8 @@ class Calibration:
     chunks: int = 1
     task: Task | None = None
     shapes: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    target_bytes: int = 0
+    journal_bytes: int = 0
 
     @property
     def specs(self) -> tuple[CacheSpec, ...]:
@@ -129,7 +132,9 @@ class Calibration:
             further=further,
             rung=rung,
             view_bytes=round((now + others) * samples),
-            predicted_bytes=round((now + further.bytes_per_sample * (views - 1) + others * views) * samples),
+            predicted_bytes=round((now + further.bytes_per_sample * (views - 1) + others * views) * samples)
+            + self.target_bytes
+            + self.journal_bytes * views,
         )
 
     def built_in(self, seconds: float, epochs_left: int | None, mode: str) -> Calibration:
@@ -178,7 +183,8 @@ def calibrate(
     # Plain freezing: nothing is measured that it does not need, so that it stays an honest rival.
     plain = storing.mode == "recompute"
     sample = CalibrationSample.take(
-        data.source(division.prefix), cut, base, most=1 if plain else max(4, SAMPLES // order.chunk_size)
+        *(data.source(division.prefix), cut, base, 1 if plain else max(4, SAMPLES // order.chunk_size)),
+        spread=not plain,
     )
     if plain:
         return _unmeasured(sample)
@@ -227,13 +233,19 @@ def calibrate(
         Beside(
             replace(sample.specs[number], codec=codecs[number], stored=(StoredView(),) * (1 + more)),
             picked.get(number),
-            picked[number].bytes_per_sample if number in picked else sample.mean_bytes(number, coded[number][2]),
+            picked[number].bytes_per_sample
+            if number in picked
+            else sample.mean_bytes(number, codecs[number]) or coded[number][2] / order.size(0),
             tuple(measured.get(number, ())),
         )
         for number in range(1, len(sample.tensors))
     )
     others = sum(other.bytes_per_sample for other in beside)
     stored_bytes = rung.bytes_per_sample + further.bytes_per_sample * more + others * (1 + more)
+    target_bytes, journal_bytes = (
+        round(sample.target_bytes * order.samples),
+        round(sample.journal_bytes * order.samples),
+    )
     return Calibration(
         spec=replace(spec, stored=(StoredView(), *[further.stored] * more)),
         beside=beside,
@@ -244,13 +256,15 @@ def calibrate(
         sensitivity=sensitivity,
         way=way or Way(),
         view_bytes=round((rung.bytes_per_sample + others) * order.samples * calls),
-        predicted_bytes=round(stored_bytes * order.samples * calls),
+        predicted_bytes=round(stored_bytes * order.samples * calls) + target_bytes + journal_bytes * (1 + more),
         prefix_seconds=sample.prefix_seconds,
         read_seconds=read_seconds,
         write_seconds=write_seconds,
         chunks=sample.chunks,
         task=task,
         shapes=sample.shapes,
+        target_bytes=target_bytes,
+        journal_bytes=journal_bytes,
     )
 
 

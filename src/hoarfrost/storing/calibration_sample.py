@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,18 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from ..augment import Draw
-from ..cache import CacheSpec
-from ..codecs import Exact, Task, evaluating, task_of
+from ..cache import CacheSpec, line_nbytes
+from ..codecs import Codec, Exact, Task, evaluating, task_of
 from ..codecs.outputs import shows
 from ..costs import seconds_a_chunk
 from ..cuts import Crossing, Cut, InTraining, arguments_of
-from ..samples import PrefixSource, padded
+from ..samples import PrefixSource, digests_nbytes, padded
 from .cache_specs import feature_spec
 
 __all__ = ["CalibrationSample"]
 
 SAMPLE_BYTES = 256 * 2**20
 """Memory for the sample's features: a sixteenth of the chunks, at most four, at least one."""
+SPREAD = 3
+"""Chunks of samples of differing lengths by which bytes are foretold."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class CalibrationSample:
         chunks: how many there are.
         prefix_seconds: of one pass of the prefix over all chunks, not only these.
         share: how long all samples are, by those of the first chunk and by these; 1 where all have one shape.
+        spread: where samples differ in length, some chunks from the shortest to the longest: their samples, and what of
+            each crosses. Chunks are of samples about as long, and the first ones foretell no others' bytes.
+        target_bytes, journal_bytes: of one sample, over all caches: of its targets, and of what journals say of it for
+            each view.
         shapes: of one sample, of what crosses at each call of the model.
     """
 
@@ -53,18 +59,30 @@ class CalibrationSample:
     prefix_seconds: float
     share: tuple[float, float] = (1.0, 1.0)
     shapes: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    spread: tuple[tuple[Tensor, tuple[Tensor, ...]], ...] = ()
+    target_bytes: float = 0.0
+    journal_bytes: float = 0.0
 
     @classmethod
-    def take(cls, source: PrefixSource, cut: Cut, draw: Draw, most: int = 4) -> CalibrationSample:
-        """Run the prefix on the renditions of `draw`, of at most so many chunks."""
+    def take(
+        cls, source: PrefixSource, cut: Cut, draw: Draw, most: int = 4, *, spread: bool = True
+    ) -> CalibrationSample:
+        """Run the prefix on the renditions of `draw`, of at most so many chunks.
+
+        Args:
+            spread: and on chunks of all lengths.
+        """
         seconds, parts, targets, shapes = [], [], [], []
+        target_bytes = 0.0
 
         def run(chunk: int) -> None:
+            nonlocal target_bytes
             began = time.perf_counter()
             tensors, beside = source.tensors(chunk, draw)
             seconds.append(time.perf_counter() - began)
             parts.append(tensors[: len(cut.rows)])  # of further calls of the model alike
             shapes.append([tuple(tensor.shape[1:]) for tensor in tensors])
+            target_bytes = beside.element_size() * beside.numel() / len(beside)
             targets.append(source.samples.under(beside, draw))
 
         run(0)
@@ -83,7 +101,13 @@ class CalibrationSample:
         prefix_seconds = chunks * seconds_a_chunk(seconds) * share[1]
         padded = _padded(source, cut, tensors, len(parts))
         by_call = tuple(tuple(shapes[0][n : n + len(tensors)]) for n in range(0, len(shapes[0]), len(tensors)))
-        return cls(source, cut, padded, parts[0], compared, tuple(specs), len(parts), prefix_seconds, share, by_call)
+        some = tuple(_spread(source, draw, len(tensors))) if spread else ()
+        caches = len(tensors) * max(1, len(by_call))
+        journal_bytes = sum(_line_bytes(source, *divmod(number, len(tensors))) for number in range(caches))
+        return cls(
+            *(source, cut, padded, parts[0], compared, tuple(specs), len(parts), prefix_seconds, share, by_call),
+            *(some, target_bytes * caches, journal_bytes),
+        )
 
     def channel_axis(self, number: int) -> int:
         """Of one of the tensors, as it stands here."""
@@ -104,9 +128,23 @@ class CalibrationSample:
             return 1
         return place.prefix_tokens
 
-    def mean_bytes(self, number: int, nbytes: int) -> float:
-        """Bytes of one sample of one of the tensors, by those that the first chunk takes."""
-        return nbytes / self.source.order.size(0) * (self.share[0] if self.specs[number].ragged else 1)
+    def mean_bytes(self, number: int, codec: Codec) -> float | None:
+        """Bytes of one sample of one of the tensors, of all lengths that there are; None where all have one shape.
+
+        Raises:
+            CodecError: the codec refuses them.
+        """
+        spec, lengths = self.specs[number], self.source.samples.lengths
+        if not spec.ragged or not self.spread or lengths is None:
+            return None
+        nbytes = 0
+        for ids, tensors in self.spread:
+            own = self.source.lengths(ids, number)
+            told = codec.for_lengths(None if own is None else own.tolist())
+            nbytes += len(told.encode(spec.physical(tensors[number]), spec.codec_axis))
+        every = torch.cat([ids for ids, _ in self.spread])
+        share = lengths.own.double().mean() / lengths.own[every].double().mean().clamp(min=1)
+        return nbytes / len(every) * share.item()
 
     def call_with(self, part: Tensor, start: int, number: int = 0) -> Any:
         """What the suffix is called with where these rows of one of the tensors are `part`, the others as they are."""
@@ -185,6 +223,26 @@ def _share(source: PrefixSource, chunks: int) -> tuple[float, float]:
     mean = lengths.own.double().mean().item()
     found = [mean / lengths.own[_ids(source, count)].double().mean().clamp(min=1).item() for count in (1, chunks)]
     return found[0], found[1]
+
+
+def _spread(source: PrefixSource, draw: Draw, tensors: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+    """The samples of some chunks from the shortest to the longest, and what of theirs crosses."""
+    lengths, order = source.samples.lengths, source.order
+    if lengths is None:
+        return
+    full = [order.members(chunk) for chunk in range(max(1, order.samples // order.chunk_size))]
+    full.sort(key=lambda ids: float(lengths.own[ids].double().mean()))
+    for part in range(SPREAD):
+        ids = full[len(full) * (2 * part + 1) // (2 * SPREAD)]
+        yield ids, source.run_calls(source.samples.calls(ids, draw)[0], ids)[:tensors]
+
+
+def _line_bytes(source: PrefixSource, call: int, number: int) -> float:
+    """What a journal says of a sample of the first chunk."""
+    ids = source.order.members(0)
+    lengths, frames = source.lengths(ids, number), source.samples.frames.told(ids, call)
+    digests = "0" * digests_nbytes(len(ids))
+    return line_nbytes(ids.tolist(), None if lengths is None else lengths.tolist(), digests, frames) / len(ids)
 
 
 def _padded(source: PrefixSource, cut: Cut, tensors: Sequence[Tensor], chunks: int) -> tuple[Tensor, ...]:

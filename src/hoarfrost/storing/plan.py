@@ -164,6 +164,8 @@ def _record(calibration: Calibration, division: Division) -> dict[str, Any]:
             "why": calibration.further.why,
         },
         "predicted_bytes": calibration.predicted_bytes,
+        "target_bytes": calibration.target_bytes,
+        "journal_bytes": calibration.journal_bytes,
         "beside": [
             {
                 "tensor": str(crossing.source),

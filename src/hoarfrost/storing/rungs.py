@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..cache import CacheSpec
 from ..codecs import Ladder, Linear, RungMeasure, Task, choose, measure_rungs
 from ..codecs.features import find_non_finite, way_out
 from ..errors import CodecError, NonFiniteError
@@ -62,7 +61,7 @@ def rungs_of(
             task=task,
             above=above,
         )
-        return [_of_entries(rung, spec, sample.share[1]) for rung in found] if spec.ragged else found
+        return [_of_entries(rung, sample, number) for rung in found] if spec.ragged else found
 
     best = measured(ladder)
     if len(ladder) == 1:
@@ -81,12 +80,19 @@ def rungs_of(
     return min(best, measured(apart, -1 if chosen is None else chosen.index), key=lambda rungs: _cost(rungs, tolerance))
 
 
-def _of_entries(rung: RungMeasure, spec: CacheSpec, share: float) -> RungMeasure:
-    """What was measured of padded features, of a cache that holds none of the padding, for all samples."""
-    codec = rung.codec.inner if isinstance(rung.codec, Unpadded) else rung.codec
-    dense, nbytes = spec.dense_nbytes / spec.samples, rung.bytes_per_sample * share
+def _of_entries(rung: RungMeasure, sample: CalibrationSample, number: int) -> RungMeasure:
+    """The harm that was measured of padded features, and the bytes of a cache that holds none of the padding."""
+    spec, codec = sample.specs[number], rung.codec.inner if isinstance(rung.codec, Unpadded) else rung.codec
+    dense = spec.dense_nbytes / spec.samples
     if rung.refused is not None:
         return replace(rung, codec=codec, bytes_per_sample=dense)
+    try:
+        nbytes = sample.mean_bytes(number, codec)
+    except CodecError as error:
+        return replace(
+            rung, codec=codec, harm=math.inf, bytes_per_sample=dense, within_tolerance=False, refused=str(error)
+        )
+    nbytes = rung.bytes_per_sample if nbytes is None else nbytes
     return replace(rung, codec=codec, bytes_per_sample=nbytes, ratio=dense / nbytes)
 
 
