@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -116,6 +117,9 @@ def runs(rank: int, where: Path) -> dict[str, Any]:
     only_one = interrupted if rank == 1 else nothing
     stopped = train(config(where / "stopped"), on_step=at_step(STEPS + 2, only_one))
     found["stopped"] = stopped.finished, RunFiles(where / "stopped").model.exists()
+    found["begun"] = len(found["shown"]) - 1
+    if rank == 0:
+        shutil.copytree(where / "stopped", where / "alone")
     found["gone on"] = train(config(where / "stopped"), resume=True).finished
 
     found["twice"] = told(lambda: train(config(where / "whole")))
@@ -246,6 +250,20 @@ def test_both_stop_where_one_is_told_to_and_go_on_to_the_same_weights(ranks: Run
     assert [r["epoch"] for r in records(where, "stopped") if r["event"] == "epoch"] == list(range(EPOCHS))
     (resumed,) = (r for r in records(where, "stopped") if r["event"] == "resume")
     assert (resumed["epoch"], resumed["step"]) == (1, 2)
+
+
+def test_one_process_goes_on_within_the_epoch_of_two(ranks: Runs, where: Path) -> None:
+    """With what neither has shown; the rate runs to its end in what steps one process has."""
+    rest: list[list[int]] = []
+    with shown(rest, []):
+        assert train(config(where / "alone"), resume=True).finished
+    begun = [number for rank in ranks for number in rank["shown"][rank["begun"]]]
+    assert len(begun) == 2 * 2 * BATCH
+    assert sorted(begun + rest[0]) == sorted(rest[1]) == list(range(SAMPLES))
+    finished = load_tree(RunFiles(where / "alone").checkpoint)
+    assert finished["schedule"]["last_epoch"] == EPOCHS * -(-SAMPLES // BATCH)
+    amid, last = (r for r in records(where, "alone") if r["event"] == "epoch" and r["epoch"] > 0)
+    assert amid["train_flops"] == last["train_flops"]  # of all samples of the epoch, whoever has shown them
 
 
 @pytest.mark.long
