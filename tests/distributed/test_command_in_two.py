@@ -115,9 +115,10 @@ def runs(rank: int, where: Path) -> dict[str, Any]:
     ).finished
 
     only_one = interrupted if rank == 1 else nothing
-    stopped = train(config(where / "stopped"), on_step=at_step(STEPS + 2, only_one))
+    found["begun"] = []
+    with shown(found["begun"], []):
+        stopped = train(config(where / "stopped"), on_step=at_step(STEPS + 2, only_one))
     found["stopped"] = stopped.finished, RunFiles(where / "stopped").model.exists()
-    found["begun"] = len(found["shown"]) - 1
     if rank == 0:
         shutil.copytree(where / "stopped", where / "alone")
     found["gone on"] = train(config(where / "stopped"), resume=True).finished
@@ -257,7 +258,7 @@ def test_one_process_goes_on_within_the_epoch_of_two(ranks: Runs, where: Path) -
     rest: list[list[int]] = []
     with shown(rest, []):
         assert train(config(where / "alone"), resume=True).finished
-    begun = [number for rank in ranks for number in rank["shown"][rank["begun"]]]
+    begun = [number for rank in ranks for number in rank["begun"][-1]]
     assert len(begun) == 2 * 2 * BATCH
     assert sorted(begun + rest[0]) == sorted(rest[1]) == list(range(SAMPLES))
     finished = load_tree(RunFiles(where / "alone").checkpoint)

@@ -84,10 +84,15 @@ def line_nbytes(
     frames: Sequence[int] | None = None,
 ) -> int:
     """Bytes that the line of a record of these samples takes, whatever its numbers are; nearly."""
-    beside = {"digests": digests, "frames": None if frames is None else tuple(frames)}
     places = (1000, 1, 10**8, 10**6, 1 << 31, 1 << 31)
-    own = None if lengths is None else tuple(lengths)
-    return len(write_line(Record(*places, tuple(sample_ids), 0, own, "0" * 2 * ID_NBYTES, **beside)))
+    record = Record(
+        *(*places, tuple(sample_ids)),
+        lengths=None if lengths is None else tuple(lengths),
+        cache="0" * 2 * ID_NBYTES,
+        digests=digests,
+        frames=None if frames is None else tuple(frames),
+    )
+    return len(write_line(record))
 
 
 def read_line(line: bytes) -> Record | None:
