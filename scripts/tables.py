@@ -369,12 +369,21 @@ def sweep(record: Any) -> str:
     return table(["trainings", "frozen up to", "one reading to separate ones", "separate, s", "one reading, s"], rows)
 
 
+def fetching(record: Any) -> str:
+    rows = []
+    for name, of in record["ways"].items():
+        ratio = f"{of['ratio']['median']:.2f} ({of['ratio']['low']:.2f}–{of['ratio']['high']:.2f})"
+        rows.append([name, f"{of['seconds']:.1f}", f"{of['before']:.1f}", ratio if name != "built" else "1"])
+    return table(["cache", "to the end of the first epoch, s", "of that before its first batch, s", "to built"], rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "channels": ("channels.json", channels),
     **{f"demo {name}": ("demo.json", partial(demo, story=name)) for name in ("scratch", "finetuning", "paper")},
     "doors": ("doors.json", doors),
     "examples": ("examples.json", examples),
     "finetuning rates": ("finetuning_rates.json", finetuning_rates),
+    "fetching": ("fetching.json", fetching),
     "fuzz": ("fuzz.json", fuzz),
     "gpu": ("gpu-h200.json", gpu),
     "gpu over": ("gpu-h200.json", gpu_over),
