@@ -67,9 +67,10 @@ def test_two_processes(tmp_path: Path) -> None:
     assert set(found["ratios"]) == {"cached / resident", "cached / (alone / 2 + reduced)", "alone / cached"}
 
 
+@pytest.mark.long
 def test_fetching(tmp_path: Path) -> None:
     out = tmp_path / "fetching.json"
-    run("fetching.py", "--samples", "64", "--pixels", "64", "--turns", "1", "--out", str(out))
+    run("fetching.py", "--samples", "32", "--pixels", "32", "--turns", "1", "--out", str(out))
     ways = json.loads(out.read_text())["ways"]
     assert set(ways) == {"built", "file://", "memory://"}
     assert len({of["bytes"] for of in ways.values()}) == 1
