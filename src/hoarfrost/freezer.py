@@ -169,8 +169,8 @@ class Freezer:
     def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """An epoch's batches, from 0, on the device: (images [B, C, H, W] or features [B, ...], targets [B, ...]).
 
-        Features are a tuple where several tensors cross the cut. Of items that are no pairs a batch is what `collate_fn`
-        makes, features in the input's place. Seed and epoch say the order; `start` are batches to skip, to resume there.
+        Features are a tuple where several tensors cross the cut. Of items that are no pairs a batch is what
+        `collate_fn` makes, features in the input's place. Seed and epoch say the order; `start`: batches to skip.
         """
         yield from self._epochs.batches(epoch, start)
 
