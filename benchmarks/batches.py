@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -29,6 +28,8 @@ from torch.utils.data import Dataset, default_collate
 
 from hoarfrost import Freezer
 from hoarfrost.models import resolve_model
+from measuring.record import write_record
+from measuring.timing import quartiles
 
 CUT = "layer1"
 
@@ -143,8 +144,7 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     found = {}
     for name, values in seconds.items():
         each = [value / pairs for value, pairs in zip(values, seconds["pairs"], strict=True)]
-        low, median, high = statistics.quantiles(each, n=4) if len(each) > 1 else each * 3
-        found[name] = {"median": median, "low": low, "high": high, "seconds": statistics.median(values)}
+        found[name] = {**quartiles(each), "seconds": statistics.median(values)}
     return found
 
 
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4096)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--out", type=Path, help="a JSON file with all the numbers")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/batches.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = {kind: ratios(of) for kind, of in measure(options.samples, options.batch_size, options.turns).items()}
@@ -163,8 +163,7 @@ def main() -> None:
     for name in LAYOUTS:
         cells = [f"{found[kind][name][part]:.3f}" for kind in found for part in ("median", "low", "high")]
         print(f"| {name} | {' | '.join(cells)} | {1e3 * found['drawn'][name]['seconds'] / batches:.2f} |")
-    if options.out is not None:
-        options.out.write_text(json.dumps(found, indent=2))
+    write_record(options.out, options, **found)
 
 
 if __name__ == "__main__":

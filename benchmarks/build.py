@@ -16,7 +16,6 @@ Repeats: `--repeats` turns (5 by default) after one uncounted turn; median and r
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -30,10 +29,11 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms import v2
 
-from cache_study.timing import summary, told
 from hoarfrost import Freezer, divide, find_cut, find_cuts
 from hoarfrost.data import open_data
 from hoarfrost.models import cifar_resnet, efficientnet_lite0
+from measuring.record import write_record
+from measuring.timing import summary, told
 
 CHUNK = 64
 
@@ -123,6 +123,7 @@ def passes(name: str, bench: Bench, cut: str, repeats: int) -> dict[str, Any]:
     return {
         "model": name,
         "cut": cut,
+        "samples": len(bench.data),
         "build_seconds": statistics.median(turn[0] for turn in turns[1:]),
         "against_rendering": summary([turn[0] / turn[1] for turn in turns[1:]]),
         "against_prefix": summary([turn[0] / turn[2] for turn in turns[1:]]),
@@ -139,6 +140,7 @@ def onward(name: str, bench: Bench, cuts: tuple[str, str], repeats: int) -> dict
     return {
         "model": name,
         "cuts": cuts,
+        "samples": len(bench.data),
         "ratio": summary([onwards["build_seconds"] / images["build_seconds"] for images, onwards in turns[1:]]),
         "image_seconds": statistics.median(turn[0]["build_seconds"] for turn in turns[1:]),
         "kl_images": chosen["kl"],
@@ -180,8 +182,7 @@ def main() -> None:
             f"| {name} | {', '.join(row['cuts'])} | {told(row['ratio'])} | {row['kl_images']:.1e} | {added} |",
             flush=True,
         )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1))
+    write_record(options.out, options, **found)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ shuffle:   how far windows of 1, 4, 16 and all chunks are from a full shuffle, a
 
 Each is told in seconds of the processor (all threads of the process), which other work on the machine changes little,
 and in seconds of the clock. One thread trains, so that reading hides behind nothing: an upper bound.
-On: embedded Fashion-MNIST images; a small ResNet and a small ViT as initialised, EfficientNet-Lite0 with its weights.
+On: embedded Fashion-MNIST images, fewer for the largest model; a small ResNet and a small ViT as initialised,
+EfficientNet-Lite0 with its weights.
 Repeats: `--repeats` turns (5 by default) after one uncounted turn; median and range.
 
     python benchmarks/cache.py --part epoch
@@ -21,7 +22,6 @@ Repeats: `--repeats` turns (5 by default) after one uncounted turn; median and r
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -29,6 +29,7 @@ import torch
 from cache_study.epoch import SUBJECTS, epoch
 from cache_study.libraries import LIBRARIES, libraries, serve
 from cache_study.shuffle import shuffle
+from measuring.record import write_record
 
 PARTS = {"epoch": epoch, "libraries": libraries, "shuffle": shuffle}
 
@@ -37,9 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=[*PARTS], default="epoch")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--samples", type=int, default=2_000)
+    parser.add_argument("--samples", type=int, default=2_000, help="images; of EfficientNet-Lite0 128 at most")
     parser.add_argument("--model", choices=[*SUBJECTS, "all"], default="all", help="of the epochs")
-    parser.add_argument("--cuts", nargs="+", help="in place of all recommended ones")
+    parser.add_argument("--cuts", nargs="+", help="in place of those of each model")
     parser.add_argument("--size", type=int, help="pixels, in place of each model's own")
     parser.add_argument("--seeds", type=int, default=3, help="of the shuffle")
     parser.add_argument("--epochs", type=int, default=6, help="of the shuffle")
@@ -51,10 +52,8 @@ def main() -> None:
     if options.library:
         serve(options.library, options.serve_from, options.samples)
         return
-    found = PARTS[options.part](options)
     out = options.out or Path(f"runs/benchmarks/cache_{options.part}.json")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=1))
+    write_record(out, options, rows=PARTS[options.part](options))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from torchvision.models import resnet18
 
 from hoarfrost import Freezer
 from hoarfrost.distributed import Ranks
+from measuring.timing import quartiles
 
 CUT = "layer2"
 RANKS = 2
@@ -123,11 +123,6 @@ def measured(rank: int, where: str, options: argparse.Namespace) -> None:
     distributed.destroy_process_group()
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else 3 * values
-    return {"median": median, "low": low, "high": high}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=512)
@@ -149,11 +144,11 @@ def main() -> None:
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "load": {"before": before, "after": os.getloadavg()[0]},
-        "seconds": {name: spread([turn[name] for turn in turns]) for name in turns[0]},
+        "seconds": {name: quartiles([turn[name] for turn in turns]) for name in turns[0]},
         "ratios": {
-            "cached / resident": spread([t["cached"] / t["resident"] for t in turns]),
-            "cached / (alone / 2 + reduced)": spread([t["cached"] / (t["alone"] / 2 + t["reduced"]) for t in turns]),
-            "alone / cached": spread([t["alone"] / t["cached"] for t in turns]),
+            "cached / resident": quartiles([t["cached"] / t["resident"] for t in turns]),
+            "cached / (alone / 2 + reduced)": quartiles([t["cached"] / (t["alone"] / 2 + t["reduced"]) for t in turns]),
+            "alone / cached": quartiles([t["alone"] / t["cached"] for t in turns]),
         },
     }
     print("| what | median | from | to |\n|---|---|---|---|")

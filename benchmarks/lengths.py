@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 import hoarfrost
+from measuring.record import write_record
 
 SHORTEST, LONGEST, CLASSES, WORDS = 5, 60, 4, 500
 CUT = "layers.layers.3"
@@ -121,6 +123,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/lengths.json"))
     options = parser.parse_args()
     data = texts(options.samples)
     found = {}
@@ -131,6 +134,7 @@ def main() -> None:
     print(f"| texts | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
     for name, row in found.items():
         print(f"| {name} | {' | '.join(f'{row[each]:.3g}' for each in names)} |")
+    write_record(options.out, options, texts=found)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ Repeats: the median of `--epochs` measured epochs, three by default, after one u
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -31,6 +30,7 @@ from cache_study.epoch import small_vit
 from hoarfrost import Freezer, plan
 from hoarfrost.data import open_data
 from hoarfrost.models import cifar_resnet, efficientnet_lite0
+from measuring.record import write_record
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,7 @@ def main() -> None:
             found.append(row)
             ratios = " | ".join(f"{row[key]:.2f}" for key in ("full", "recompute", "read", "build", "bytes"))
             print(f"| {name} | {cut} | {ladder} | {ratios} | {row['probe']} of {samples:,} |", flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1))
+    write_record(options.out, options, rows=found)
 
 
 if __name__ == "__main__":

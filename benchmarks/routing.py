@@ -29,6 +29,7 @@ from torchvision.models import resnet18
 from torchvision.models.vision_transformer import VisionTransformer
 
 from hoarfrost import Freezer
+from measuring.timing import quartiles
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
     "resnet18": (lambda: resnet18(num_classes=10), 64, "layer2"),
@@ -55,8 +56,7 @@ def ratios(one: Callable[[], Any], other: Callable[[], Any], turns: int) -> dict
         mine, its = (seconds(one), seconds(other)) if turn % 2 else (seconds(other), seconds(one))[::-1]
         each.append(mine / its)
         of_other.append(its)
-    low, median, high = statistics.quantiles(each, n=4)
-    return {"median": median, "low": low, "high": high, "ms": 1e3 * statistics.median(of_other)}
+    return {**quartiles(each), "ms": 1e3 * statistics.median(of_other)}
 
 
 def measure(name: str, batch_size: int, turns: int) -> dict[str, dict[str, float]]:

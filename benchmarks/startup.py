@@ -11,7 +11,6 @@ Repeats: `--repeats` (5 by default), all processes in turn in each; the median, 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -19,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hoarfrost
+from measuring.record import write_record
 
 COMMANDS = (
     *("", "train", "cuts", "plan", "sensitivity", "report", "demo"),
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", nargs="+", help="of the processes, by their names in the table")
-    parser.add_argument("--out", type=Path, help="a JSON file with all the numbers")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/startup.json"))
     options = parser.parse_args()
     subjects = {
         f"hoarfrost {command} --help".replace("  ", " "): ["-m", "hoarfrost", *command.split(), "--help"]
@@ -66,8 +66,7 @@ def main() -> None:
         median = statistics.median(values)
         beyond = f"{median - base:+.2f}" if base is not None and name in IMPORTS[2:] else ""
         print(f"| `{name}` | {median:.2f} | {min(values):.2f} | {max(values):.2f} | {beyond} |")
-    if options.out is not None:
-        options.out.write_text(json.dumps(seconds, indent=2))
+    write_record(options.out, options, seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ Repeats: `--repeats` (400 by default), by suffix and by hand in turn; the lower 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +23,7 @@ from torchvision.models import resnet50
 from torchvision.models.vision_transformer import VisionTransformer
 
 from hoarfrost import divide, find_cut, find_cuts
+from measuring.record import write_record
 
 
 def pairs() -> nn.Sequential:
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=400)
     parser.add_argument("--only", nargs="+", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--out", type=Path, help="a JSON file with the numbers")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/suffix.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = {}
@@ -79,10 +79,9 @@ def main() -> None:
                 raise SystemExit(f"{name}: the layers by hand give something else than the suffix")
             runs = [partial(suffix, features), partial(behind, model, features)]
             by_suffix, by_hand = microseconds(runs, options.repeats)
-        found[name] = {"suffix": by_suffix, "by_hand": by_hand}
+        found[name] = {"suffix": by_suffix, "by_hand": by_hand, "over": by_suffix - by_hand}
         print(f"{name}: {by_suffix:.0f} us, by hand {by_hand:.0f} us, over it {by_suffix - by_hand:.0f} us", flush=True)
-    if options.out:
-        options.out.write_text(json.dumps(found, indent=1))
+    write_record(options.out, options, microseconds=found)
 
 
 if __name__ == "__main__":

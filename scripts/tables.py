@@ -21,18 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import cost_tables
 from claims import RESULTS, ROOT, leaves, pages
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])
-
-
-def spread(values: Sequence[float], decimals: int) -> str:
-    """Mean and standard deviation; of one value that alone."""
-    mean = f"{statistics.mean(values):.{decimals}f}"
-    return f"{mean} ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else mean
+from markdown_tables import moved, spread, table
 
 
 def examples(record: Any) -> str:
@@ -108,23 +99,6 @@ def gpu_over(record: Any) -> str:
     return table(["cached over", *(f"{way}, {part}" for way, part in parts), "resident"], rows)
 
 
-def routing(record: Any) -> str:
-    shown = {
-        ("resnet18", "frozen"): (
-            "ResNet-18, 64 px",
-            "a step behind the freeze, `model(features)` to `freezer(features)`",
-        ),
-        ("resnet18", "whole"): ("ResNet-18, 64 px", "a whole forward in eval, to a model without a Freezer"),
-        ("vit", "frozen"): ("ViT of 6 blocks, 32 px", "a step behind the freeze"),
-        ("vit", "whole"): ("ViT of 6 blocks, 32 px", "a whole forward in eval"),
-    }
-    rows = []
-    for (model, kind), told in shown.items():
-        of = record["routing"][model][kind]
-        rows.append([*told, f"{of['median']:.3f} ({of['low']:.3f}–{of['high']:.3f})", f"{of['ms']:.0f}"])
-    return table(["model", "what", "ratio", "ms"], rows)
-
-
 def channels(record: Any) -> str:
     """Means over seeds: bytes against one view, points against live augmentation."""
     runs = record["records"]
@@ -145,20 +119,6 @@ def channels(record: Any) -> str:
             row.append(f"{size:.2f}x, {moved[0]} / {moved[1]}")
         rows.append(row)
     return table(["stored", *(f"{model}: bytes, plain / augmented" for model in models)], rows)
-
-
-def doors(record: Any) -> str:
-    rows = [
-        [name, f"{of['median']:.3f} ({of['low']:.3f}–{of['high']:.3f})", f"{of['step_ms']:.1f}", str(of["turns"])]
-        for name, of in record.items()
-    ]
-    return table(["door", "to a Freezer made by hand", "a step, ms", "turns"], rows)
-
-
-def moved(values: Sequence[float]) -> str:
-    """Differences in points, with their sign."""
-    deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):+.2f}{deviation}"
 
 
 def against(record: Any, kind: str, base: str) -> Iterator[tuple[str, str, list[Any], list[str]]]:
@@ -380,7 +340,6 @@ def fetching(record: Any) -> str:
 TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "channels": ("channels.json", channels),
     **{f"demo {name}": ("demo.json", partial(demo, story=name)) for name in ("scratch", "finetuning", "paper")},
-    "doors": ("doors.json", doors),
     "examples": ("examples.json", examples),
     "finetuning rates": ("finetuning_rates.json", finetuning_rates),
     "fetching": ("fetching.json", fetching),
@@ -392,10 +351,10 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "paper": ("paper.json", paper),
     "paper size": ("paper-size.json", paper_size),
     "paper codecs": ("codecs-small.json", paper_codecs),
-    "routing": ("routing.json", routing),
     "settle": ("settle.json", settle),
     "sweep": ("sweep.json", sweep),
     "stored views": ("stored_views.json", stored_views),
+    **cost_tables.TABLES,
 }
 """By the name that a page says: the record, and what makes the table of it."""
 
@@ -408,6 +367,7 @@ DERIVED: dict[str, Callable[[Any], list[float]]] = {
         for of in record["models"].values()
         for rate in (1, of["compute"]["images_per_second"]["cached"]["median"])
     ],
+    **cost_tables.DERIVED,
 }
 """What a text says of a record and the record does not: counts, sums, bytes of an image and bytes a second."""
 

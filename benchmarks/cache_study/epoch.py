@@ -18,25 +18,26 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.transforms import v2
 
-from hoarfrost import Freezer, find_cuts
+from hoarfrost import Freezer
 from hoarfrost.cache import Cache
 from hoarfrost.data import open_data
 from hoarfrost.models import cifar_resnet, efficientnet_lite0
-
-from .timing import Seconds, summary, timed, told
+from measuring.timing import Seconds, summary, timed, told
 
 __all__ = ["SUBJECTS", "epoch"]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, the size of the images that it is given in pixels, and how."""
+    """A model, its cuts, the size of the images that it is given in pixels, how, and how many at most."""
 
     make: Callable[[], nn.Module]
+    cuts: tuple[str, ...]
     size: int
     batch_size: int
     channels_last: bool
     channels: int = 1
+    samples: int = 100_000
 
 
 def small_vit() -> nn.Module:
@@ -46,10 +47,13 @@ def small_vit() -> nn.Module:
     )
 
 
+STAGES = ("layer1", "layer2", "layer3")
+LAYERS = tuple(f"encoder.layers.encoder_layer_{number}" for number in range(3))
+BLOCKS = ("blocks.4", "blocks.9", "blocks.14")
 SUBJECTS = {
-    "cifar_resnet": Subject(lambda: cifar_resnet(10, 1, (32, 48, 64), (1, 1, 1)), 28, 32, True),
-    "small_vit": Subject(small_vit, 32, 64, False, channels=3),
-    "efficientnet_lite0": Subject(lambda: efficientnet_lite0(10, 1), 224, 32, True),
+    "cifar_resnet": Subject(lambda: cifar_resnet(10, 1, (32, 48, 64), (1, 1, 1)), STAGES, 28, 32, True),
+    "small_vit": Subject(small_vit, (*LAYERS, "encoder"), 32, 64, False, channels=3),
+    "efficientnet_lite0": Subject(lambda: efficientnet_lite0(10, 1), BLOCKS, 224, 32, True, samples=128),
 }
 
 
@@ -148,13 +152,11 @@ def epoch(options: argparse.Namespace) -> list[dict[str, Any]]:
         if options.model not in ("all", name):
             continue
         size = options.size or subject.size
-        cuts = find_cuts(subject.make(), torch.rand(2, subject.channels, size, size))
-        for cut in cuts:
-            if not (cut.recommended if options.cuts is None else cut.label in options.cuts):
-                continue
-            row = measure_epoch(name, subject, size, options.samples, cut.label, options.repeats)
+        samples = min(options.samples, subject.samples)
+        for cut in options.cuts or subject.cuts:
+            row = measure_epoch(name, subject, size, samples, cut, options.repeats)
             found.append(row)
             columns = " | ".join(told(row[f"{way}_clock"]) for way in ("memory", "disk", "capped"))
             shape = "x".join(map(str, row["features"]))
-            print(f"| {name}, {size} | {cut.label} | {shape} | {columns} | {row['codec']} |", flush=True)
+            print(f"| {name}, {size} | {cut} | {shape} | {columns} | {row['codec']} |", flush=True)
     return found

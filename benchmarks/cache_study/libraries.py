@@ -18,8 +18,7 @@ from torch import Tensor
 from codec_study.subjects import resnet
 from hoarfrost.cache import Cache, CacheSpec, Fingerprint
 from hoarfrost.codecs import Packed, Shared
-
-from .timing import Seconds, summary, timed, told
+from measuring.timing import Seconds, summary, timed, told
 
 __all__ = ["LIBRARIES", "libraries", "serve"]
 
@@ -211,10 +210,11 @@ def libraries(options: argparse.Namespace) -> list[dict[str, Any]]:
                     "gain": gain,
                     "gain_clock": clock,
                     "below_fp32": below,
+                    "checks": CHECKED.get(library, "none"),
                 }
             )
-            checks = CHECKED.get(library, "none")
-            print(f"| {name} | {library} | {told(speed)} | {told(gain)} | {below:.1f}x | {checks} |", flush=True)
+            cells = f"{told(speed)} | {told(gain)} | {below:.1f}x | {found[-1]['checks']}"
+            print(f"| {name} | {library} | {cells} |", flush=True)
     return found
 
 

@@ -99,7 +99,7 @@ def shuffle(options: argparse.Namespace) -> list[dict[str, Any]]:
                         runs.append(float((batch.targets[1:] == batch.targets[:-1]).float().mean()))
                 with torch.no_grad():
                     accuracies.append(float((model.eval()(seen).argmax(1) == wanted).float().mean()) * 100)
-            row = {"chunks": kind, "window": window, "accuracy": accuracies}
+            row = {"chunks": kind, "window": window, "of": spec.chunks, "accuracy": accuracies}
             row |= {"one_chunk": statistics.mean(mates), "one_class": statistics.mean(runs)}
             found.append(row)
             spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0

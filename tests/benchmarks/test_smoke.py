@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from shared.scripts import run
@@ -47,7 +48,8 @@ def test_batches_by_layout(tmp_path: Path) -> None:
     run("batches.py", "--samples", "128", "--turns", "2", "--out", str(out))
     found = json.loads(out.read_text())
     assert set(found["trained"]) == {"pairs", "pairs, own collate", "triples", "mappings", "dataclasses"}
-    assert all(row["median"] > 0 and row["seconds"] > 0 for kind in found.values() for row in kind.values())
+    rows = [*found["trained"].values(), *found["drawn"].values()]
+    assert all(row["median"] > 0 and row["seconds"] > 0 for row in rows)
 
 
 def test_routing(tmp_path: Path) -> None:
@@ -88,12 +90,17 @@ def test_fingerprints(tmp_path: Path) -> None:
         assert reading["ratio_to_stored"] > 0
 
 
-def test_texts_of_differing_lengths() -> None:
-    rows = run("lengths.py", "--samples", "70", "--width", "16", "--epochs", "2").splitlines()
+def test_texts_of_differing_lengths(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    rows = run("lengths.py", "--samples", "70", "--width", "16", "--epochs", "2", "--out", str(out)).splitlines()
     values = [[float(cell) for cell in row.split("|")[2:-1]] for row in rows[2:]]
     assert [row.split("|")[1].strip() for row in rows[2:]] == ["padded to one length", "padded batch by batch"]
     assert values[0][0] > 1.4 * values[1][0]
     assert all(row[3] < 1e-4 and row[4] > 0 for row in values)
+    found = json.loads(out.read_text())
+    assert [f"{row['bytes a token']:.3g}" for row in found["texts"].values()] == [f"{row[0]:.3g}" for row in values]
+    assert found["options"] == {"samples": 70, "width": 16, "epochs": 2}
+    assert found["machine"]["versions"]["torch"] == torch.__version__
 
 
 def test_first_tokens_apart(tmp_path: Path) -> None:
@@ -124,7 +131,7 @@ def test_planning(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     options = ["--model", "cifar_resnet", "--samples", "96", "--pairs", "1", "--epochs", "1", "--out", str(out)]
     run("plan.py", *options)
-    (row,) = json.loads(out.read_text())
+    (row,) = json.loads(out.read_text())["rows"]
     assert (row["cut"], row["ladder"]) == ("layer1", "auto")
     assert row["bytes"] == pytest.approx(1, rel=0.2)
     assert row["read"] > 0
@@ -134,7 +141,7 @@ def test_epochs_by_way_of_reading(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     options = ["--model", "cifar_resnet", "--cuts", "layer2", "--repeats", "1", "--samples", "128", "--out", str(out)]
     run("cache.py", "--part", "epoch", *options)
-    (row,) = json.loads(out.read_text())
+    (row,) = json.loads(out.read_text())["rows"]
     assert row["cut"] == "layer2"
     assert row["below_fp32"] > 1
     assert all(row[f"{way}_clock"]["median"] > 0 for way in ("memory", "disk", "capped"))
@@ -146,7 +153,7 @@ def test_the_cache_beside_other_libraries(tmp_path: Path) -> None:
             pytest.skip(f"{name} is not installed")
     out = tmp_path / "found.json"
     run("cache.py", "--part", "libraries", "--repeats", "1", "--samples", "100", "--out", str(out))
-    found = json.loads(out.read_text())
+    found = json.loads(out.read_text())["rows"]
     assert {row["store"] for row in found} == {"hoarfrost", "tensorstore", "zarr", "blosc2", "memmap", "files"}
     assert all(row["gb_per_second"]["median"] > 0 for row in found)
 
@@ -154,7 +161,7 @@ def test_the_cache_beside_other_libraries(tmp_path: Path) -> None:
 def test_shuffling(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     run("cache.py", "--part", "shuffle", "--seeds", "1", "--epochs", "1", "--samples", "640", "--out", str(out))
-    found = {(row["chunks"], row["window"]): row for row in json.loads(out.read_text())}
+    found = {(row["chunks"], row["window"]): row for row in json.loads(out.read_text())["rows"]}
     assert found["random", 1]["one_chunk"] > 0.9 > found["random", 10]["one_chunk"]
     assert found["sorted", 1]["one_class"] > 2 * found["random", 1]["one_class"]
 
@@ -232,7 +239,7 @@ def test_the_predictor_of_weights_that_have_settled(tmp_path: Path) -> None:
 def test_starting(tmp_path: Path) -> None:
     out, names = tmp_path / "found.json", ["hoarfrost report --help", "import hoarfrost"]
     table = run("startup.py", "--repeats", "1", "--only", *names, "--out", str(out)).splitlines()
-    found = json.loads(out.read_text())
+    found = json.loads(out.read_text())["seconds"]
     assert [line.split("`")[1] for line in table[2:]] == list(found) == names
     assert all(seconds > 0 for (seconds,) in found.values())
 
@@ -240,8 +247,8 @@ def test_starting(tmp_path: Path) -> None:
 def test_a_call_of_a_suffix(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     assert "resnet50: " in run("suffix.py", "--repeats", "4", "--only", "resnet50", "--out", str(out))
-    (found,) = json.loads(out.read_text()).values()
-    assert 0 < found["by_hand"] < found["suffix"]
+    (found,) = json.loads(out.read_text())["microseconds"].values()
+    assert 0 < found["by_hand"] < found["suffix"] == pytest.approx(found["by_hand"] + found["over"])
 
 
 @pytest.mark.long
@@ -282,10 +289,10 @@ def test_differences_of_layers(tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     out = tmp_path / "differences.json"
     table = run("layer_differences.py", "--samples", "4", "--levels", "16", "--out", str(out))
-    records = {record["layers"]: record for record in json.loads(out.read_text())}
-    assert "| Lite0, blocks 9 and 10 | 16 |" in table
+    rows = {(row["model"], row["earlier"], row["later"]): row for row in json.loads(out.read_text())["rows"]}
+    assert "| Lite0, 9 and 10 | 16 |" in table
     # What is left of a residual block's output has less range than the output itself.
-    assert 0 < records["Lite0, blocks 9 and 10"]["fitted"] < 1
+    assert 0 < rows["Lite0", 9, 10]["fitted"] < 1
 
 
 def test_paper(tmp_path: Path) -> None:

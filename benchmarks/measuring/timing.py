@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-__all__ = ["Seconds", "summary", "timed", "told"]
+__all__ = ["Seconds", "quartiles", "summary", "timed", "told"]
 
 Seconds = tuple[float, float]
 """Of the processor (all threads of the process) and of the clock."""
@@ -18,8 +18,15 @@ def timed(work: Callable[[], object]) -> Seconds:
     return time.process_time() - processor, time.perf_counter() - wall
 
 
-def summary(ratios: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Median and range."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles; of one value that alone."""
+    low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
+    return {"median": median, "low": low, "high": high}
 
 
 def told(found: dict[str, float]) -> str:
