@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=[*PARTS], default="epoch")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--samples", type=int, default=2_000, help="images; of EfficientNet-Lite0 128 at most")
+    parser.add_argument("--samples", type=int, default=2_000, help="images; of EfficientNet-Lite0 256 at most")
     parser.add_argument("--model", choices=[*SUBJECTS, "all"], default="all", help="of the epochs")
     parser.add_argument("--cuts", nargs="+", help="in place of those of each model")
     parser.add_argument("--size", type=int, help="pixels, in place of each model's own")

@@ -54,17 +54,17 @@ class Subject:
 
 
 def pairs(cuts: tuple[str, ...], bits: int) -> tuple[tuple[str, str | int], ...]:
-    return tuple((cut, ladder) for cut in cuts for ladder in ("auto", bits))
+    return tuple((cut, ladder) for ladder in ("auto", bits) for cut in cuts)
 
 
 LAYERS = tuple(f"encoder.layers.encoder_layer_{number}" for number in (0, 2))
 SUBJECTS = {
     "cifar_resnet": Subject(
-        lambda: cifar_resnet(10, 1, (32, 48, 64), (1, 1, 1)), 28, 1, 4_000, 32, True, pairs(("layer1", "layer2"), 6)
+        lambda: cifar_resnet(10, 1, (32, 48, 64), (1, 1, 1)), 28, 1, 2_000, 32, True, pairs(("layer1", "layer2"), 6)
     ),
-    "small_vit": Subject(small_vit, 32, 3, 3_000, 64, False, pairs(LAYERS, 6)),
+    "small_vit": Subject(small_vit, 32, 3, 1_500, 64, False, pairs(LAYERS, 6)),
     "efficientnet_lite0": Subject(
-        lambda: efficientnet_lite0(10, 1), 96, 1, 600, 32, True, pairs(("blocks.4", "blocks.9"), 8)
+        lambda: efficientnet_lite0(10, 1), 96, 1, 300, 32, True, pairs(("blocks.4", "blocks.9"), 8)
     ),
 }
 

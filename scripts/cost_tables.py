@@ -168,9 +168,9 @@ def layer_differences(record: Any) -> str:
     }
     apart = {1: "neighbours", 2: "two apart", 3: "three apart", 4: "four apart"}
     rows = []
-    for way in ("fitted", "plain"):
-        for model, shown in told.items():
-            row = [shown, "a factor a channel" if way == "fitted" else "as it is"]
+    for model, shown in told.items():
+        for way, factor in (("fitted", "a factor for each channel"), ("plain", "one")):
+            row = [shown if way == "fitted" else "", factor]
             for far in apart:
                 shares = [
                     100 * of[way]

@@ -53,7 +53,7 @@ BLOCKS = ("blocks.4", "blocks.9", "blocks.14")
 SUBJECTS = {
     "cifar_resnet": Subject(lambda: cifar_resnet(10, 1, (32, 48, 64), (1, 1, 1)), STAGES, 28, 32, True),
     "small_vit": Subject(small_vit, (*LAYERS, "encoder"), 32, 64, False, channels=3),
-    "efficientnet_lite0": Subject(lambda: efficientnet_lite0(10, 1), BLOCKS, 224, 32, True, samples=128),
+    "efficientnet_lite0": Subject(lambda: efficientnet_lite0(10, 1), BLOCKS, 112, 32, True, samples=256),
 }
 
 
