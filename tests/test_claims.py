@@ -16,7 +16,6 @@ PENDING = {
     "docs/benchmarks.md#building": "benchmarks/build.py",
     "docs/benchmarks.md#what-a-plan-is-worth": "benchmarks/plan.py",
     "docs/benchmarks.md#codecs": "benchmarks/codecs.py",
-    "docs/benchmarks.md#a-layer-as-the-difference-to-an-earlier-one": "benchmarks/layer_differences.py",
     "docs/benchmarks.md#policies": "benchmarks/policies.py, to be run again with the new settle",
     "docs/benchmarks.md#a-batch-by-the-layout-of-items": "benchmarks/batches.py",
     "docs/benchmarks.md#starting": "benchmarks/startup.py",
