@@ -148,10 +148,12 @@ def lengths(record: Any) -> str:
             f"{of['bytes a token']:.0f}",
             *(f"{100 * of[f'padding {where}']:.0f} %" for where in ("before", "behind")),
             f"{of['outputs differ by']:.1e}" if of["outputs differ by"] else "0",
+            f"{of['ms a batch']:.1f}",
         ]
         for name, of in record["texts"].items()
     ]
-    return table(["texts", "bytes a token", "padding before", "padding behind the freeze", "outputs differ by"], rows)
+    head = ["texts", "bytes a token", "padding before", "padding behind the freeze", "outputs differ by", "ms a batch"]
+    return table(head, rows)
 
 
 def lengths_derived(record: Any) -> list[float]:
