@@ -13,11 +13,9 @@ from shared.scripts import run
 PENDING = {
     "docs/augmentation-measured.md": "benchmarks/augmentation.py, whose records were not kept",
     "docs/benchmarks.md#what-reading-costs": "benchmarks/cache.py",
-    "docs/benchmarks.md#building": "benchmarks/build.py",
     "docs/benchmarks.md#what-a-plan-is-worth": "benchmarks/plan.py",
     "docs/benchmarks.md#codecs": "benchmarks/codecs.py",
     "docs/benchmarks.md#policies": "benchmarks/policies.py, to be run again with the new settle",
-    "docs/benchmarks.md#a-batch-by-the-layout-of-items": "benchmarks/batches.py",
     "docs/benchmarks.md#first-tokens-apart": "benchmarks/first_tokens.py, of a machine with a GPU",
     "docs/codecs-measured.md": "benchmarks/codecs.py",
     "docs/design/house.md#codecs": "benchmarks/codecs.py and benchmarks/first_tokens.py",
