@@ -18,13 +18,13 @@ def reading(record: Any) -> str:
             f"`{of['cut'].removeprefix('encoder.layers.')}`",
             "x".join(map(str, of["features"])),
             f"{of['samples']:,}",
+            f"`{of['codec']}`",
             *(ranged(of[f"{way}_clock"], 2) for way in ("memory", "disk", "capped")),
         ]
         for of in record["rows"]
     ]
-    return table(
-        ["model, pixels", "cut", "features", "images", "in memory", "on disk", "a quarter, no page cache"], rows
-    )
+    ways = ["in memory", "on disk", "a quarter, no page cache"]
+    return table(["model, pixels", "cut", "features", "images", "codec", *ways], rows)
 
 
 def stores(record: Any) -> str:
