@@ -104,13 +104,9 @@ def planning(record: Any) -> str:
 
 
 def planning_derived(record: Any) -> list[float]:
-    """How many of a kind are within 15 % and within 25 %; the least and the most of each kind."""
-    found: list[float] = []
-    for kind in ("full", "recompute", "read", "build", "bytes"):
-        ratios = [of[kind] for of in record["rows"]]
-        found += [sum(abs(ratio - 1) <= most for ratio in ratios) for most in (0.15, 0.25)]
-        found += [min(ratios), max(ratios)]
-    return found
+    """By how much a prediction may be off, and how many of each kind are off by less."""
+    kinds, most = ("full", "recompute", "read", "build", "bytes"), 0.15
+    return [most, *(sum(abs(of[kind] - 1) <= most for of in record["rows"]) for kind in kinds)]
 
 
 def layouts(record: Any) -> str:
