@@ -23,6 +23,10 @@ from typing import Any
 
 from claims import RESULTS, ROOT, leaves, pages
 
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from zoo import counting as zoo
+
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Markdown."""
@@ -396,6 +400,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "settle": ("settle.json", settle),
     "sweep": ("sweep.json", sweep),
     "stored views": ("stored_views.json", stored_views),
+    "zoo": ("zoo.json", lambda record: zoo.table(record["models"])),
 }
 """By the name that a page says: the record, and what makes the table of it."""
 
@@ -408,6 +413,7 @@ DERIVED: dict[str, Callable[[Any], list[float]]] = {
         for of in record["models"].values()
         for rate in (1, of["compute"]["images_per_second"]["cached"]["median"])
     ],
+    "zoo.json": lambda record: zoo.told(record["models"]),
 }
 """What a text says of a record and the record does not: counts, sums, bytes of an image and bytes a second."""
 
