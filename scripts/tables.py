@@ -21,22 +21,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import codec_tables
+import policy_tables
 from claims import RESULTS, ROOT, leaves, pages
+from markdown_tables import moved, spread, table
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from zoo import counting as zoo
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])
-
-
-def spread(values: Sequence[float], decimals: int) -> str:
-    """Mean and standard deviation; of one value that alone."""
-    mean = f"{statistics.mean(values):.{decimals}f}"
-    return f"{mean} ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else mean
 
 
 def examples(record: Any) -> str:
@@ -49,9 +41,16 @@ def examples(record: Any) -> str:
         "audio_frames": ("frames of 15 to 60 steps and their lengths", "400, 8, 2", "accuracy"),
         "multi_label": ("`criterion=`, rows of labels", "1,500, 8, 2", "accuracy of labels"),
         "regression": ("`criterion=`, numbers", "1,500, 8, 2", "RMSE in degrees"),
+        "text_classifier": (
+            "texts of 16 to 96 tokens, padded by batch, pretrained MiniLM",
+            "240, 4, 1",
+            "accuracy",
+        ),
     }
     rows = []
     for name, told in shown.items():
+        if name not in record["examples"]:
+            continue
         plain, *others = record["examples"][name].values()
         decimals = 1 if name == "regression" else 3
         seconds = statistics.mean(plain["cpu_seconds"])
@@ -157,12 +156,6 @@ def doors(record: Any) -> str:
         for name, of in record.items()
     ]
     return table(["door", "to a Freezer made by hand", "a step, ms", "turns"], rows)
-
-
-def moved(values: Sequence[float]) -> str:
-    """Differences in points, with their sign."""
-    deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):+.2f}{deviation}"
 
 
 def against(record: Any, kind: str, base: str) -> Iterator[tuple[str, str, list[Any], list[str]]]:
@@ -341,24 +334,6 @@ def _ratio(one: Any, other: Any, stage: str) -> float:
     return float(one["epoch_seconds"][stage] / other["epoch_seconds"][stage])
 
 
-def paper_codecs(record: Any) -> str:
-    """zfp at fixed tolerances beside families at their strongest within 1e-3: bits a value and harm."""
-    rows = []
-    for cut in dict.fromkeys(one["cut"] for one in record["records"]):
-        mine = [one for one in record["records"] if one["cut"] == cut]
-        fixed = [one for one in mine if "tolerance" in one["codec"]]
-        families = [one for one in mine if "tolerance" not in one["codec"] and one["within"]]
-        within = {
-            name: max((one for one in families if one["codec"]["name"] == name), key=lambda one: one["below_fp32"])
-            for name in ("zfp", "sz3", "shared")
-        }
-        rows.append(
-            [f"`{cut}`", *(f"{32 / one['below_fp32']:.2f}, {one['kl']:.0e}" for one in (*fixed, *within.values()))]
-        )
-    tolerances = [f"zfp over 4 axes, tolerance {one['codec']['tolerance']:g}" for one in fixed]
-    return table(["cut", *tolerances, "zfp, 2 axes, within 1e-3", "SZ3, within 1e-3", "our levels, within 1e-3"], rows)
-
-
 def sweep(record: Any) -> str:
     rows = [
         [
@@ -386,6 +361,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     **{f"demo {name}": ("demo.json", partial(demo, story=name)) for name in ("scratch", "finetuning", "paper")},
     "doors": ("doors.json", doors),
     "examples": ("examples.json", examples),
+    "examples, texts": ("examples-texts.json", examples),
     "finetuning rates": ("finetuning_rates.json", finetuning_rates),
     "fetching": ("fetching.json", fetching),
     "fuzz": ("fuzz.json", fuzz),
@@ -395,12 +371,13 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "probes": ("probes.json", probes),
     "paper": ("paper.json", paper),
     "paper size": ("paper-size.json", paper_size),
-    "paper codecs": ("codecs-small.json", paper_codecs),
     "routing": ("routing.json", routing),
     "settle": ("settle.json", settle),
     "sweep": ("sweep.json", sweep),
     "stored views": ("stored_views.json", stored_views),
     "zoo": ("zoo.json", lambda record: zoo.table(record["models"])),
+    **codec_tables.TABLES,
+    **policy_tables.TABLES,
 }
 """By the name that a page says: the record, and what makes the table of it."""
 
@@ -414,6 +391,7 @@ DERIVED: dict[str, Callable[[Any], list[float]]] = {
         for rate in (1, of["compute"]["images_per_second"]["cached"]["median"])
     ],
     "zoo.json": lambda record: zoo.told(record["models"]),
+    **codec_tables.DERIVED,
 }
 """What a text says of a record and the record does not: counts, sums, bytes of an image and bytes a second."""
 

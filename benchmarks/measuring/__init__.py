@@ -1,0 +1,1 @@
+"""Seconds and their ratios, and the record of a script."""
