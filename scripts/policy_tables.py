@@ -95,3 +95,8 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "policies": ("policies.json", policies),
     "smartfrz": ("smartfrz.json", smartfrz),
 }
+
+DERIVED: dict[str, Callable[[Any], list[float]]] = {
+    "budget.json": lambda record: [100 / len(case["depths"]) for case in record["cases"]],
+}
+"""An epoch, in per cent of a run."""

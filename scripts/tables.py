@@ -392,6 +392,7 @@ DERIVED: dict[str, Callable[[Any], list[float]]] = {
     ],
     "zoo.json": lambda record: zoo.told(record["models"]),
     **codec_tables.DERIVED,
+    **policy_tables.DERIVED,
 }
 """What a text says of a record and the record does not: counts, sums, bytes of an image and bytes a second."""
 
