@@ -158,44 +158,6 @@ def doors(record: Any) -> str:
     return table(["door", "to a Freezer made by hand", "a step, ms", "turns"], rows)
 
 
-def against(record: Any, kind: str, base: str) -> Iterator[tuple[str, str, list[Any], list[str]]]:
-    """Of each case and way: its runs, and accuracies with differences to `base` of the same seed."""
-    runs = record["runs"]
-    beside = {(run["case"], run["seed"]): run for run in runs if run[kind] == base}
-    cases = dict.fromkeys(run["case"] for run in runs)
-    ways = dict.fromkeys(run[kind] for run in runs)
-    for case, way in ((case, way) for case in cases for way in ways):
-        mine = [run for run in runs if (run["case"], run[kind]) == (case, way)]
-        cells = []
-        for accuracy in ("accuracy", "augmented"):
-            cells.append(f"{100 * statistics.mean(run[accuracy] for run in mine):.2f}" if mine else "")
-            pairs = [(run, beside[case, run["seed"]]) for run in mine if (case, run["seed"]) in beside]
-            cells.append(
-                moved([run[accuracy] - other[accuracy] for run, other in pairs]) if pairs and way != base else ""
-            )
-        if mine:
-            yield case, way, mine, cells
-
-
-def settle(record: Any) -> str:
-    rows = []
-    for case, way, runs, cells in against(record, "settle", "last"):
-        jumps = [statistics.mean(column) for column in zip(*(run["jumps"] for run in runs), strict=True)]
-        rows.append([case, way, str(len(runs)), *cells, " ".join(f"{jump:+.3f}" for jump in jumps)])
-    return table(["training", "settle", "seeds", "plain, %", "Δ to last", "augmented, %", "Δ to last", "jump"], rows)
-
-
-def stored_views(record: Any) -> str:
-    rows = []
-    for case, way, runs, cells in against(record, "way", "live"):
-        stored = ", ".join(str(count) for count in runs[0]["views"]) if way != "live" else ""
-        size = f"{statistics.mean(sum(run['bytes']) for run in runs) / 1e6:.1f}" if way != "live" else ""
-        rows.append([case, way, stored, str(len(runs)), *cells, size])
-    return table(
-        ["training", "views", "stored", "seeds", "plain, %", "Δ to live", "augmented, %", "Δ to live", "MB"], rows
-    )
-
-
 def finetuning_rates(record: Any) -> str:
     rows = [
         [f"{run['rate']:g}", str(run["epochs"]), f"{100 * run['accuracy']:.2f}", f"{100 * run['augmented']:.2f}"]
@@ -372,9 +334,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "paper": ("paper.json", paper),
     "paper size": ("paper-size.json", paper_size),
     "routing": ("routing.json", routing),
-    "settle": ("settle.json", settle),
     "sweep": ("sweep.json", sweep),
-    "stored views": ("stored_views.json", stored_views),
     "zoo": ("zoo.json", lambda record: zoo.table(record["models"])),
     **codec_tables.TABLES,
     **policy_tables.TABLES,
