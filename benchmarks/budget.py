@@ -17,7 +17,6 @@ Repeats: none; each model and target is a case.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +34,8 @@ from hoarfrost.data import open_data
 from hoarfrost.models import cifar_resnet, efficientnet_lite0
 from hoarfrost.policies import Budget, Never, Policy
 from hoarfrost.running import fit
+from measuring.record import write_record
+from measuring.shown import shown
 from policies import accuracy_of
 
 
@@ -107,27 +108,6 @@ def cases(name: str, subject: Subject, options: argparse.Namespace) -> list[dict
     return found
 
 
-def table(found: list[dict[str, Any]]) -> str:
-    lines = ["| model | asked | allowed, s | taken, s | taken / allowed | kept | full / taken | Δ accuracy | depths |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|")
-    for case in found:
-        ratio = case["seconds"] / case["allowed"]
-        asked = f"{case['allowed']:.0f} s" if case["target"] == "time" else case["target"]
-        cells = [
-            case["model"],
-            asked,
-            f"{case['allowed']:.1f}",
-            f"{case['seconds']:.1f}",
-            f"{ratio:.2f}",
-            "yes" if 0.9 <= ratio <= 1.1 else "no",
-            f"{mean(case['full_seconds']) / case['seconds']:.2f}",
-            f"{100 * case['delta']:+.2f}",
-            " ".join(map(str, case["depths"])),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=SUBJECTS, help="only these; default: all")
@@ -144,11 +124,10 @@ def main() -> None:
     if not options.wall:
         time.perf_counter = time.process_time
     found: list[dict[str, Any]] = []
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     for name in options.model or SUBJECTS:
         found += cases(name, SUBJECTS[name], options)
-        options.out.write_text(json.dumps(found, indent=1))
-    print(table(found))
+        write_record(options.out, options, cases=found)
+    print(shown("budget", options.out))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 Measures, at each recommended cut: bytes below fp32, the mean KL divergence of the frozen suffix's softmax outputs from
 those on exact features, the relative error of the features, and GB/s of fp32 features that one core encodes and
 decodes (to floats in memory, checksums included). Families of one parameter (`Shared` with its bits on all channels
-alike and weighted, ZFP, SZ3) are taken at the setting of fewest bytes with KL <= `--tolerance`, found by bisection; of
-the others each member is measured, and so is zfp over four axes at fixed tolerances, 100 being that of the paper's
-code.
-On: the demo's ResNet after six epochs on 4,000 of the embedded images, test images; EfficientNet-Lite0 with its own
-ImageNet classifier, random square crops at 224 pixels of the 13 photos in scikit-image's wheel. Chunks of 64, NCHW.
+alike and weighted, ZFP by pixels of one channel and over all four axes, SZ3) are taken at the setting of fewest bytes
+with KL <= `--tolerance`, found by bisection, and those that know no channels at the setting of the model's first cut
+too; of the others each member is measured, and so is zfp over four axes at fixed tolerances, 100 being that of the
+paper's code.
+On: the demo's ResNet, and one of twice its width, after six epochs on `--training` of the embedded images, test images;
+EfficientNet-Lite0 with its own ImageNet classifier, random square crops at 224 pixels of the 13 photos in
+scikit-image's wheel; DINOv2's small vision transformer on such crops at 112 pixels, with a classifier that was fitted
+to tell the photo. Chunks of 64, NCHW.
 Repeats: harm and bytes are those of `--samples` images. Speed: all codecs of a cut in turn, `--repeats` times; median,
 with the least and the largest. One thread, and its own processor seconds, since the machine may have other work.
 Records of other cuts that `--out` holds are kept.
@@ -21,7 +24,8 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,6 +48,7 @@ from hoarfrost.codecs import (
     dequantise,
     measure_rungs,
 )
+from hoarfrost.running import describe_machine
 from hoarfrost.storing.channel_weights import channel_weights
 
 CHUNK = 64
@@ -60,13 +65,29 @@ def families(subject: Features) -> list[Ladder]:
     found = [shared, *([] if weights is None else [shared.weighted(weights)])]
     if find_spec("zfpy"):
         found.append(Ladder([Zfp(share) for share in shares]))
+        found.append(Ladder([ZFP(2.0**power) for power in range(-10, 11)]))  # only powers of two make a difference
     if find_spec("pysz"):
         found.append(Ladder([Sz3(share) for share in shares]))
     return found
 
 
-def within(subject: Features, tolerance: float) -> list[RungMeasure]:
-    """Each single codec, then the strongest member of each family that keeps to the tolerance."""
+@dataclass(frozen=True)
+class Found:
+    """A codec measured at a cut.
+
+    Attributes:
+        chosen: as the strongest of its family within the tolerance.
+        of: the earlier cut that it was chosen at, if it was not chosen here.
+    """
+
+    rung: RungMeasure
+    chosen: bool = False
+    of: str | None = None
+
+
+def within(subject: Features, tolerance: float, first: Mapping[str, Sequence[Codec]]) -> list[Found]:
+    """Each single codec, then the strongest member of each family that keeps to the tolerance, and those that did so at
+    the first cut, by its label."""
 
     def measured(ladder: Ladder) -> list[RungMeasure]:
         return measure_rungs(
@@ -74,11 +95,13 @@ def within(subject: Features, tolerance: float) -> list[RungMeasure]:
         )
 
     single = (*SINGLE, *(OF_THE_PAPER if ZFP.is_installed() else ()))
-    rungs = [rung for codec in single for rung in measured(Ladder([codec]))]
+    found = [Found(rung) for codec in single for rung in measured(Ladder([codec]))]
     for family in families(subject):
         kept = [rung for rung in measured(family) if rung.within_tolerance]
-        rungs += kept[-1:]
-    return [rung for rung in rungs if rung.refused is None]
+        found += [Found(rung, chosen=True) for rung in kept[-1:]]
+    for label, codecs in first.items():
+        found += [Found(rung, of=label) for codec in codecs for rung in measured(Ladder([codec]))]
+    return [one for one in found if one.rung.refused is None]
 
 
 def speeds(subject: Features, codecs: Sequence[Codec], repeats: int) -> list[tuple[list[float], list[float]]]:
@@ -108,10 +131,15 @@ def error_of(subject: Features, codec: Codec) -> float:
     return float((decoded - chunk).norm() / chunk.norm())
 
 
-def measure(subject: Features, tolerance: float, repeats: int) -> list[dict[str, Any]]:
-    """One record a codec."""
-    rungs = within(subject, tolerance)
-    timed = speeds(subject, [rung.codec for rung in rungs], repeats)
+def measure(
+    subject: Features, tolerance: float, repeats: int, first: dict[str, Sequence[Codec]]
+) -> list[dict[str, Any]]:
+    """One record a codec; of a model's first cut `first` is filled with what it chose."""
+    found = within(subject, tolerance, first)
+    if not first:
+        chosen = [one.rung.codec for one in found if one.chosen]
+        first[subject.cut.label] = [codec for codec in chosen if not (isinstance(codec, Shared) and codec.finer)]
+    timed = speeds(subject, [one.rung.codec for one in found], repeats)
     return [
         {
             "model": subject.model,
@@ -119,15 +147,17 @@ def measure(subject: Features, tolerance: float, repeats: int) -> list[dict[str,
             "index": subject.cut.index,
             "shape": list(subject.cut.shape),
             "samples": len(subject.values),
-            "codec": rung.codec.to_config(),
-            "below_fp32": rung.ratio,
-            "kl": rung.harm,
-            "relative_error": error_of(subject, rung.codec),
-            "within": rung.harm <= tolerance,
+            "codec": one.rung.codec.to_config(),
+            "chosen": one.chosen,
+            "of": one.of,
+            "below_fp32": one.rung.ratio,
+            "kl": one.rung.harm,
+            "relative_error": error_of(subject, one.rung.codec),
+            "within": one.rung.harm <= tolerance,
             "encode_gb_s": [statistics.median(encoded), min(encoded), max(encoded)],
             "decode_gb_s": [statistics.median(decoded), min(decoded), max(decoded)],
         }
-        for rung, (encoded, decoded) in zip(rungs, timed, strict=True)
+        for one, (encoded, decoded) in zip(found, timed, strict=True)
     ]
 
 
@@ -148,13 +178,14 @@ def main() -> None:
         options.model, options.cut = ["cifar_resnet"], ["layer3"]
         options.samples, options.training, options.repeats = 64, 128, 2
     torch.set_num_threads(1)
-    told = {"repeats": options.repeats, "tolerance": options.tolerance, "torch": torch.__version__}
-    told |= {"note": options.note}
+    told = {"repeats": options.repeats, "tolerance": options.tolerance, "training": options.training}
+    told |= {"machine": describe_machine(), "note": options.note}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     records = json.loads(options.out.read_text())["records"] if options.out.exists() else []
     for model in options.model or MODELS:
+        first: dict[str, Sequence[Codec]] = {}
         for subject in features(model, options.cut, options.samples, options.training):
-            found = measure(subject, options.tolerance, options.repeats)
+            found = measure(subject, options.tolerance, options.repeats, first)
             for record in found:
                 print(
                     f"{model} {record['cut']}: {record['codec']} {record['below_fp32']:.2f}x, KL {record['kl']:.1e}, "

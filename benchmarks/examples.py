@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from measuring.record import write_record
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "three_ways")
@@ -59,7 +60,7 @@ def main() -> None:
         print(f"\n{name}")
         found[name] = train(name, options.seeds, sizes)
         if options.out is not None:
-            options.out.write_text(json.dumps(found, indent=2))
+            write_record(options.out, options, examples=found)
     print("\n| example | way | time, of the plain loop's | figure |\n|---|---|---|---|")
     for name, ways in found.items():
         plain = next(iter(ways.values()))["cpu_seconds"]

@@ -19,7 +19,6 @@ orders are seeded: no repeats.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,8 @@ from hoarfrost.codecs import Codec, Exact, Half, Ladder, Linear, RungMeasure, Ta
 from hoarfrost.cuts import Cut, divide, find_cut, find_cuts
 from hoarfrost.data import embedded
 from hoarfrost.storing.channel_weights import channel_weights
+from measuring.record import write_record
+from measuring.shown import shown
 
 FIRST: dict[str, Codec] = {"exact": Exact(), "half": Half(), "8 bits": Linear(8)}
 AUTO = Ladder.named("auto")
@@ -60,22 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--training", type=int, default=10_000, help="images that the ViTs are trained on")
     parser.add_argument("--cuts", type=int, default=5, help="how many, from the front")
-    parser.add_argument("--device", type=torch.device, default="cpu", help="where models run")
-    parser.add_argument("--only", choices=SUBJECTS)
-    parser.add_argument("--out", type=Path, help="a file for the figures, as JSON")
+    parser.add_argument("--device", default="cpu", help="where models run")
+    parser.add_argument("--only", choices=SUBJECTS, action="append", help="may be given more than once")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/first_tokens.json"))
     told = parser.parse_args(arguments)
+    torch.set_num_threads(1)
     rows = []
-    ways = " | ".join(f"{name}, %" for name in FIRST)
-    print(f"| model | cut | norm, first | others | alike, bytes | {ways} | its share, % | alike, harm there |")
-    print("|---|---|---|---|---|" + "---|" * len(FIRST) + "---|---|")
-    for name, subject in SUBJECTS.items():
-        if told.only not in (None, name):
-            continue
-        for row in measured(subject(told), told.cuts):
+    for name in told.only or SUBJECTS:
+        for row in measured(SUBJECTS[name](told), told.cuts):
             rows.append({"model": name, **row})
-            print(as_row(rows[-1]), flush=True)
-    if told.out is not None:
-        told.out.write_text(json.dumps(rows, indent=1))
+            write_record(told.out, told, rows=rows)
+            print(f"{name} {row['cut']}: {row['rungs']}", flush=True)
+    print(shown("first tokens", told.out))
 
 
 def measured(subject: Subject, most: int) -> Iterator[dict[str, Any]]:
@@ -119,21 +116,6 @@ def at_cut(cut: Cut, suffix: nn.Module, features: Tensor, task: Task, tokens: in
         "share": sum(map(len, own)) / len(features) / half.bytes_per_sample if half is not None else None,
         "harm": None if there is None else there[0].harm,
     }
-
-
-def as_row(row: dict[str, Any]) -> str:
-    def said(value: float | None, form: str) -> str:
-        return "–" if value is None else format(value, form)
-
-    base = row["alike"]
-    shares = [None if row[name] is None or base is None else 100 * row[name] / base for name in FIRST]
-    cells = [row["model"], f"`{row['cut']}`", f"{row['first']:.1f}", f"{row['others']:.1f}", said(base, ",.0f")]
-    share = None if row["share"] is None else 100 * row["share"]
-    return (
-        "| "
-        + " | ".join([*cells, *(said(one, ".0f") for one in shares), said(share, ".0f"), said(row["harm"], ".1e")])
-        + " |"
-    )
 
 
 def minilm(mean: bool) -> Callable[[argparse.Namespace], Subject]:

@@ -1,18 +1,20 @@
 """Whether ladder="auto" does no harm to training, whatever the outputs are for.
 
-Measures: `--part tasks`: the loss on other data at the end of a training (root mean squared error of a regression), at
-ladder="auto" and "exact", their ratio seed by seed, and the rung and its harm. `--part heads`: a front that was trained
-before, frozen under a new head before the first epoch: the rung that is measured then, its harm behind the first epoch,
-the rung that would be measured there, and the loss at the end of the training with either, and exact. In both, beside
-it, the rung that the divergence of the softmax alone takes, whatever the outputs are for and however little the head
-has learned.
+Measures: `--part tasks`: the loss on other data at the end of a training (root mean squared error of a regression; of
+classifiers the accuracy too), at ladder="auto" and "exact", their ratio seed by seed, and the rung and its harm.
+`--part heads`: a front that was trained before, frozen under a new head before the first epoch: the rung that is
+measured then, its harm behind the first epoch and at the end, the rungs that would be measured there, and the loss and
+accuracy at the end of the training with the first rung, with that of the trained head, and exact. In both, beside it,
+the rung that the divergence of the softmax alone takes, whatever the outputs are for and however little the head has
+learned.
 On: synthetic images 1x24x24 of a blob and a grating, and sequences of 24 frames; small nets, frozen after a third of
 the epochs up to the middle; for the heads the same (fronts trained on half of the classes), and with `--photos`
 EfficientNet-Lite0 with its ImageNet weights, frozen up to blocks.9, on embedded Fashion-MNIST images at 64 pixels.
-Repeats: `--seeds` seeds, of data, weights and order. One thread.
+Repeats: `--seeds` seeds, of data, weights and order. One thread. Runs that `--out` holds are not repeated.
 
     python benchmarks/harm_by_task.py --part tasks --seeds 3
-    python benchmarks/harm_by_task.py --part heads --seeds 3 --photos
+    python benchmarks/harm_by_task.py --part heads --seeds 3
+    python benchmarks/harm_by_task.py --part heads --task none --photos --samples 1500 --epochs 4
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,8 @@ from hoarfrost.data import open_data
 from hoarfrost.models import efficientnet_lite0
 from hoarfrost.settings import Storing
 from hoarfrost.storing import calibrate
+from measuring.record import write_record
+from measuring.shown import shown
 
 SIDE, CLASSES, STATES = 24, 6, 5
 
@@ -54,6 +58,7 @@ class Task:
         told: the `criterion` that the freezer is given; None: it tells from the targets.
         rooted: whether the root of the loss is shown.
         softmax: of the outputs, where they have one.
+        one_class: whether each sample has one, so that accuracy is measured.
     """
 
     data: Callable[[int, int], Dataset[Any]]
@@ -62,6 +67,7 @@ class Task:
     told: Callable[..., Tensor] | None = None
     rooted: bool = False
     softmax: Classes | None = None
+    one_class: bool = False
     cut: str = "1"
     rate: float = 2e-3
 
@@ -155,7 +161,9 @@ def embedding() -> nn.Sequential:
 LABELS = of_scenes(lambda scenes: (scenes.values[:, [0, 1, 2, 3, 6, 7]] > 0.5).float())
 TASKS = {
     "classification": Task(
-        of_scenes(lambda scenes: scenes.classes), lambda: vision(CLASSES), F.cross_entropy, softmax=Classes()
+        *(of_scenes(lambda scenes: scenes.classes), lambda: vision(CLASSES), F.cross_entropy),
+        softmax=Classes(),
+        one_class=True,
     ),
     "multi-label": Task(LABELS, lambda: vision(6), F.binary_cross_entropy_with_logits, softmax=Classes()),
     "regression, 1": Task(of_scenes(lambda s: s.values[:, :1]), lambda: vision(1), F.mse_loss, rooted=True),
@@ -171,9 +179,11 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training ended: its loss on other data, and the rung, its harm, and what harm was measured on."""
+    """How a training ended: its loss and accuracy on other data, and the rung, its harm, and what harm was measured
+    on."""
 
     loss: float
+    accuracy: float | None
     rung: str
     harm: float
     judged: str
@@ -224,8 +234,8 @@ def train(
             watch(freezer, epoch)
         told = next(record for record in freezer.history if record["event"] == "freeze")
     chosen = next(rung for rung in told["rungs"] if rung["chosen"])
-    loss = loss_on(model, task, 2 * seed + 1, options.tests)
-    return Trained(loss, chosen["codec"], chosen["kl"], told["harm"], chosen["bytes_per_sample"])
+    loss, accuracy = tested(model, task, 2 * seed + 1, options.tests)
+    return Trained(loss, accuracy, chosen["codec"], chosen["kl"], told["harm"], chosen["bytes_per_sample"])
 
 
 def take_front(model: nn.Module, front: nn.Module, cut: str) -> None:
@@ -234,15 +244,20 @@ def take_front(model: nn.Module, front: nn.Module, cut: str) -> None:
     model.load_state_dict(dict([*front.state_dict().items()][: last + 1]), strict=False)
 
 
-def loss_on(model: nn.Module, task: Task, seed: int, samples: int) -> float:
-    batches = torch.utils.data.DataLoader(task.data(seed, samples), 256)
+def tested(model: nn.Module, task: Task, seed: int, samples: int) -> tuple[float, float | None]:
+    """Loss and accuracy on other data."""
+    data = task.data(seed, samples)
+    losses, right = [], 0
     with evaluating(model):
-        loss = statistics.fmean(float(task.loss(model(inputs), targets)) for inputs, targets in batches)
-    return loss**0.5 if task.rooted else loss
+        for inputs, targets in torch.utils.data.DataLoader(data, 256):
+            outputs = model(inputs)
+            losses.append(float(task.loss(outputs, targets)))
+            right += int((outputs.argmax(1) == targets).sum()) if task.one_class else 0
+    loss = statistics.fmean(losses)
+    return loss**0.5 if task.rooted else loss, right / len(data) if task.one_class else None  # type: ignore[arg-type]
 
 
-def by_tasks(options: argparse.Namespace) -> list[dict[str, Any]]:
-    records = []
+def by_tasks(options: argparse.Namespace, known: Collection[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
     for name in options.task or TASKS:
         task = TASKS[name]
         for seed in range(options.seeds):
@@ -250,76 +265,57 @@ def by_tasks(options: argparse.Namespace) -> list[dict[str, Any]]:
             if task.softmax is not None:
                 arms["softmax"] = {"ladder": "auto", "judged": task.softmax}
             for arm, told in arms.items():
-                found = train(task, seed, options, frozen_at=max(1, options.epochs // 3), **told)
-                records.append({"part": "tasks", "task": name, "seed": seed, "arm": arm, **vars(found)})
-                print(f"{name}, seed {seed}, {arm}: {found.loss:.4f} at {found.rung}", flush=True)
-    return records
+                if ("tasks", name, seed, arm) not in known:
+                    found = train(task, seed, options, frozen_at=max(1, options.epochs // 3), **told)
+                    yield {"part": "tasks", "task": name, "seed": seed, "arm": arm, **vars(found)}
 
 
-def table_of_tasks(records: Sequence[dict[str, Any]]) -> str:
-    lines = [
-        "| training | harm | exact | auto | ratio | levels | harm at the freeze | by softmax alone: levels, ratio |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|---|")
-    for name in dict.fromkeys(record["task"] for record in records):
-        arms = {arm: [r for r in records if (r["task"], r["arm"]) == (name, arm)] for arm in ("exact", "auto")}
-        once = [r for r in records if (r["task"], r["arm"]) == (name, "softmax")]
-        auto = arms["auto"]
-        before = f"{levels(once)}, {spread(ratios(once, arms['exact']), 3)}" if once else ""
-        lines.append(
-            f"| {name} | {auto[0]['judged']} | {' | '.join(spread([r['loss'] for r in arms[arm]]) for arm in arms)} | "
-            f"{spread(ratios(auto, arms['exact']), 3)} | {levels(auto)} | "
-            f"{statistics.fmean(r['harm'] for r in auto):.1e} | "
-            f"{before} |"
-        )
-    return "\n".join(lines)
-
-
-def ratios(one: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]]) -> list[float]:
-    return [a["loss"] / b["loss"] for a, b in zip(one, other, strict=True)]
-
-
-def levels(records: Sequence[dict[str, Any]]) -> str:
-    found = [record["rung"].split("levels=")[-1].split(",")[0].rstrip(")") for record in records]
-    return " ".join(found)
-
-
-def spread(values: Sequence[float], digits: int = 4) -> str:
-    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.{digits}f}{deviation}"
-
-
-def by_heads(options: argparse.Namespace) -> list[dict[str, Any]]:
-    records = []
+def by_heads(options: argparse.Namespace, known: Collection[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
     named = {name: task for name, task in TASKS.items() if options.task is None or name in options.task}
     if options.photos:
         named["EfficientNet-Lite0"] = Task(
-            photos, lambda: efficientnet_lite0(10), F.cross_entropy, softmax=Classes(), cut="blocks.9"
+            *(photos, lambda: efficientnet_lite0(10), F.cross_entropy),
+            one_class=True,
+            cut="blocks.9",
         )
     for name, task in named.items():
         for seed in range(options.seeds):
+            if ("heads", name, seed, None) in known:
+                continue
             front = None if task.cut != "1" else front_for(task, seed, options)
-            behind: dict[str, Any] = {}
+            later: list[Rechosen] = []
 
-            def measure(freezer: Freezer, epoch: int, behind: dict[str, Any] = behind, task: Task = task) -> None:
-                division = freezer._front.division
-                if epoch > 0 or division is None:
-                    return
-                storing = Storing(views=1, mode="cache", harm=task.told or "auto")
-                behind["rung"] = calibrate(division, freezer._data, storing).rung
-                given = replace(storing, ladder=freezer.cache.spec.codec if freezer.cache else "exact")
-                behind["harm"] = calibrate(division, freezer._data, given).rungs[0].harm
+            def measure(freezer: Freezer, epoch: int, later: list[Rechosen] = later, task: Task = task) -> None:
+                if epoch in (0, options.epochs - 1):
+                    later.append(rechosen(freezer, task))
 
             given = {"frozen_at": 0, "front": front}
             first = train(task, seed, options, ladder="auto", watch=measure, **given)
-            again = train(task, seed, options, ladder=behind["rung"].codec, **given)
+            again = train(task, seed, options, ladder=later[-1].codec, **given)
             exact = train(task, seed, options, ladder="exact", **given)
             arms = {"first": vars(first), "again": vars(again), "exact": vars(exact)}
             if task.softmax is not None:
                 arms["softmax"] = vars(train(task, seed, options, ladder="auto", judged=task.softmax, **given))
-            records.append({"part": "heads", "task": name, "seed": seed, **arms, "harm_behind": behind["harm"]})
-            print(f"{name}, seed {seed}: {first.loss:.4f} {again.loss:.4f} {exact.loss:.4f}", flush=True)
-    return records
+            behind = [{"rung": str(one.codec), "harm": one.harm} for one in later]
+            yield {"part": "heads", "task": name, "seed": seed, **arms, "behind": behind}
+
+
+@dataclass(frozen=True)
+class Rechosen:
+    """What would be chosen by the suffix as it is now, and the harm of what was."""
+
+    codec: Codec
+    harm: float
+
+
+def rechosen(freezer: Freezer, task: Task) -> Rechosen:
+    division, storing = freezer._front.division, Storing(views=1, mode="cache", harm=task.told or "auto")
+    assert division is not None
+    assert freezer.cache is not None
+    stored = replace(storing, ladder=freezer.cache.spec.codec)
+    rung = calibrate(division, freezer._data, storing).rung
+    assert rung is not None
+    return Rechosen(rung.codec, calibrate(division, freezer._data, stored).rungs[0].harm)
 
 
 def front_for(task: Task, seed: int, options: argparse.Namespace) -> nn.Module:
@@ -354,25 +350,6 @@ def photos(seed: int, samples: int) -> Dataset[Any]:
     return data
 
 
-def table_of_heads(records: Sequence[dict[str, Any]]) -> str:
-    lines = [
-        "| training | levels before the first epoch | its harm then | behind the epoch | levels measured there "
-        "| ratio to exact: as stored | stored again | by softmax alone: levels, ratio |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|---|")
-    for name in dict.fromkeys(record["task"] for record in records):
-        mine = [record for record in records if record["task"] == name]
-        first, again, exact = ([record[arm] for record in mine] for arm in ("first", "again", "exact"))
-        once = [record["softmax"] for record in mine if "softmax" in record]
-        before = f"{levels(once)}, {spread(ratios(once, exact), 3)}" if once else ""
-        lines.append(
-            f"| {name} | {levels(first)} | {statistics.fmean(r['harm'] for r in first):.1e} | "
-            f"{statistics.fmean(r['harm_behind'] for r in mine):.1e} | {levels(again)} | "
-            f"{spread(ratios(first, exact), 3)} | {spread(ratios(again, exact), 3)} | {before} |"
-        )
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("tasks", "heads"), default="tasks")
@@ -388,10 +365,13 @@ def main() -> None:
     if options.smoke:
         options.seeds, options.epochs, options.samples, options.tests = 1, 3, 128, 128
     torch.set_num_threads(1)
-    records = by_tasks(options) if options.part == "tasks" else by_heads(options)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(records, indent=1))
-    print(table_of_tasks(records) if options.part == "tasks" else table_of_heads(records))
+    records = json.loads(options.out.read_text())["records"] if options.out.exists() else []
+    known = {(one["part"], one["task"], one["seed"], one.get("arm")) for one in records}
+    for record in (by_tasks if options.part == "tasks" else by_heads)(options, known):
+        records.append({**record, "samples": options.samples, "epochs": options.epochs})
+        write_record(options.out, options, records=records)
+        print({name: value for name, value in record.items() if name != "part"}, flush=True)
+    print(shown(f"harm {options.part}", options.out))
 
 
 if __name__ == "__main__":

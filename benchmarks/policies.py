@@ -9,7 +9,7 @@ learning rate falling to zero in that time, and its accuracy is interpolated at 
 Watching: steps of the first epoch with the policy's hooks and of plain training by turns, the median of the ratios
 less one; and beside it the seconds of probes as a share of the run.
 On: cifar_resnet, embedded Fashion-MNIST images, random flips and crops, SGD with a cosine schedule. One thread.
-Fronts freeze as `--settle` says.
+Fronts freeze as `--settle` says, by default as the library's.
 Repeats: `--seeds` seeds, `--repeats` times the first epoch. Runs that `--out` holds are not repeated.
 
     python benchmarks/policies.py --seeds 3 --out runs/benchmarks/policies.json
@@ -26,7 +26,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -39,6 +38,8 @@ from hoarfrost.models import cifar_resnet
 from hoarfrost.policies import NAMED, Egeria, Never, Policy, Schedule
 from hoarfrost.running import fit
 from hoarfrost.settings.keywords import SETTLE
+from measuring.record import write_record
+from measuring.shown import shown
 
 NORMALISE = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.286], [0.353])]
 TRAIN = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(28, padding=4), *NORMALISE])
@@ -65,7 +66,7 @@ def policy_of(name: str, epochs: int) -> Policy:
 
 
 def freezer_of(
-    policy: Policy, seed: int, epochs: int, samples: int, settle: str = "statistics"
+    policy: Policy, seed: int, epochs: int, samples: int, settle: str = "auto"
 ) -> tuple[Freezer, torch.optim.Optimizer]:
     torch.manual_seed(seed)
     model = cifar_resnet()
@@ -132,53 +133,6 @@ def hook_share(name: str, repeats: int, samples: int, epochs: int) -> float:
         return statistics.median(watched / plain for watched, plain in zip(*runs, strict=True)) - 1
 
 
-def rival(records: Sequence[dict[str, Any]], record: dict[str, Any]) -> float:
-    """Accuracy of full training of the same seed that takes as long, between the lengths that were run."""
-    curve = [r for r in records if r["policy"] == FULL and r["seed"] == record["seed"]]
-    whole = statistics.median(r["seconds"] / r["share"] for r in curve)
-    points = sorted((r["share"], r["accuracy"]) for r in curve)
-    return float(np.interp(record["seconds"] / whole, *zip(*points, strict=True)))
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    """Mean and sample deviation."""
-    deviation = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{form}}{deviation}"
-
-
-def table(records: Sequence[dict[str, Any]], hooks: dict[str, float]) -> str:
-    """One line a policy and length: mean and deviation over the seeds, the depths of the first."""
-    lines = [
-        "| policy | accuracy, % | Δ to full training | Δ to full training that ends as soon | faster | of its FLOPs "
-        "| MB | hooks | probes | depth in each epoch |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    whole = {r["seed"]: r for r in records if r["policy"] == FULL and r["share"] == 1}
-    for name, share in dict.fromkeys((r["policy"], r["share"]) for r in records):
-        mine = [r for r in records if (r["policy"], r["share"]) == (name, share) and r["seed"] in whole]
-        if not mine:
-            continue
-        beside = [whole[r["seed"]] for r in mine]
-        deltas = [100 * (r["accuracy"] - full["accuracy"]) for r, full in zip(mine, beside, strict=True)]
-        gains = [100 * (r["accuracy"] - rival(records, r)) for r in mine]
-        faster = [full["seconds"] / r["seconds"] for r, full in zip(mine, beside, strict=True)]
-        flops = statistics.mean(r["flops"] / full["flops"] for r, full in zip(mine, beside, strict=True))
-        cells = [
-            name if name != FULL else "full training" if share == 1 else f"full training, {share:.0%} of the epochs",
-            spread([100 * r["accuracy"] for r in mine], ".2f"),
-            spread(deltas, "+.2f").replace("± +", "± "),
-            "" if name == FULL else spread(gains, "+.2f").replace("± +", "± "),
-            spread(faster, ".2f"),
-            f"{flops:.0%}",
-            f"{statistics.mean(r['bytes'] for r in mine) / 1e6:.1f}",
-            f"{hooks[name]:.1%}" if name in hooks and share == 1 else "",
-            f"{statistics.mean(r['watch_share'] for r in mine):.1%}",
-            " ".join(map(str, mine[0]["depths"])),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", action="append", choices=NAMES, help="only these; default: all")
@@ -188,7 +142,7 @@ def main() -> None:
     parser.add_argument("--tests", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--shorter", type=float, nargs="*", default=[0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-    parser.add_argument("--settle", choices=SETTLE, default="statistics")
+    parser.add_argument("--settle", choices=SETTLE, default="auto")
     parser.add_argument("--smoke", action="store_true", help="a few images and epochs: only to see it run")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/policies.json"), help="all records, as JSON")
     told = parser.parse_args()
@@ -200,19 +154,18 @@ def main() -> None:
     found = json.loads(told.out.read_text()) if told.out.exists() else {"records": [], "hooks": {}}
     records, hooks = found["records"], found["hooks"]
     lengths = [(FULL, max(1, round(share * told.epochs))) for share in (1, *told.shorter)]
-    told.out.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(told.seeds):
         for name, epochs in dict.fromkeys([*lengths, *((name, told.epochs) for name in names)]):
             if any((r["policy"], r["seed"], r["epochs"]) == (name, seed, epochs) for r in records):
                 continue
             records.append(run(name, seed, epochs, told))
-            told.out.write_text(json.dumps(found, indent=1))
+            write_record(told.out, told, records=records, hooks=hooks)
             print(f"seed {seed}, {name}, {epochs} epochs: {records[-1]['accuracy']:.2%}", flush=True)
     for name in names:
         if name not in hooks:
             hooks[name] = hook_share(name, told.repeats, min(told.samples, 1280), told.epochs)
-            told.out.write_text(json.dumps(found, indent=1))
-    print(table(records, hooks))
+            write_record(told.out, told, records=records, hooks=hooks)
+    print(shown("policies", told.out))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +36,8 @@ from hoarfrost.policies.predictor import FEATURES, HISTORY, Predictor, tokens
 from hoarfrost.policies.smartfrz import LEAST, WEIGHTS
 from hoarfrost.running import cosine
 from hoarfrost.watching import Observer, centred_gram, linear_cka
+from measuring.record import write_record
+from measuring.shown import shown
 
 OFTEN = 4
 """Snapshots an epoch."""
@@ -270,17 +271,6 @@ def judged(examples: Examples, told: argparse.Namespace) -> Iterator[dict[str, A
             yield {"family": family, "way": way, "settled": base, "examples": len(said), **scores(answer, held.settled)}
 
 
-def table(records: list[dict[str, Any]]) -> str:
-    lines = [
-        "| held out | settled | judged by | accuracy | balanced | precision | found |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for r in records:
-        cells = [f"{100 * r[name]:.1f} %" for name in ("accuracy", "balanced", "precision", "found")]
-        lines.append(f"| {r['family']} | {100 * r['settled']:.0f} % | {r['way']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=800)
@@ -305,9 +295,8 @@ def main() -> None:
                 print(f"{family}, {data}, seed {seed}: settled {' '.join(shares)}", flush=True)
     examples = examples_of(runs)
     records = list(judged(examples, told))
-    told.records.parent.mkdir(parents=True, exist_ok=True)
-    told.records.write_text(json.dumps(records, indent=1))
-    print(table(records))
+    write_record(told.records, told, trainings=len(runs), records=records)
+    print(shown("smartfrz", told.records))
     if told.out is not None:
         predictor = fitted(examples, told.steps, 0)
         assert predictor.mean.shape == (FEATURES,)

@@ -11,9 +11,10 @@ downloaded. A group whose package is missing is left out.
 Repeats: two of each search for cuts (the median is kept); one of each comparison, which is exact or is not.
 
 Each model runs in a process of its own, within limits of time and memory. Records go to `--out`, one JSON object a
-line; a model that has one there from the same source of Hoarfrost is not run again.
+line; a model that has one there from the same source of Hoarfrost is not run again. `--record` keeps the newest of each
+model: what `--out` holds goes before what is there. The page is written of it.
 
-    python benchmarks/zoo.py --jobs 2 --page docs/zoo.md
+    python benchmarks/zoo.py --jobs 2 --record benchmarks/results/zoo.json --page docs/zoo.md
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import hoarfrost
 from zoo.catalog import GROUPS, entries, selected
 from zoo.entry import Entry
 from zoo.examine import Plan
-from zoo.page import page, summary
+from zoo.page import in_order, page, summary
 from zoo.worker import examined, server
 
 Record = dict[str, Any]
@@ -62,6 +63,16 @@ def read(out: Path) -> dict[str, Record]:
     return {f"{record['group']}/{record['model']}": record for record in records}
 
 
+def kept(path: Path, newer: dict[str, Record]) -> list[Record]:
+    """The records that a file keeps, in their order, once these have taken the place of older ones."""
+    older = json.loads(path.read_text())["models"] if path.exists() else []
+    found = {f"{record['group']}/{record['model']}": record for record in older} | newer
+    records = in_order(found.values())
+    lines = ",\n".join(json.dumps(record) for record in records)
+    path.write_text(f'{{"models": [\n{lines}\n]}}\n')
+    return records
+
+
 def line(record: Record) -> str:
     """One model in the terminal."""
     name = f"{record['group']}/{record['model']}"
@@ -87,6 +98,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=300.0, help="for one model")
     parser.add_argument("--gigabytes", type=float, default=3.0, help="for one model, above the imported libraries")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/zoo.jsonl"))
+    parser.add_argument("--record", type=Path, help="keep the newest record of each model here")
     parser.add_argument("--page", type=Path, help="write the documentation's page here")
     return parser.parse_args(arguments)
 
@@ -112,7 +124,8 @@ def main() -> None:
             print(line(record), flush=True)
             out.write(json.dumps(record) + "\n")
             out.flush()
-    records = list(read(options.out).values())
+    newest = read(options.out)
+    records = list(newest.values()) if options.record is None else kept(options.record, newest)
     print(summary(records))
     if options.page is not None:
         options.page.write_text(page(records))

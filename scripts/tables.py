@@ -21,9 +21,15 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import codec_tables
 import cost_tables
+import policy_tables
 from claims import RESULTS, ROOT, leaves, pages
 from markdown_tables import moved, spread, table
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from zoo import counting as zoo
 
 
 def examples(record: Any) -> str:
@@ -36,9 +42,16 @@ def examples(record: Any) -> str:
         "audio_frames": ("frames of 15 to 60 steps and their lengths", "400, 8, 2", "accuracy"),
         "multi_label": ("`criterion=`, rows of labels", "1,500, 8, 2", "accuracy of labels"),
         "regression": ("`criterion=`, numbers", "1,500, 8, 2", "RMSE in degrees"),
+        "text_classifier": (
+            "texts of 16 to 96 tokens, padded by batch, pretrained MiniLM",
+            "240, 4, 1",
+            "accuracy",
+        ),
     }
     rows = []
     for name, told in shown.items():
+        if name not in record["examples"]:
+            continue
         plain, *others = record["examples"][name].values()
         decimals = 1 if name == "regression" else 3
         seconds = statistics.mean(plain["cpu_seconds"])
@@ -119,44 +132,6 @@ def channels(record: Any) -> str:
             row.append(f"{size:.2f}x, {moved[0]} / {moved[1]}")
         rows.append(row)
     return table(["stored", *(f"{model}: bytes, plain / augmented" for model in models)], rows)
-
-
-def against(record: Any, kind: str, base: str) -> Iterator[tuple[str, str, list[Any], list[str]]]:
-    """Of each case and way: its runs, and accuracies with differences to `base` of the same seed."""
-    runs = record["runs"]
-    beside = {(run["case"], run["seed"]): run for run in runs if run[kind] == base}
-    cases = dict.fromkeys(run["case"] for run in runs)
-    ways = dict.fromkeys(run[kind] for run in runs)
-    for case, way in ((case, way) for case in cases for way in ways):
-        mine = [run for run in runs if (run["case"], run[kind]) == (case, way)]
-        cells = []
-        for accuracy in ("accuracy", "augmented"):
-            cells.append(f"{100 * statistics.mean(run[accuracy] for run in mine):.2f}" if mine else "")
-            pairs = [(run, beside[case, run["seed"]]) for run in mine if (case, run["seed"]) in beside]
-            cells.append(
-                moved([run[accuracy] - other[accuracy] for run, other in pairs]) if pairs and way != base else ""
-            )
-        if mine:
-            yield case, way, mine, cells
-
-
-def settle(record: Any) -> str:
-    rows = []
-    for case, way, runs, cells in against(record, "settle", "last"):
-        jumps = [statistics.mean(column) for column in zip(*(run["jumps"] for run in runs), strict=True)]
-        rows.append([case, way, str(len(runs)), *cells, " ".join(f"{jump:+.3f}" for jump in jumps)])
-    return table(["training", "settle", "seeds", "plain, %", "Δ to last", "augmented, %", "Δ to last", "jump"], rows)
-
-
-def stored_views(record: Any) -> str:
-    rows = []
-    for case, way, runs, cells in against(record, "way", "live"):
-        stored = ", ".join(str(count) for count in runs[0]["views"]) if way != "live" else ""
-        size = f"{statistics.mean(sum(run['bytes']) for run in runs) / 1e6:.1f}" if way != "live" else ""
-        rows.append([case, way, stored, str(len(runs)), *cells, size])
-    return table(
-        ["training", "views", "stored", "seeds", "plain, %", "Δ to live", "augmented, %", "Δ to live", "MB"], rows
-    )
 
 
 def finetuning_rates(record: Any) -> str:
@@ -297,24 +272,6 @@ def _ratio(one: Any, other: Any, stage: str) -> float:
     return float(one["epoch_seconds"][stage] / other["epoch_seconds"][stage])
 
 
-def paper_codecs(record: Any) -> str:
-    """zfp at fixed tolerances beside families at their strongest within 1e-3: bits a value and harm."""
-    rows = []
-    for cut in dict.fromkeys(one["cut"] for one in record["records"]):
-        mine = [one for one in record["records"] if one["cut"] == cut]
-        fixed = [one for one in mine if "tolerance" in one["codec"]]
-        families = [one for one in mine if "tolerance" not in one["codec"] and one["within"]]
-        within = {
-            name: max((one for one in families if one["codec"]["name"] == name), key=lambda one: one["below_fp32"])
-            for name in ("zfp", "sz3", "shared")
-        }
-        rows.append(
-            [f"`{cut}`", *(f"{32 / one['below_fp32']:.2f}, {one['kl']:.0e}" for one in (*fixed, *within.values()))]
-        )
-    tolerances = [f"zfp over 4 axes, tolerance {one['codec']['tolerance']:g}" for one in fixed]
-    return table(["cut", *tolerances, "zfp, 2 axes, within 1e-3", "SZ3, within 1e-3", "our levels, within 1e-3"], rows)
-
-
 def sweep(record: Any) -> str:
     rows = [
         [
@@ -341,6 +298,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "channels": ("channels.json", channels),
     **{f"demo {name}": ("demo.json", partial(demo, story=name)) for name in ("scratch", "finetuning", "paper")},
     "examples": ("examples.json", examples),
+    "examples, texts": ("examples-texts.json", examples),
     "finetuning rates": ("finetuning_rates.json", finetuning_rates),
     "fetching": ("fetching.json", fetching),
     "fuzz": ("fuzz.json", fuzz),
@@ -350,11 +308,11 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "probes": ("probes.json", probes),
     "paper": ("paper.json", paper),
     "paper size": ("paper-size.json", paper_size),
-    "paper codecs": ("codecs-small.json", paper_codecs),
-    "settle": ("settle.json", settle),
     "sweep": ("sweep.json", sweep),
-    "stored views": ("stored_views.json", stored_views),
+    "zoo": ("zoo.json", lambda record: zoo.table(record["models"])),
+    **codec_tables.TABLES,
     **cost_tables.TABLES,
+    **policy_tables.TABLES,
 }
 """By the name that a page says: the record, and what makes the table of it."""
 
@@ -367,7 +325,10 @@ DERIVED: dict[str, Callable[[Any], list[float]]] = {
         for of in record["models"].values()
         for rate in (1, of["compute"]["images_per_second"]["cached"]["median"])
     ],
+    "zoo.json": lambda record: zoo.told(record["models"]),
+    **codec_tables.DERIVED,
     **cost_tables.DERIVED,
+    **policy_tables.DERIVED,
 }
 """What a text says of a record and the record does not: counts, sums, bytes of an image and bytes a second."""
 

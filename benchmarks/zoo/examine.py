@@ -16,17 +16,16 @@ from hoarfrost.cuts import Cut, divide, find_cuts, survey
 from hoarfrost.cuts.finding.find import why_not
 from hoarfrost.cuts.finding.rules import judge
 
+from .counting import ENOUGH, SEVERAL
 from .entry import Entry, Example
 from .freeze import SAMPLES, refusal
 from .law import Run, chance, difference, divided, is_dispatcher, seed, state, values, whole
 
-__all__ = ["ENOUGH", "SEVERAL", "Plan", "Record", "TooLargeError", "examine"]
+__all__ = ["Plan", "Record", "TooLargeError", "examine"]
 
 ROWS = 4
 OTHER_ROWS = 5
 REPEATS = 2
-ENOUGH = 3  # cuts that every model is meant to have
-SEVERAL = 4  # tensors that may cross, tried where too few cuts are crossed by one
 SPREAD = 10
 OTHER_KERNELS = "torch chooses other kernels where the prefix records no gradients"
 # Reasons that say that more than one tensor must cross there, or that there is nothing to freeze or to train.

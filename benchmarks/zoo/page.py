@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 import re
-import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .catalog import GROUPS
-from .examine import ENOUGH, SEVERAL
+from .counting import ENOUGH, SEVERAL, UNCOUNTED, exact, frozen, row, table, tried
 
-__all__ = ["page", "summary"]
+__all__ = ["in_order", "page", "summary"]
 
 Record = dict[str, Any]
 
-HEADER = (
-    "group",
-    "models",
-    "traced",
-    f"≥ {ENOUGH} cuts",
-    f"fewer, provably ({SEVERAL} tensors: ≥ {ENOUGH})",
-    "cuts found",
-    "cuts tried",
-    "cuts frozen",
-    "refused later",
-    "models exact in eval",
-    "models exact in train",
-    "other bits without gradients",
-    "median seconds to find",
-)
-
-UNCOUNTED = ("not built", "own forward fails", "too large")
+MARK = "<!-- figures: zoo.json -->\n"
 
 
 def summary(records: Sequence[Record]) -> str:
     """The table, and what failed, by reason."""
-    return "\n".join([_row(HEADER), *map(_row, _rows(records)), "", *_grouped(records)])
+    return "\n".join([table(in_order(records)), "", *_grouped(records)])
 
 
 def page(records: Sequence[Record]) -> str:
     """The page of the documentation."""
-    records = sorted(records, key=lambda r: (list(GROUPS).index(r["group"]), r["model"]))
+    records = in_order(records)
     versions = {f"{name} {number}" for record in records for name, number in record["versions"].items()}
     sources = {record["source"] for record in records}
     mixed = " Some records are of an earlier state of Hoarfrost than others." if len(sources) > 1 else ""
     parts = [
-        "# The zoo",
+        f"{MARK}# The zoo",
         "`benchmarks/zoo.py` divides other people's models, checks the two parts against the whole, and writes this "
         f"page. Random weights, small inputs; {', '.join(sorted(versions))}.",
         "A model counts as exact if at each cut that was tried the parts gave what the model gives, bit for bit, on "
@@ -59,67 +42,27 @@ def page(records: Sequence[Record]) -> str:
         "A cut counts as frozen if a `Freezer` with its defaults, but that features are always stored, froze the model "
         "there behind an epoch of a few random samples, stored what crosses, and trained an epoch on it. What the "
         "constructor refuses is listed below; what it accepts and cannot freeze then is refused later.",
-        "\n".join([_row(HEADER), "|" + "---|" * len(HEADER), *map(_row, _rows(records))]),
+        f"<!-- table: zoo -->\n{table(records)}\n<!-- /table -->",
     ]
-    parts += ["## What is not perfect", *_shortcomings(records)]
+    parts += [f"{MARK}## What is not perfect", *_shortcomings(records)]
     uncounted = [_by_reason(records, status) for status in UNCOUNTED]
     if any(uncounted):
         parts += [
-            "## Not counted",
+            f"{MARK}## Not counted",
             "Not built, failing in their own forward before Hoarfrost sees them, or too large for one process:",
             "\n".join(filter(None, uncounted)),
         ]
-    parts += ["## Every model", *_full(records)]
+    parts += [f"{MARK}## Every model", *_full(records)]
     return "\n\n".join(parts) + "\n"
 
 
-def _rows(records: Sequence[Record]) -> list[list[str]]:
-    groups = {group: [r for r in records if r["group"] == group] for group in GROUPS}
-    rows = [_counted(group, members) for group, members in groups.items() if members]
-    return [*rows, _counted("**all**", records)]
-
-
-def _counted(group: str, records: Sequence[Record]) -> list[str]:
-    able = [r for r in records if r["status"] not in UNCOUNTED]
-    done = [r for r in able if r["status"] == "done"]
-    few = [r for r in done if r["cuts"] < ENOUGH]
-    provable = [r for r in few if r["few"]["structural"]]
-    rescued = sum(r["cuts_of_several"] >= ENOUGH for r in provable)
-    cut = [r for r in done if _tried(r)]
-    seconds = [r["find_seconds"] for r in done]
-    return [
-        group,
-        str(len(able)),
-        str(len(done)),
-        str(len(done) - len(few)),
-        f"{len(provable)} ({rescued})",
-        str(sum(max(r["cuts"], r.get("cuts_of_several", 0)) for r in done)),
-        str(sum(map(_tried, done))),
-        str(sum(map(_frozen, done))),
-        str(sum(failure["check"] == "freeze" for r in done for failure in r["failures"])),
-        f"{sum(_exact(r, 'eval') for r in cut)} of {len(cut)}",
-        f"{sum(_exact(r, 'train') for r in cut)} of {len(cut)}",
-        str(sum(any(failure["check"] == "rounding" for failure in r["failures"]) for r in cut)),
-        f"{statistics.median(seconds):.2f}" if seconds else "–",
-    ]
-
-
-def _tried(record: Record) -> int:
-    return int(record["tested"] + record.get("tested_of_several", 0))
-
-
-def _frozen(record: Record) -> int:
-    return int(record.get("tested_frozen", 0) + record.get("tested_of_several_frozen", 0))
-
-
-def _exact(record: Record, mode: str) -> bool:
-    kinds = [kind for kind in ("tested", "tested_of_several") if kind in record]
-    left_alone = all(failure["check"] != "find" for failure in record["failures"])
-    return left_alone and all(record[f"{kind}_exact_in_{mode}"] == record[kind] for kind in kinds)
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """By group and name."""
+    return sorted(records, key=lambda r: (list(GROUPS).index(r["group"]), r["model"]))
 
 
 def _verdict(record: Record, mode: str) -> str:
-    return "–" if not _tried(record) else "yes" if _exact(record, mode) else "no"
+    return "–" if not tried(record) else "yes" if exact(record, mode) else "no"
 
 
 def _shortcomings(records: Sequence[Record]) -> Iterable[str]:
@@ -213,19 +156,15 @@ def _full(records: Sequence[Record]) -> Iterable[str]:
                     str(r["cuts"]),
                     str(r["recommended"]),
                     f"{r['find_seconds']:.2f}",
-                    str(_tried(r)),
-                    str(_frozen(r)),
+                    str(tried(r)),
+                    str(frozen(r)),
                     *(_verdict(r, mode) for mode in ("eval", "train")),
                 )
                 for r in done
             ]
-            table = "\n".join([_row(header), "|" + "---|" * len(header), *map(_row, rows)])
-            yield f'<details markdown="1"><summary>{group}: {len(done)} models</summary>\n\n{table}\n\n</details>'
+            listed = "\n".join([row(header), "|" + "---|" * len(header), *map(row, rows)])
+            yield f'<details markdown="1"><summary>{group}: {len(done)} models</summary>\n\n{listed}\n\n</details>'
 
 
 def _label(record: Record) -> str:
     return f"{record['group']}/{record['model']}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -23,4 +23,4 @@ def test_a_smoke_run_leaves_a_line_for_each_policy(tmp_path: Path) -> None:
     assert found["records"][3]["depths"][-1] == 0 < max(found["records"][3]["depths"])
     assert found["records"][4]["depths"][:2] == [0, 0] < found["records"][4]["depths"][2:]
     assert set(found["hooks"]) == set(names)
-    assert printed.count("\n| ") == 6
+    assert printed.count("\n| ") == 7  # names and rule among them

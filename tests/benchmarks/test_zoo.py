@@ -20,15 +20,16 @@ from zoo import law
 from zoo.entry import Entry, images
 from zoo.examine import Plan, examine
 from zoo.freeze import SAMPLES, refusal
-from zoo.page import summary
+from zoo.page import page, summary
 
 
 @pytest.mark.slow
 def test_a_few_models_through_the_whole_script(tmp_path: Path) -> None:
-    out, page = tmp_path / "zoo.jsonl", tmp_path / "zoo.md"
+    out, kept, written = tmp_path / "zoo.jsonl", tmp_path / "zoo.json", tmp_path / "zoo.md"
     options = ["--group", "user", "--group", "torchvision", "--cuts", "3", "--jobs", "2"]
     options += ["--only", "unet", "--only", "in_and_out_by_name", "--only", "squeezenet1_1"]
-    options += ["--out", str(out), "--page", str(page)]
+    options += ["--out", str(out), "--record", str(kept), "--page", str(written)]
+    kept.write_text(json.dumps({"models": [older("unet", cuts=99), older("vgg11", group="torchvision")]}))
     printed = run("zoo.py", *options)
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert {r["model"]: (r["status"], r["tested"]) for r in records} == dict.fromkeys(
@@ -39,11 +40,27 @@ def test_a_few_models_through_the_whole_script(tmp_path: Path) -> None:
         dict.fromkeys(("unet", "in_and_out_by_name", "squeezenet1_1"), 3)
     )
     assert "user/unet: " in printed
-    assert "| user | 2 | 2 | 2 |" in page.read_text()
-    assert "`squeezenet1_1`" in page.read_text()
+    assert "| user | 2 | 2 | 2 |" in written.read_text()
+    assert "`squeezenet1_1`" in written.read_text()
+    models = {record["model"]: record for record in json.loads(kept.read_text())["models"]}
+    assert list(models) == ["in_and_out_by_name", "unet", "squeezenet1_1", "vgg11"]
+    assert (models["unet"]["cuts"], models["vgg11"]) == (records[0]["cuts"], older("vgg11", group="torchvision"))
     again = run("zoo.py", *options)
     assert "user/unet: " not in again
     assert out.read_text().count("\n") == 3
+
+
+def older(name: str, group: str = "user", cuts: int = 3) -> dict[str, object]:
+    """A record of an earlier run."""
+    counts = {"cuts": cuts, "recommended": 1, "tested": 1, "tested_exact_in_eval": 1, "tested_exact_in_train": 1}
+    said = {"group": group, "model": name, "status": "done", "failures": [], "find_seconds": 0.1, **counts}
+    return {**said, "source": "earlier", "versions": {"torch": "2"}}
+
+
+def test_the_page_is_that_of_the_record() -> None:
+    root = BENCHMARKS.parent
+    kept = json.loads((root / "benchmarks/results/zoo.json").read_text())["models"]
+    assert (root / "docs/zoo.md").read_text() == page(kept)
 
 
 class Noisy(nn.Module):
