@@ -68,6 +68,7 @@ PAST_THE_DOOR = {
     "codecs.features.way_out": "what an error about a value says to do, wherever it is raised",
     "codecs.outputs.output_of": "which output is compared, when weights are measured as harm is",
     "codecs.outputs.loss_in": "the loss that a model gives itself, in a trial as in harm",
+    "codecs.outputs.alike": "whether outputs tell samples apart, before they are judged",
     "codecs.outputs.shows": "whether outputs can be judged at all, before they are",
     "codecs.outputs.loss_of": "the loss that a model gives itself, in a trial as in harm",
     "policies.asking.checked_depth": "an answer is checked by a forecast as it is in a run",

@@ -96,3 +96,35 @@ def test_a_front_under_a_classifier_that_has_learned_nothing_is_not_stored_in_a_
     _, learned = trained(*CLASSES, policy={7: "1"})
     assert rung(untrained)["kl"] <= 1e-3
     assert rung(untrained)["bytes_per_sample"] > rung(learned)["bytes_per_sample"] / 2
+
+
+@pytest.mark.parametrize("build_from", ["images", "features"])
+def test_behind_a_head_of_zeros_harm_is_measured_with_a_drawn_one(build_from: str) -> None:
+    def record_of(zeros: bool) -> list[dict[str, Any]]:
+        torch.manual_seed(0)
+        front = [
+            nn.Sequential(nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU()),
+            nn.Sequential(nn.Conv2d(16, 8, 3, 2, 1), nn.ReLU()),
+        ]
+        model = nn.Sequential(*front, nn.Flatten(), nn.Linear(128, 4))
+        if zeros:
+            nn.init.zeros_(model[3].weight)
+        images, values = spots(0)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        given = {"epochs": 4, "policy": {0: "0", 1: "1"}, "mode": "cache", "views": 1, "build_from": build_from}
+        with Freezer(model, TensorDataset(images, values[:, 0].gt(0.5).long()), batch_size=32, **given) as freezer:
+            for epoch in range(2):
+                next(iter(freezer.batches(epoch)))
+                freezer.end_epoch()
+            # Nothing of it stays on the model.
+            assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+            return [record for record in freezer.history if record["event"] == "freeze"]
+
+    for zeros, usual in zip(record_of(True), record_of(False), strict=True):
+        assert zeros["decision"].count("harm measured with a drawn head") == 1
+        assert "drawn" not in usual["decision"]
+        # With the zeros no rung would harm, and the coarsest be taken.
+        chosen = rung(zeros)
+        assert 0 < chosen["kl"] <= 1e-3
+        assert chosen["bytes_per_sample"] == pytest.approx(rung(usual)["bytes_per_sample"], rel=0.4)
+        assert (zeros["built_from"] is None) == (usual["built_from"] is None)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 
-__all__ = ["loss_in", "loss_of", "output_of", "shows"]
+__all__ = ["alike", "loss_in", "loss_of", "output_of", "shows"]
 
 
 def output_of(output: Any) -> Tensor:
@@ -67,6 +67,14 @@ def shows(output: Any) -> bool:
         return output_of(output).dim() > 0
     except ArgumentError:
         return False
+
+
+def alike(output: Any) -> bool:
+    """Whether a model gives the same for all of several samples."""
+    if not shows(output) or loss_in(output) is not None:
+        return False
+    found = output_of(output)
+    return len(found) > 1 and bool((found == found[:1]).all())
 
 
 def loss_of(output: Any, targets: Any = None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..cache import CacheSpec, StoredView
 from ..codecs import Codec, Exact, RungMeasure, Task, divergence
 from ..costs import Decision, automatic_views, decide, passes_of, seconds_of
+from ..cuts import Suffix
 from ..freezing import Division
 from ..samples import TrainingData, Way
 from ..settings import Storing, Views
@@ -62,6 +63,7 @@ class Calibration:
             samples; reading and writing are not measured where the user asked to recompute.
         chunks: that were measured on.
         task: by which harm was measured; None where the user asked to recompute.
+        drawn: whether it was with a drawn head, see `CalibrationSample.judged`.
         shapes: of one sample, of what crosses at each call of the model for it; all are stored alike, bytes and seconds
             are of all.
         target_bytes, journal_bytes: of all samples, the latter for one view.
@@ -82,6 +84,7 @@ class Calibration:
     write_seconds: float | None
     chunks: int = 1
     task: Task | None = None
+    drawn: bool = False
     shapes: tuple[tuple[tuple[int, ...], ...], ...] = ()
     target_bytes: int = 0
     journal_bytes: int = 0
@@ -262,6 +265,7 @@ def calibrate(
         write_seconds=write_seconds,
         chunks=sample.chunks,
         task=task,
+        drawn=isinstance(suffix, Suffix) and suffix is not division.suffix,
         shapes=sample.shapes,
         target_bytes=target_bytes,
         journal_bytes=journal_bytes,

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from ..augment import Draw
 from ..cache import CacheSpec, line_nbytes
 from ..codecs import Codec, Exact, Task, evaluating, task_of
-from ..codecs.outputs import shows
+from ..codecs.outputs import alike, shows
 from ..costs import seconds_a_chunk
-from ..cuts import Crossing, Cut, InTraining, arguments_of
+from ..cuts import Crossing, Cut, InTraining, Suffix, arguments_of
 from ..samples import PrefixSource, digests_nbytes, padded
 from .cache_specs import feature_spec
 
@@ -166,9 +166,12 @@ class CalibrationSample:
         """The suffix as it is judged, and how: told by `harm`, the outputs or the targets, see `task_of`.
 
         It is judged in eval, or where it shows nothing there by which it could be, by the losses that it gives in
-        training.
+        training; and where it gives the same for all samples, because its head begins with zeros, with a drawn one.
         """
         outputs = self._outputs(suffix)
+        begun = suffix.begun() if isinstance(suffix, Suffix) and alike(outputs[0]) else None
+        if begun is not None:
+            suffix, outputs = begun, self._outputs(begun)
         if not shows(outputs[0]):
             suffix = InTraining(suffix)
             outputs = self._outputs(suffix)

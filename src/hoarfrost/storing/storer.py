@@ -270,7 +270,8 @@ class Storer:
         if self._storing.views.refresh_every is not None:
             return "views that are drawn anew need the images"
         rungs = [rung for rung in calibration.rungs if rung.index <= calibration.rung.index]
-        spec, suffix = calibration.spec, division.suffix.shadow()
+        spec = calibration.spec
+        suffix = (division.suffix.begun() if calibration.drawn else None) or division.suffix.shadow()
         source, earlier = self._data.source(division.prefix, spec), self._earlier(held, caches[0])
         try:
             tolerance, chunks = self._storing.tolerance, calibration.chunks
@@ -327,7 +328,9 @@ class Storer:
 def _judged(calibration: Calibration) -> str:
     """How harm was measured, where that is not what most expect of it."""
     task = calibration.task
-    return "" if task is None or task.name == "classes" else task.described
+    drawn = "harm measured with a drawn head, since with its zeros all outputs are alike" if calibration.drawn else ""
+    described = "" if task is None or task.name == "classes" else task.described
+    return "; ".join(filter(None, (described, drawn)))
 
 
 def _from(built_from: Mapping[str, Any] | None) -> str:

@@ -72,6 +72,22 @@ class Suffix(Behind):
         other.precision = self.precision
         return other
 
+    def begun(self) -> Suffix | None:
+        """A shadow in which matrices of nothing but zeros, as many heads begin with, are those of a layer just made.
+
+        Behind such a head all outputs are alike, whatever the features, and say nothing of them. None where there is no
+        such matrix.
+        """
+        other, drawing, drawn = self.shadow(), torch.Generator().manual_seed(0), False
+        for module in other.modules():
+            for name, held in list(module.named_parameters(recurse=False)):
+                if held.dim() > 1 and held.numel() and not held.any():
+                    values = torch.randn(held.shape, generator=drawing) / held[0].numel() ** 0.5
+                    fresh = nn.Parameter(values.to(held), requires_grad=held.requires_grad)
+                    module.__dict__["_parameters"] = {**module._parameters, name: fresh}  # the model has the other one
+                    drawn = True
+        return other if drawn else None
+
     def release(self) -> None:
         """Take out of the model what answers for its modules; a later call puts it in again."""
         if self._finalizer is not None:
