@@ -1,11 +1,13 @@
-"""Samples that are read again while the first epoch is trained on a cache that was found built."""
+"""Samples that are read again while epochs are trained on a cache that was found built."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from hoarfrost import Freezer
 from hoarfrost.errors import StaleCacheError
+from hoarfrost.storing.sample_check import TOGETHER, SampleCheck
 
 N = 40
 IMAGES = torch.rand(N, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -34,6 +37,28 @@ class Unseen(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self._read(index)
+
+
+class Files(Dataset[Any]):
+    """Images in files whose times of change are long ago."""
+
+    def __init__(self, root: Path, images: Tensor = IMAGES) -> None:
+        self.root, self.names = str(root), [f"{number:02}" for number in range(N)]
+        root.mkdir()
+        for number in range(N):
+            self.write(number, images[number], 1_000_000_000)
+
+    def write(self, number: int, image: Tensor, changed: int) -> None:
+        path = Path(self.root, self.names[number])
+        image.numpy().tofile(path)
+        os.utime(path, (changed, changed))
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        values = np.fromfile(Path(self.root, self.names[index]), np.float32)
+        return torch.from_numpy(values).reshape(1, 8, 8), index % 4
 
 
 def freezer_of(data: Any, folder: Path, **options: Any) -> Freezer:
@@ -154,3 +179,56 @@ def test_the_thread_ends_with_the_freezer(built: Path) -> None:
     assert check is not None
     freezer.close()
     assert check._thread is None
+
+
+@pytest.mark.usefixtures("in_the_epoch_alone")
+def test_what_an_epoch_was_too_short_for_the_next_one_looks_at(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare = SampleCheck._compare
+
+    def until_the_end(self: SampleCheck, ids: Sequence[int]) -> dict[str, str]:
+        found = compare(self, ids)
+        if ids and self.read == TOGETHER:
+            assert self._over.wait(20)
+        return found
+
+    monkeypatch.setattr(SampleCheck, "_compare", until_the_end)
+    with freezer_of(Unseen(IMAGES), built) as freezer:
+        list(freezer.batches(0))
+        freezer.end_epoch()
+        checked(freezer, 1)
+        freezer.end_epoch()
+        assert [r["samples"] for r in freezer.history if r["event"] == "checked"] == [TOGETHER, N]
+
+
+@pytest.mark.usefixtures("in_the_epoch_alone")
+@pytest.mark.parametrize("touched", [False, True], ids=["alone", "beside one that was touched"])
+def test_a_file_with_another_older_time_is_found(tmp_path: Path, touched: bool) -> None:
+    data = Files(tmp_path / "images")
+    with freezer_of(data, tmp_path / "cache") as freezer:
+        list(freezer.batches(0))
+    data.write(17, changed()[17], 999_000_000)
+    if touched:
+        Path(data.root, data.names[5]).touch()
+    with (
+        freezer_of(data, tmp_path / "cache", stale="error") as freezer,
+        pytest.raises(StaleCacheError, match="'data': sample 17"),
+    ):
+        checked(freezer)
+
+
+@pytest.mark.usefixtures("in_the_epoch_alone")
+def test_what_is_built_from_features_keeps_the_times_that_these_were_made_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SampleCheck, "begin", lambda self: None)
+    data, times = Files(tmp_path / "images"), []
+    for policy in ({0: "0.0"}, {0: "0.0", 1: "0"}):
+        with freezer_of(data, tmp_path / "cache", policy=policy, build_from="features") as freezer:
+            for epoch in range(2):
+                list(freezer.batches(epoch))
+                freezer.end_epoch()
+            assert freezer.cache is not None
+            assert ("built" in freezer.cache.fingerprint.fields) == (len(policy) > 1)
+            times.append(freezer.cache.fingerprint.noted["times"])
+        data.write(17, IMAGES[17], 999_000_000)
+    assert times[0] == times[1]

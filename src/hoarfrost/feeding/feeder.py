@@ -103,7 +103,7 @@ class Feeder:
         return "" if self._stale == "reuse" else told
 
     def end_check(self) -> None:
-        """The epoch in which samples are looked at is over."""
+        """The epoch in which samples were looked at is over."""
         check = self._storer.storage.check
         if check is not None and check.end():
             self._say({"event": "checked", "samples": check.read, "of": len(self._data.samples)})

@@ -1,9 +1,10 @@
-"""Whether samples still have the bytes that a cache was built from: some at once, others while an epoch is trained."""
+"""Whether samples still have the bytes that a cache was built from: some at once, others while epochs are trained."""
 
 from __future__ import annotations
 
 import random
 import threading
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,10 +22,10 @@ AT_ONCE = 16
 """Samples, drawn anew each time, that are read when a cache is opened."""
 
 SUSPECTS_AT_ONCE = 64
-"""Samples with younger files than the cache that are; if there are more, the rest follows in the epoch."""
+"""Samples with younger files than the cache that are; if there are more, the rest follows in the epochs."""
 
 SHARE = 64
-"""Of so many samples one is read in the epoch, where a change of the others would have shown without reading."""
+"""Of so many samples one is read in the epochs, where a change of the others would have shown without reading."""
 
 TOGETHER = 8
 """Samples read between two looks at whether the epoch is over."""
@@ -37,7 +38,7 @@ class SampleCheck:
 
     Which samples is drawn from the system's randomness: what one run passes over the next may find. Files that changed
     behind the cache come first, and where times differ, or a change would not show without reading, all are gone
-    through, as far as the epoch lasts.
+    through, in as many epochs as that takes.
 
     Args:
         look: what was seen of the samples when the cache was compared.
@@ -57,11 +58,11 @@ class SampleCheck:
         others = list(self._known.keys() - set(suspects))
         drawing.shuffle(others)
         times_differ = look.noted_times != cache.fingerprint.noted.get("times")
-        if samples.identity.known and not (times_differ and not suspects):
+        if samples.identity.known and not times_differ:
             others = others[: max(AT_ONCE, len(others) // SHARE)]
         at_once = suspects[:SUSPECTS_AT_ONCE], others[:AT_ONCE]
         self._first = [number for part in at_once for number in part]
-        self._rest = suspects[SUSPECTS_AT_ONCE:] + others[AT_ONCE:]
+        self._rest = deque(suspects[SUSPECTS_AT_ONCE:] + others[AT_ONCE:])
         self._found: dict[str, str] = {}
         self.read = 0
         """Samples that were compared so far."""
@@ -71,6 +72,7 @@ class SampleCheck:
         """Held while the thread reads: data sets need not bear two readers."""
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
+        self._told = -1
 
     def at_once(self) -> dict[str, str]:
         """What is stale by the samples that are read now: a field, and the difference in words."""
@@ -78,24 +80,25 @@ class SampleCheck:
             before = _random_states()
             self._found = self._found | self._compare(self._first)
             if before != _random_states():
-                self._rest = []  # what draws while it reads would draw from the training's own random states
+                self._rest.clear()  # what draws while it reads would draw from the training's own random states
         self._first = []
         return self._found
 
     def begin(self) -> None:
-        """Go on in a thread; `end` ends it."""
-        if self._rest and self._thread is None and not self._over.is_set():
+        """Go on in a thread while the epoch lasts; `end` ends it."""
+        if self._rest and self._thread is None:
             torch_ready()
+            self._over.clear()
             self._thread = threading.Thread(target=self._run, name="hoarfrost-check", daemon=True)
             self._thread.start()
 
     def end(self) -> bool:
-        """The epoch is over. Whether that is news."""
-        news = not self._over.is_set()
+        """The epoch is over: the next one goes on. Whether more was read by now than was known of."""
         self._over.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        news, self._told = self.read > self._told, self.read
         return news
 
     def taken(self) -> str:
@@ -104,17 +107,16 @@ class SampleCheck:
         return told
 
     def _run(self) -> None:
-        for at in range(0, len(self._rest), TOGETHER):
-            if self._over.is_set():
-                return
+        while self._rest and not self._over.is_set():
+            ids = [self._rest.popleft() for _ in range(min(TOGETHER, len(self._rest)))]
             try:
                 with self.alone:
-                    found = self._compare(self._rest[at : at + TOGETHER])
+                    found = self._compare(ids)
             except Exception:  # a sample that cannot be read is met where it is needed
                 return
             if found:
                 self.mismatch = "; ".join(found.values())
-                return
+                self._rest.clear()
 
     def _compare(self, ids: Sequence[int]) -> dict[str, str]:
         if not ids:

@@ -322,8 +322,11 @@ class Storage:
         """The caches of this division, such that stand already and new ones; and what is to be said of them."""
         origin = None if from_features is None else from_features.origin
         specs, crossing, base = plan.specs, len(division.cut.rows), self._views.base
+        # Of these images the earlier features were made, whatever the files' times are by now.
+        seen = {} if from_features is None else from_features.earlier.cache.fingerprint.noted
+        noted = {"times": seen["times"]} if "times" in seen else {}
         wanted = [
-            (fingerprint_of(division, self._data, spec, way, base, which, origin, call, content), spec)
+            (fingerprint_of(division, self._data, spec, way, base, which, origin, call, content).noting(**noted), spec)
             for spec, (call, which) in ((spec, divmod(tensor, crossing)) for tensor, spec in enumerate(specs))
         ]
         deriver = self.deriver(division.cut, way, source)
