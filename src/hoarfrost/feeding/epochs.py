@@ -86,6 +86,7 @@ class Epochs:
     def _batches(self, epoch: int, start: int) -> Batches:
         with self._data.ranks.telling():
             self.begin(epoch)
+            self._data.samples.check_count()
             self._parts.begin(epoch, start)
             self._depth.ask(epoch)
             self._depth.follow(epoch, 0, exactly=True)
@@ -165,6 +166,7 @@ class Epochs:
             return
         self._front.precision.look()
         with self._data.ranks.telling(), without_autocast(self._data.on_device.device), unsynchronised():
+            self._data.samples.check_count()
             self._depth.ask(self._epoch)
             self._depth.decide(self._epoch)
             if store:

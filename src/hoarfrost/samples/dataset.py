@@ -21,7 +21,7 @@ from .compact import compacted, nbytes_of
 from .form import Input
 from .frame import Frames
 from .identity import Identity, digests_to, identity_of, read_alike, spread
-from .layout import check_length, first_item, layout_of
+from .layout import check_count, check_length, first_item, layout_of
 from .lengths import Lengths, find_lengths
 from .own_transform import PassThrough, follow, hold, take_over
 from .parcel import Parcel
@@ -75,7 +75,7 @@ class Samples:
         collate: Collate | None = None,
         on_bad_sample: str = "error",
     ) -> None:
-        check_length(dataset)
+        self._count = check_length(dataset)
         self._restore: Callable[[], object] = lambda: None
         self.dataset = self._given = dataset
         self.workers = Workers(workers) if isinstance(workers, int) else workers
@@ -116,7 +116,11 @@ class Samples:
             raise
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]  # looked at above
+        return self._count
+
+    def check_count(self) -> None:
+        """Raise DatasetError where the data set has another number of samples than it had."""
+        check_count(self._given, self._count)
 
     def close(self) -> None:
         """Give the data set its transform back."""

@@ -14,11 +14,11 @@ from .own_transform import PassThrough
 from .rendering import Rendering
 from .unreadable import Unreadable
 
-__all__ = ["check_length", "first_item", "layout_of"]
+__all__ = ["check_count", "check_length", "first_item", "layout_of"]
 
 
-def check_length(dataset: Any) -> None:
-    """Raise DatasetError where a data set has no length, or fewer than two samples."""
+def check_length(dataset: Any) -> int:
+    """How many samples there are; DatasetError where a data set has no length, or fewer than two samples."""
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise DatasetError(
             f"{type(dataset).__name__} has no length: features are stored by sample number, "
@@ -27,6 +27,16 @@ def check_length(dataset: Any) -> None:
     if len(dataset) < 2:
         count = len(dataset)
         raise DatasetError(f"the data set has {count} sample{'s' * (count != 1)}; training needs at least 2")
+    return len(dataset)
+
+
+def check_count(dataset: Any, count: int) -> None:
+    """Raise DatasetError where a data set that had so many samples has another number of them."""
+    if len(dataset) != count:
+        raise DatasetError(
+            f"{type(dataset).__name__} had {count} samples when the Freezer was made, and has {len(dataset)} now: a "
+            "training keeps to the samples that it began with. Close this Freezer, and make a new one for these"
+        )
 
 
 def first_item(dataset: Any, stand_in: PassThrough | None, unreadable: Unreadable) -> Any:
