@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Subset
+from torch.utils.data import ConcatDataset, Subset
 
 from hoarfrost import Freezer
 from hoarfrost.errors import StaleCacheError
@@ -61,6 +61,27 @@ class Slotted:
 
 class Way(enum.Enum):
     PLAIN = 0.0
+
+class Base:
+    bend = 0.0
+
+class Config(Base):
+    tilt = 0.0
+    itself = None
+    class Inner:
+        rise = 0.0
+
+class Gauge:
+    mark = 0.0
+
+Config.itself, GAUGE = Config, Gauge()
+
+class Chosen:
+    tip = 0.0
+
+def configured(x, chosen=Chosen):
+    own = chosen.tip + Config.itself.tilt + Config.bend + Config.Inner.rise
+    return x + own + user_helpers.Settings.turn + GAUGE.mark
 
 PICKED = {"doubled": doubled, "same": same}
 TURNS = [doubled, same]
@@ -130,7 +151,7 @@ class Block(nn.Module, metaclass=Kind):
         """What a block does."""
         self.note = self.calls + 1
         self.kept = x.mean()
-        x = self.raised(self.bent(turned(x))) + self.level + type(self).lift + type(self).raised
+        x = configured(self.raised(self.bent(turned(x)))) + self.level + type(self).lift + type(self).raised
         return self.shaped(self.act(self.bn(self.conv(x)))) + globals()["HID" + "DEN"]["hidden"]
 
     def shaped(self, x):
@@ -151,15 +172,21 @@ class Net(nn.Module):
 def brighter(x):
     return x * DIM
 
+class Dim:
+    low = 0.0
+
 class Step:
     def __init__(self, amount):
         self.amount = amount
 
     def __call__(self, image):
-        return brighter(image) * self.amount + OFFSET
+        return brighter(image) * self.amount + OFFSET + Dim.low
+
+class Decoding:
+    floor = 0.0
 
 def decoded(image):
-    return image + SHIFT
+    return image + SHIFT + Decoding.floor
 
 class InMemory(Dataset):
     def __init__(self, images, targets):
@@ -170,6 +197,28 @@ class InMemory(Dataset):
 
     def __getitem__(self, index):
         return decoded(self.images[index]), int(self.targets[index])
+
+class Later(Dataset):
+    """The second half of another one."""
+    def __init__(self, whole):
+        self.whole = whole
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return self.whole[index + 12]
+
+class Parts(Dataset):
+    def __init__(self, **held):
+        vars(self).update(held)
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        first, second = self.parts.values() if hasattr(self, "parts") else (self.first, self.second)
+        return first[index] if index < 12 else second[index - 12]
 
 class Files(Dataset):
     def __init__(self, root, names, targets):
@@ -212,6 +261,11 @@ def stacked(items):
     return torch.stack(images) * 1.0, torch.tensor(targets)
 '''
 HELPERS = """
+import user_helpers
+
+class Settings:
+    turn = 0.0
+
 def moved(x):
     return x - 0.25
 """
@@ -376,6 +430,7 @@ PIECES: dict[str, tuple[Callable[[World], World], str]] = {
         edited("OFFSET, SHIFT, DIM = 2.0, 0.1, 0.25", "OFFSET, SHIFT, DIM = 2.0, 0.1, 0.26"),
         "data",
     ),
+    "a constant of a class that reading names": (edited("floor = 0.0", "floor = 0.5"), "data"),
     # The prefix.
     "a weight": (on_model(weighted), "weights"),
     "a statistic": (on_model(lambda net: net.front.bn.running_mean.add_(0.1)), "weights"),
@@ -393,6 +448,12 @@ PIECES: dict[str, tuple[Callable[[World], World], str]] = {
     "a helper's helper in another file": (edited("x - 0.25", "x - 0.26", of="helpers"), "code"),
     "a global constant": (edited("SCALE, OFFSET, SHIFT, DIM = 2.0", "SCALE, OFFSET, SHIFT, DIM = 2.5"), "code"),
     "a constant of the class": (edited("gain = 1.0", "gain = 1.25"), "code"),
+    "a constant of another class": (edited("tilt = 0.0", "tilt = 0.5"), "code"),
+    "a constant that it inherits": (edited("bend = 0.0", "bend = 0.5"), "code"),
+    "a constant of a class in it": (edited("rise = 0.0", "rise = 0.5"), "code"),
+    "a constant of a class in another file": (edited("turn = 0.0", "turn = 0.5", of="helpers"), "code"),
+    "a constant of an object's class": (edited("mark = 0.0", "mark = 0.5"), "code"),
+    "a constant of a class that is a default": (edited("tip = 0.0", "tip = 0.5"), "code"),
     "a default": (edited("slope=0.5", "slope=0.75"), "code"),
     "what a function closes over": (edited("closing(0.125)", "closing(0.25)"), "code"),
     "a function in a mapping": (edited("return x * 2\n", "return x * 3\n"), "code"),
@@ -421,6 +482,7 @@ PIECES: dict[str, tuple[Callable[[World], World], str]] = {
     "the code of a step": (edited("* self.amount + OFFSET", "* self.amount - OFFSET"), "transform"),
     "a helper of a step": (edited("return x * DIM", "return x / DIM"), "transform"),
     "a constant of a step": (edited("OFFSET, SHIFT, DIM = 2.0, 0.1", "OFFSET, SHIFT, DIM = 2.0, 0.2"), "transform"),
+    "a constant of a class that a step names": (edited("low = 0.0", "low = 0.5"), "transform"),
     "a constant of its helper": (edited("0.25, 1.0\n", "0.25, 1.1\n"), "transform"),
 }
 """What is changed -> the field that names it."""
@@ -599,6 +661,27 @@ def test_where_items_come_from_nowhere_known_samples_tell(tmp_path: Path, monkey
         on_images(one_pixel)(world).train()
     with pytest.raises(StaleCacheError, match="'targets': what sample 16 has beside its input"):
         relabelled(world).train()
+
+
+HELD: dict[str, Callable[[Any, Any], Any]] = {
+    "in a list": lambda first, second: ConcatDataset([first, second]),
+    "in a mapping": lambda first, second: sys.modules["user_files"].Parts(parts={"first": first, "second": second}),
+    "as attributes": lambda first, second: sys.modules["user_files"].Parts(first=first, second=second),
+}
+
+
+@pytest.mark.parametrize("how", HELD)
+def test_the_code_of_all_that_a_data_set_reads_from_is_part_of_the_data(tmp_path: Path, how: str) -> None:
+    def in_parts(data: Any) -> Any:
+        own: Any = sys.modules["user_files"]
+        return HELD[how](Subset(data, range(12)), own.Later(data))
+
+    world = build(tmp_path, on_data=in_parts)
+    before = keys(world)
+    world.train()
+    assert keys(world) == before
+    with pytest.raises(StaleCacheError, match=r"'data' \(code.user_files.Later.__getitem__\)"):
+        edited("self.whole[index + 12]", "self.whole[12 + index]")(world).train()
 
 
 def test_targets_that_reading_takes_from_elsewhere_are_named_with_their_place(tmp_path: Path) -> None:

@@ -32,10 +32,10 @@ def code_of(
     """Digests of the functions and global values that things reach in the user's own files, by qualified name, and the
     versions of the packages that they reach.
 
-    A function reaches what it closes over, its defaults, the globals that it names and, where it belongs to a class,
-    the members that it names, its metaclass's too; what is reached is followed. Of an object all functions of its class
-    are taken, of a module of `modules` its `forward`, what looks its attributes up, and its hooks alone. Names that are
-    made while it runs are not seen.
+    A function reaches what it closes over, its defaults, the globals that it names, what else it names of files,
+    classes and objects among these, and, where it belongs to a class, the members that it names, its metaclass's too;
+    what is reached is followed. Of an object all functions of its class are taken, of a module of `modules` its
+    `forward`, what looks its attributes up, and its hooks alone. Names that are made while it runs are not seen.
 
     Args:
         things: functions, classes, objects that are called.
@@ -64,6 +64,7 @@ class _Reach:
         self.packages: set[str] = set()
         self._seen: dict[int, Any] = {}
         self._seen_members: set[tuple[int, type]] = set()
+        self._seen_named: set[tuple[int, frozenset[str]]] = set()
 
     def module(self, module: nn.Module) -> None:
         """A module of a model: what its call runs."""
@@ -136,8 +137,12 @@ class _Reach:
                     if _is_function(member):
                         self._member(cls, base, name, member)
 
-    def member(self, cls: type, name: str) -> None:
-        """A member of a class, as its bases have it too, for which `super()` may ask, or its metaclass."""
+    def member(self, cls: type, name: str, names: frozenset[str] = frozenset()) -> None:
+        """A member of a class, as its bases have it too, for which `super()` may ask, or its metaclass.
+
+        Args:
+            names: what a function names beside it.
+        """
         for base in [*cls.__mro__, *type.mro(type(cls))]:
             member = vars(base).get(name)
             if member is None:
@@ -146,12 +151,12 @@ class _Reach:
             if package is not None:
                 self.packages.add(package)
             else:
-                self._member(cls, base, name, member)
+                self._member(cls, base, name, member, names)
 
-    def _member(self, cls: type, base: type, name: str, member: Any) -> None:
+    def _member(self, cls: type, base: type, name: str, member: Any, names: frozenset[str] = frozenset()) -> None:
         own = f"{name_of(base)}.{name}"
         if not _is_function(member):
-            self.value(member, own)  # a constant; an object that answers for the attribute
+            self._named(member, own, names)  # a constant; a class in it; an object that answers for the attribute
             return
         for part in _inside(member) or (member,):
             if not isinstance(part, FunctionType):
@@ -178,36 +183,54 @@ class _Reach:
                 code_digest(chosen) if isinstance(chosen, FunctionType) else name_of(type(chosen))
             )
             self.value(chosen, f"{own}[{kind}]")
+        names = frozenset(_names(function.__code__))
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
                 content = cell.cell_contents
             except ValueError:  # not filled yet
                 continue
             if content is not cls and not (name == "__class__" and isinstance(content, type)):
-                self.value(content, f"{own}.{name}")
+                self._named(content, f"{own}.{name}", names)
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-            self.value(default, f"{own}.__defaults__", shown=not is_plain(default))
+            if not is_plain(default):
+                self._named(default, f"{own}.__defaults__", names)
         if function.__defaults__ or function.__kwdefaults__:
             told = describe_object([function.__defaults__, function.__kwdefaults__])
             self.found[f"{own}.__defaults__"] = digest_of(repr(told).encode())
-        names = frozenset(_names(function.__code__))
         for name in sorted(names):
             if name in function.__globals__:
-                self._global(function.__globals__[name], f"{function.__module__}.{name}", names)
+                self._named(function.__globals__[name], f"{function.__module__}.{name}", names)
             if cls is not None:
-                self.member(cls, name)
+                self.member(cls, name, names)
 
-    def _global(self, value: Any, name: str, names: frozenset[str]) -> None:
-        if not isinstance(value, ModuleType):
-            self.value(value, name)
+    def _named(self, value: Any, name: str, names: frozenset[str]) -> None:
+        """What a function names, and what else it names of that: of a file of the user's, of a class, of an object's
+        class.
+
+        Args:
+            name: for what has none of its own.
+            names: all that the function names.
+        """
+        if isinstance(value, ModuleType):
+            package = package_of(value)
+            if package is not None:
+                self.packages.add(package)
+            elif self._is_new(value, names):
+                for inner in sorted(names & vars(value).keys()):
+                    self._named(vars(value)[inner], f"{value.__name__}.{inner}", names)
             return
-        package = package_of(value)
-        if package is not None:
-            self.packages.add(package)
-            return
-        # Of a file of the user's: what else the function names, where it has that.
-        for inner in sorted(names & vars(value).keys()):
-            self._global(vars(value)[inner], f"{value.__name__}.{inner}", names)
+        self.value(value, name)
+        cls = value if isinstance(value, type) else type(value)
+        if package_of(cls) is None and self._is_new(cls, names):
+            for inner in sorted(names):
+                self.member(cls, inner, names)
+
+    def _is_new(self, holder: ModuleType | type, names: frozenset[str]) -> bool:
+        """Whether it was not asked for these names yet: files import each other, a class may hold itself."""
+        asked = (id(holder), names)
+        new = asked not in self._seen_named
+        self._seen_named.add(asked)
+        return new
 
 
 def _held(value: Any) -> Iterable[tuple[Any, Any]] | None:

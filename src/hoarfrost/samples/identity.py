@@ -27,8 +27,6 @@ __all__ = ["Files", "Identity", "Look", "digests_from", "digests_to", "identity_
 INPUT_BYTES, REST_BYTES = 8, 4
 """Of a sample's digest: for its input, and for all else of its item."""
 
-_DEPTH = 8
-
 TOGETHER = 1 << 16
 """Rows of a tensor that are hashed at once, so that no copy of all is made."""
 
@@ -216,7 +214,7 @@ def identity_of(
     inputs, rests = list(map(input_of, items)), [rest_of(item, input_of, target) for item in items]
     targets = [] if target is None else [at(item, target) for item in items]
     reads = ("__getitem__", "__getitems__")
-    members = [(type(held), name) for held in _chain(dataset) for name in reads]
+    members = [(type(held), name) for held in _reading(dataset) for name in reads]
     return Identity(
         samples=len(dataset),
         probed=hash_samples([*inputs, *rests, *shaped_by]),
@@ -239,15 +237,15 @@ def rest_of(item: Any, input_of: Callable[[Any], Any], without: Key | None) -> l
     return [leaf for leaf in leaves(kept) if leaf is not main]
 
 
-def _chain(dataset: Any) -> list[Any]:
-    """A data set and those that it reads from."""
-    found = [dataset]
-    while len(found) < _DEPTH:
-        held = getattr(found[-1], "__dict__", {})
-        inner = [part for part in held.values() if isinstance(part, Dataset)]
-        if not inner or inner[0] in found:
-            break
-        found.append(inner[0])
+def _reading(dataset: Any) -> list[Any]:
+    """A data set and all that it reads from: those that it holds, in lists and mappings too, and what they hold."""
+    found, seen = [dataset], {id(dataset)}
+    for one in found:
+        for held in getattr(one, "__dict__", {}).values():
+            parts = held.values() if isinstance(held, dict) else held if isinstance(held, (list, tuple)) else (held,)
+            inner = [part for part in parts if isinstance(part, Dataset) and id(part) not in seen]
+            seen.update(map(id, inner))
+            found += inner
     return found
 
 
