@@ -143,12 +143,20 @@ def finetuning_rates(record: Any) -> str:
 
 
 def probes(record: Any) -> str:
-    rows = []
-    for arm in dict.fromkeys(run["arm"] for run in record["runs"]):
+    """Ratios and differences to the conventional twin of the same seed."""
+    rows, twins = [], {(run["seed"], run["arm"]): run for run in record["runs"]}
+    for arm in sorted({run["arm"] for run in record["runs"]}):
         runs = [run for run in record["runs"] if run["arm"] == arm]
-        cells = [spread([100 * run[kind] for run in runs], 2) for kind in ("accuracy", "augmented")]
-        rows.append([arm, str(len(runs)), *cells, spread([run["process_seconds"] for run in runs], 1)])
-    return table(["training", "seeds", "plain, %", "augmented, %", "processor seconds, examinations included"], rows)
+        pairs = [(run, twin) for run in runs if (twin := twins.get((run["seed"], f"{arm}, conventional freezing")))]
+        cells = []
+        for kind in ("accuracy", "augmented"):
+            cells.append(spread([100 * run[kind] for run in runs], 2))
+            cells.append(moved([run[kind] - twin[kind] for run, twin in pairs]) if pairs else "")
+        seconds = spread([run["process_seconds"] for run in runs], 1)
+        faster = spread([twin["process_seconds"] / run["process_seconds"] for run, twin in pairs], 2) if pairs else ""
+        rows.append([arm, str(len(runs)), *cells, seconds, faster])
+    names = ["training", "seeds", "plain, %", "Δ to conventional", "augmented, %", "Δ to conventional"]
+    return table([*names, "processor seconds, examinations included", "times faster than conventional"], rows)
 
 
 def demo(record: Any, story: str) -> str:
