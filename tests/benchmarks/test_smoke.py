@@ -213,9 +213,11 @@ def test_rates_of_full_fine_tuning(tmp_path: Path) -> None:
 def test_probes(tmp_path: Path) -> None:
     out = tmp_path / "probes.json"
     run("probes.py", "--smoke", "--seeds", "1", "--out", str(out))
-    probe, rival = json.loads(out.read_text())["runs"]
-    assert (probe["arm"], rival["arm"]) == ("linear probe", "embeddings and logistic regression")
-    assert all(0 <= found["accuracy"] <= 1 and found["process_seconds"] > 0 for found in (probe, rival))
+    found = json.loads(out.read_text())["runs"]
+    frozen = [f"{arm}{twin}" for arm in ("Hoarfrost", "linear probe") for twin in ("", ", conventional freezing")]
+    assert [run["arm"] for run in found] == [*frozen, "embeddings and logistic regression"]
+    assert [len(run["views"]) for run in found] == [1, 1, 1, 1, 0]
+    assert all(0 <= run["accuracy"] <= 1 and run["process_seconds"] > 0 for run in found)
 
 
 @pytest.mark.long

@@ -138,7 +138,7 @@ def test_an_unknown_cut_is_one_sentence_and_lists_the_near_ones(here: Path) -> N
     assert "there is no cut named 'layr1'" in done.stderr
     assert "layer1" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (folder / "out").exists()
+    assert not (here / "out").exists()
 
 
 def test_an_earlier_run_is_not_overwritten(folder: Path) -> None:
