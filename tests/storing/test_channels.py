@@ -102,6 +102,19 @@ def test_outputs_that_are_no_numbers_allow_nothing() -> None:
     assert found.stored.channels is None
 
 
+def test_shares_that_are_the_same_channels_are_tried_once() -> None:
+    tried = []
+
+    def diverge(shown: Tensor) -> float:
+        tried.append(shown)
+        return 0.0
+
+    exact, derived = views_of()
+    found = choose_stored(exact, derived, spec(), channel_distance(exact, derived), Views(), N, 1e-3, diverge)
+    # Of eight channels a half, a quarter and an eighth; the one that stands for none is the eighth.
+    assert (found.stored.channels, len(tried)) == ((7,), 3)
+
+
 def test_a_share_of_the_channels_takes_about_that_share_of_the_bytes() -> None:
     half = choice(Views(channels=Selection(share=0.5)))
     assert half.stored.channels == (4, 5, 6, 7)

@@ -128,6 +128,8 @@ def _fewest(
     kept, why = torch.arange(count), ""
     for share in SHARES:
         channels = _one_at_least(Selection(share=share).choose(sensitivity), sensitivity)
+        if len(channels) == len(kept):
+            continue  # of few channels two shares are the same, and one pass tells
         shown = derived.index_copy(axis, channels, exact.index_select(axis, channels).to(derived.dtype))
         harm = diverge(shown)
         told = f"{count - len(channels)} of {count} channels derived make the outputs diverge by {harm:.2g}, {allowed}"
