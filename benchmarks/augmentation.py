@@ -8,9 +8,10 @@ On: 1,040 images of Fashion-MNIST, tested on 5,200 of its test images; as many p
 carries, tested on patches of other parts of these photos. A small ResNet and a small ViT.
 Repeats: `--seeds`, three by default.
 
-Records go to `--out`, one JSON object a line; what has one there under the same plan is not run again.
+Records go to `--out`, one JSON object a line; what has one there under the same plan is not run again. What tables and
+pictures need of them goes to `--record`, from which `--pictures` draws accuracy against bytes into a folder.
 
-    python benchmarks/augmentation.py --jobs 2 --page docs/augmentation-measured.md
+    python benchmarks/augmentation.py --jobs 2 --record benchmarks/results/augmentation.json --pictures docs
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import torch
 from augment_study.arms import ARMS
 from augment_study.cost import costs
 from augment_study.outputs import outputs
-from augment_study.page import page
+from augment_study.results import pictures, record_of
 from augment_study.runner import SUBJECTS, Plan, Study
 from augment_study.subjects import DATA, KINDS
 
@@ -70,7 +71,9 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/augmentation.jsonl"))
-    parser.add_argument("--page", type=Path, help="write the tables and the picture here, as Markdown")
+    parser.add_argument("--record", type=Path, help="write what the tables are made of here")
+    parser.add_argument("--pictures", type=Path, help="draw accuracy against bytes into this folder")
+    parser.add_argument("--note", default="", help="a sentence for the record: on what it was measured")
     parser.add_argument("--cost", action="store_true", help="measure what moving a batch of features costs, and end")
     parser.add_argument("--outputs", action="store_true", help="measure what parts of a view do to a network's outputs")
     given = parser.parse_args()
@@ -90,8 +93,12 @@ def main() -> None:
     with ProcessPoolExecutor(given.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         for done in [pool.submit(study, cell, arms, plan, given.out) for cell in cells]:
             done.result()
-    if given.page is not None:
-        page(read(given.out), plan.config, given.page)
+    record = record_of(read(given.out), plan.config, given.note)
+    if given.record is not None:
+        given.record.write_text(json.dumps(record, indent=1) + "\n")
+    if given.pictures is not None:
+        for name, picture in pictures(record):
+            (given.pictures / f"augmentation-measured-{name}.svg").write_text(picture)
 
 
 if __name__ == "__main__":

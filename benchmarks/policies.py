@@ -53,7 +53,9 @@ LATER = {
 }
 """Layer1 and layer2 frozen from these shares of the epochs on."""
 
-NAMES = (*sorted(NAMED), *LATER)
+NAMES = (*sorted(set(NAMED) - {"frozen"}), *LATER)
+"""`frozen` decides nothing: it takes over what the user's own model has frozen."""
+
 FULL = "none"
 
 

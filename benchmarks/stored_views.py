@@ -1,8 +1,9 @@
 """How many stored views a training needs whose front is frozen from the start, or late, and what a gentler rung adds.
 
 Measures: accuracy at the end on the plain test images and on the same moved as in training, that of the training's last
-epoch, and bytes stored, for 1, 2, 4 and 8 stored views, for the default ("auto"), that at a tenth of the tolerance, and
-for live augmentation (the same freezes, recomputed); Δ to live augmentation seed by seed.
+epoch, and bytes stored, for 1, 2, 4 and 8 stored views, some of them with a share of the chunks moved in feature space
+in each epoch, for the default ("auto"), that at a tenth of the tolerance, and for live augmentation (the same freezes,
+recomputed); Δ to live augmentation seed by seed.
 On: the cases of `benchmarks/settle.py` (`--case`): "resnet, from the start" and "scratch" unless others are named.
 Repeats: `--seeds` seeds. Runs that `--out` holds are not repeated.
 
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torchvision.transforms import v2
 
-from hoarfrost import Freezer
+from hoarfrost import Freezer, Views
 from hoarfrost.running import Examination, fit
 from settle import CASES, LARGE, images, over_seeds, sgd, spread
 
@@ -29,6 +30,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "2": {"views": 2, "mode": "cache"},
     "4": {"views": 4, "mode": "cache"},
     "8": {"views": 8, "mode": "cache"},
+    "2, half moved": {"views": Views(2, derived=0.5), "mode": "cache"},
+    "4, half moved": {"views": Views(4, derived=0.5), "mode": "cache"},
+    "4, a quarter moved": {"views": Views(4, derived=0.25), "mode": "cache"},
     "auto": {"mode": "cache"},
     "auto, tolerance 1e-4": {"mode": "cache", "tolerance": 1e-4},
 }

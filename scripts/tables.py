@@ -32,6 +32,12 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from zoo import counting as zoo
 
 
+def augmentation(record: Any, data: str, model: str) -> str:
+    from augment_study.results import table as results  # torch comes along
+
+    return results(record, data, model)
+
+
 def examples(record: Any) -> str:
     shown = {
         "vit_of_transformers": ("mappings, keywords, the model's own loss", "1,000, 8, 3", "accuracy"),
@@ -303,6 +309,11 @@ def fetching(record: Any) -> str:
 
 
 TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
+    **{
+        f"augmentation {data} {model}": ("augmentation.json", partial(augmentation, data=data, model=model))
+        for data in ("fashion", "photos")
+        for model in ("resnet", "vit")
+    },
     "channels": ("channels.json", channels),
     **{f"demo {name}": ("demo.json", partial(demo, story=name)) for name in ("scratch", "finetuning", "paper")},
     "examples": ("examples.json", examples),

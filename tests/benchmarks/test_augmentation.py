@@ -1,4 +1,4 @@
-"""The study of augmentation runs through on a few images, with every kind of arm, and writes its page."""
+"""The study of augmentation runs through on a few images, with every kind of arm, and its results are shown."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from shared.scripts import BENCHMARKS, run
 sys.path.insert(0, str(BENCHMARKS))
 
 from augment_study.arms import ARMS, RandomChannels
-from augment_study.page import best, page, ratios
+from augment_study.results import best, pictures, ratios, record_of, table
 from augment_study.runner import Plan, Study
 
 PLAN = Plan(samples=80, tests=40, epochs=3, freeze=1, batch_size=16)
 
 
 @pytest.mark.long
-def test_every_arm_continues_the_same_training(tmp_path: Path) -> None:
+def test_every_arm_continues_the_same_training() -> None:
     study = Study("fashion", "resnet", 0, PLAN)
     before = copy.deepcopy((study._model.state_dict(), study._optimizer.state_dict()["state"]))
     groups = {arm.group: arm.name for arm in ARMS.values()}
@@ -42,10 +42,11 @@ def test_every_arm_continues_the_same_training(tmp_path: Path) -> None:
     assert len(by_name["2 views, 25% at random"]["stored_channels"]) == 6
     again = study.run(ARMS["1 view, whole"])
     assert again["augmented_accuracy"] == by_name["1 view, whole"]["augmented_accuracy"]
-    page(records, PLAN.config, tmp_path / "page.md")
-    written = (tmp_path / "page.md").read_text()
+    record = record_of(records, PLAN.config, "")
+    written = table(json.loads(json.dumps(record)), "fashion", "resnet")
     assert all(name in written for name in names)
-    picture = (tmp_path / "page-fashion-resnet.svg").read_text()
+    ((where, picture),) = pictures(record)
+    assert where == "fashion-resnet"
     assert ElementTree.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
     used, defined = set(re.findall(r"var\((--[\w-]+)\)", picture)), set(re.findall(r"(--[\w-]+):", picture))
     assert used <= defined
@@ -82,26 +83,16 @@ def test_random_channels_are_as_many_and_do_not_look_at_the_sensitivity() -> Non
 
 @pytest.mark.long
 def test_the_script_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    out = tmp_path / "records.jsonl"
-    options = [
-        "--data",
-        "fashion",
-        "--model",
-        "vit",
-        "--seeds",
-        "1",
-        "--out",
-        str(out),
-        "--page",
-        str(tmp_path / "p.md"),
-    ]
+    out, record = tmp_path / "records.jsonl", tmp_path / "record.json"
+    options = ["--data", "fashion", "--model", "vit", "--seeds", "1", "--out", str(out)]
+    options += ["--record", str(record), "--pictures", str(tmp_path)]
     options += [f"--{name.replace('_', '-')}={value}" for name, value in PLAN.config.items()]
     arms = ["--arm", "conventional freezing, live augmentation", "--arm", "Hoarfrost's default"]
     for _ in range(2):
         run("augmentation.py", *options, *arms)
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert [record["arm"] for record in records] == [arms[1], arms[3]]
-    assert "**Hoarfrost's default**" in (tmp_path / "p.md").read_text()
+    assert "**Hoarfrost's default**" in table(json.loads(record.read_text()), "fashion", "vit")
 
 
 def test_photos_are_told_apart_by_parts_that_do_not_overlap() -> None:

@@ -1,10 +1,9 @@
-"""The page: a table for each data set and model, and accuracy against bytes as a picture."""
+"""The results: a table for each data set and model, and accuracy against bytes as a picture."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from hoarfrost.report.style import CACHE, INK, MUTED, SERIES, calm, new_figure, to_svg
@@ -12,7 +11,7 @@ from hoarfrost.report.style import CACHE, INK, MUTED, SERIES, calm, new_figure, 
 from .arms import ARMS
 from .subjects import KINDS
 
-__all__ = ["best", "page", "ratios"]
+__all__ = ["best", "pictures", "ratios", "record_of", "table"]
 
 Record = dict[str, Any]
 Point = tuple[str, float, float]
@@ -34,25 +33,38 @@ svg { --font: system-ui, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-se
 """The report's colours: a picture that stands in a file of its own does not inherit those of the page around it."""
 
 
-def page(records: Sequence[Record], plan: dict[str, int], path: Path) -> None:
-    """Write the tables and the pictures for what was measured under `plan`."""
-    mine = [record for record in records if record["plan"] == plan]
-    cells = sorted({(record["data"], record["model"]) for record in mine})
-    seeds = len({record["seed"] for record in mine})
-    parts = [INTRODUCTION.format(**plan, seeds=seeds)]
-    for data, model in cells:
-        here = [record for record in mine if (record["data"], record["model"]) == (data, model)]
-        name = f"{path.stem}-{data}-{model}.svg"
-        picture = front(here)
+KEPT = ("data", "model", "seed", "arm", "accuracy", "augmented_accuracy", "cache_bytes", "codec", "channels")
+"""What the results need of a run."""
+
+
+def record_of(runs: Iterable[Record], plan: dict[str, int], note: str) -> dict[str, Any]:
+    """What was measured under `plan`; of the channels that were stored of a further view, how many."""
+    return {
+        "note": note,
+        "plan": plan,
+        "runs": [
+            {**{name: run[name] for name in KEPT}, "stored": len(run["stored_channels"] or [])}
+            for run in runs
+            if run["plan"] == plan
+        ],
+    }
+
+
+def pictures(record: Any) -> Iterator[tuple[str, str]]:
+    """By data set and model."""
+    for data, model in sorted({(run["data"], run["model"]) for run in record["runs"]}):
+        picture = front(_of(record, data, model))
         if picture is not None:
-            (path.parent / name).write_text(picture)
-        parts.append(f"## {TITLES[data]}, {TITLES[model]}\n\n{table(here)}\n")
-        parts += [f"![accuracy under augmentation against stored bytes]({name})\n"] if picture is not None else []
-    path.write_text("\n".join(parts))
+            yield f"{data}-{model}", picture
 
 
-def table(records: Sequence[Record]) -> str:
+def _of(record: Any, data: str, model: str) -> list[Record]:
+    return [run for run in record["runs"] if (run["data"], run["model"]) == (data, model)]
+
+
+def table(record: Any, data: str, model: str) -> str:
     """One row an arm, in the order of the list; differences to conventional freezing, seed by seed."""
+    records = _of(record, data, model)
     lines = [f"| {' | '.join(HEADER)} |", f"|{'---|' * len(HEADER)}"]
     for arm in ARMS:
         found = {record["seed"]: record for record in records if record["arm"] == arm}
@@ -74,7 +86,7 @@ def table(records: Sequence[Record]) -> str:
             change("accuracy"),
             change("augmented_accuracy"),
             spread(ratios(found.values(), records)),
-            f"{ARMS[arm].passes(_epochs(next(iter(found.values())))):.3g}",
+            f"{ARMS[arm].passes(_epochs(model, record['plan'])):.3g}",
             ", ".join(sorted({_stored(record) for record in found.values()} - {""})) or "–",
         ]
         lines.append(f"| {' | '.join(f'**{cell}**' if arm == DEFAULT else cell for cell in cells)} |")
@@ -164,9 +176,9 @@ def ratios(found: Iterable[Record], records: Sequence[Record]) -> list[float]:
     ]
 
 
-def _epochs(record: Record) -> int:
+def _epochs(model: str, plan: dict[str, int]) -> int:
     """Epochs behind the freeze."""
-    return KINDS[record["model"]].patience * (record["plan"]["epochs"] - record["plan"]["freeze"])
+    return KINDS[model].patience * (plan["epochs"] - plan["freeze"])
 
 
 def _stored(record: Record) -> str:
@@ -174,25 +186,5 @@ def _stored(record: Record) -> str:
         return ""
     unit, _, count = str(record["codec"]).removesuffix(")").partition("(")[2].partition("=")
     codec = f"{count} {unit}" if count else str(record["codec"])
-    kept = record["stored_channels"]
-    return codec + (f", {len(kept)} of {record['channels']} channels" if kept and record["channels"] else "")
-
-
-TITLES = {
-    "fashion": "Fashion-MNIST",
-    "photos": "Patches of photos",
-    "resnet": "small ResNet",
-    "vit": "small ViT",
-}
-
-INTRODUCTION = """# Augmentation, measured
-
-`python benchmarks/augmentation.py` trains each model once for {freeze} of {epochs} epochs (the ViT for twice as many),
-freezes its front, and lets every way of going on continue from that same state for the rest. {samples:,} training
-images, batches of {batch_size}; tested on {tests:,} images as they are, and under one random flip and shift each. Δ is
-taken seed by seed against conventional freezing, where the frozen part runs on freshly augmented images in every epoch.
-Bytes are those on disk, as a multiple of one whole view at the whole bits that do no measured harm, with which all ways
-but the default store; it has steps between whole bits, shared by all channels. Passes say how often the frozen part
-runs over the data behind the freeze. Mean ± sample deviation over {seeds} seeds; in the pictures a line joins the ways
-that store once and that no other beats at as few bytes.
-"""
+    stored, channels = record["stored"], record["channels"]
+    return codec + (f", {stored} of {channels} channels" if stored and channels else "")
