@@ -163,6 +163,16 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     assert write_report(tmp_path / "b.html", title="t", chapters=[Chapter([run()])]).read_bytes() == first
 
 
+def test_the_emphasised_run_looks_alike_in_every_chapter(tmp_path: Path) -> None:
+    def chapter(*names: str) -> Chapter:
+        rows = [[name] for name in names]
+        return Chapter([run(name) for name in names], [Table("In short", ["run"], rows, emphasis=names.index("ours"))])
+
+    html = write_report(tmp_path / "r.html", title="t", chapters=[chapter("a", "b", "ours"), chapter("ours", "c")])
+    looks = re.findall(r"border-color: var\(--series-(\d)\)\"></i>(\w+)", html.read_text())
+    assert looks == [("1", "a"), ("2", "b"), ("0", "ours"), ("0", "ours"), ("1", "c")]
+
+
 def test_a_single_run_leads_with_its_numbers(tmp_path: Path) -> None:
     html = write_report(tmp_path / "r.html", title="t", chapters=[Chapter([run()])]).read_text()
     facts = re.search(r'<dl class="facts">(.*?)</dl>', html, flags=re.DOTALL)

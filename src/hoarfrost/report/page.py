@@ -93,12 +93,13 @@ def write_page(path: Path, template: str, *, chapters: Sequence[Chapter], **valu
 
 
 def _shown(chapter: Chapter) -> dict[str, Any]:
-    runs = chapter.runs
+    runs, strong = chapter.runs, _emphasised(chapter.tables)
+    legend = run_figures.looks(runs, strong)
     return {
         "title": chapter.title,
         "tables": chapter.tables,
-        "legend": [(run.name, order % len(SERIES), order // len(SERIES) % 3) for order, run in enumerate(runs)],
-        "pictures": _pictures(runs, _emphasised(chapter.tables)),
+        "legend": [(run.name, order % len(SERIES), order // len(SERIES) % 3) for order, run in legend],
+        "pictures": _pictures(runs, strong),
         "bands": _safe(run_figures.bands(runs)),
         "details": [detail for detail in map(_detail, runs) if any(detail[part] for part in DETAILS)],
     }

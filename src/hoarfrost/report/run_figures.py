@@ -27,9 +27,15 @@ from .style import (
     to_svg,
 )
 
-__all__ = ["accuracy_by_epoch", "accuracy_over_time", "bands", "seconds_by_epoch"]
+__all__ = ["accuracy_by_epoch", "accuracy_over_time", "bands", "looks", "seconds_by_epoch"]
 
 SOURCES = {"images": RECOMPUTE, "recompute": RECOMPUTE, "cache": CACHE}
+
+
+def looks(runs: Sequence[Run], strong: frozenset[str]) -> list[tuple[int, Run]]:
+    """Each run with the number of its look: `strong` ones come first, so that they look alike in every chapter."""
+    ranked = sorted(range(len(runs)), key=lambda place: runs[place].name not in strong)
+    return [(ranked.index(place), run) for place, run in enumerate(runs)]
 
 
 def accuracy_over_time(runs: Sequence[Run], strong: frozenset[str] = frozenset()) -> str | None:
@@ -37,7 +43,7 @@ def accuracy_over_time(runs: Sequence[Run], strong: frozenset[str] = frozenset()
     figure, grid = new_figure(HALF, 2.75)
     axes = grid[0][0]
     drawn = []
-    for order, run in enumerate(runs):
+    for order, run in looks(runs, strong):
         times = dict(zip((record["epoch"] for record in run.epochs), run.elapsed_seconds, strict=True))
         points = [(times[epoch], value) for epoch, value in _accuracies(run)]
         frozen = [(times[record["epoch"]], value) for record, value in _at_freezes(run)]
@@ -57,7 +63,7 @@ def accuracy_by_epoch(runs: Sequence[Run], strong: frozenset[str] = frozenset())
     figure, grid = new_figure(HALF, 2.75)
     axes = grid[0][0]
     drawn = []
-    for order, run in enumerate(runs):
+    for order, run in looks(runs, strong):
         points = [(epoch + 1.0, value) for epoch, value in _accuracies(run)]
         frozen = [(record["epoch"] + 1.0, value) for record, value in _at_freezes(run)]
         _draw(axes, _look(order, run.name in strong), points, frozen)
@@ -75,7 +81,7 @@ def seconds_by_epoch(runs: Sequence[Run], strong: frozenset[str] = frozenset()) 
     figure, grid = new_figure(WIDE, 2.6)
     axes = grid[0][0]
     anything = False
-    for order, run in enumerate(runs):
+    for order, run in looks(runs, strong):
         points = [
             (record["epoch"] + 1, value) for record in run.epochs if (value := number(record, "seconds")) is not None
         ]
