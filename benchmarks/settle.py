@@ -223,6 +223,13 @@ def _chosen(records: Sequence[dict[str, Any]]) -> str:
     return "; ".join(", ".join(sorted({s["way"] for s in freeze if s})) for freeze in by_freeze)
 
 
+def sizes(name: str, options: argparse.Namespace) -> dict[str, int]:
+    """How much a run trains and tests."""
+    case = CASES[name]
+    tests = len(images("test", options.tests, case.classes))
+    return {"epochs": options.epochs or case.epochs, "samples": options.samples or case.samples, "tests": tests}
+
+
 def over_seeds(
     doc: str | None,
     kind: str,
@@ -259,6 +266,13 @@ def over_seeds(
     told = json.loads(options.out.read_text()) if options.out.exists() else {"machine": describe_machine(), "runs": []}
     records: list[dict[str, Any]] = told["runs"]
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    for name in options.case or cases:
+        asked = sizes(name, options)
+        for there in ({key: r[key] for key in asked} for r in records if r["case"] == name):
+            if there != asked:
+                parser.error(
+                    f"{options.out} holds {name!r} at {there}, not at {asked}: say these sizes, or another --out"
+                )
     for seed in range(options.seeds):
         for name in options.case or cases:
             for way in options.ways or ways:
