@@ -12,7 +12,6 @@ from shared.scripts import run
 
 PENDING = {
     "docs/augmentation-measured.md": "benchmarks/augmentation.py, whose records were not kept",
-    "docs/benchmarks.md#policies": "benchmarks/policies.py, to be run again with the new settle",
     "docs/benchmarks.md#first-tokens-apart": "benchmarks/first_tokens.py, of a machine with a GPU",
     "docs/guide/augmentation.md#what-we-measured": "benchmarks/augmentation.py, whose records were not kept",
     "docs/guide/cache.md#the-ladder": "benchmarks/first_tokens.py, of a machine with a GPU",
