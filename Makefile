@@ -2,6 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
+unexport PYTHONDONTWRITEBYTECODE  # else each worker, and each process that a test starts, compiles all modules
 
 .PHONY: setup demo test slowtests alltests check lint types docs clean
 

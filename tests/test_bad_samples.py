@@ -17,6 +17,7 @@ from hoarfrost.cli import app
 from hoarfrost.data import image_folder
 from hoarfrost.errors import ArgumentError, DatasetError
 from hoarfrost.samples import Samples
+from shared.grids import grid
 from shared.images import PLAIN, images
 from shared.nets import resnet
 from shared.runs import assert_same_run, train
@@ -68,8 +69,7 @@ def test_an_error_names_the_sample_and_its_file(workers: int) -> None:
         assert "Traceback" not in str(caught.value)
 
 
-@pytest.mark.parametrize("policy", [{1: "layer1"}, {0: "layer1"}], ids=["later", "at once"])
-@pytest.mark.parametrize("then", ["skip", "replace"])
+@grid(then=["skip", "replace"], policy={"later": {1: "layer1"}, "at once": {0: "layer1"}})
 @pytest.mark.filterwarnings("ignore")
 def test_cached_and_recomputing_runs_are_the_same(tmp_path: Path, then: str, policy: Any) -> None:
     options = {"policy": policy, "on_bad_sample": then, "epochs": 3}

@@ -13,6 +13,7 @@ from torch import nn
 from hoarfrost import Freezer, TrainState
 from hoarfrost.cache import list_caches
 from shared.freezers import N, epoch_of, freezer_of, record, same
+from shared.grids import grid
 from shared.images import RANDOM, images
 from shared.nets import resnet
 from shared.runs import sgd
@@ -55,8 +56,7 @@ def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hoarfrost.storing.storer.calibrate", measured)
 
 
-@pytest.mark.parametrize("mode", ["cache", "recompute"])
-@pytest.mark.parametrize("build_from", ["images", "features"])
+@grid(mode=["recompute", "cache"], build_from=["images", "features"])
 def test_a_state_between_the_decision_and_the_build_holds_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, build_from: str
 ) -> None:

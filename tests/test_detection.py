@@ -113,7 +113,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "ssd": one_shot,
 }
 CUT = "backbone.stages.1"
-SLOW = {"mask rcnn", "keypoint rcnn"}
+SLOW = {"mask rcnn", "keypoint rcnn", "retinanet", "fcos"}
+"""One model of two stages and one of a single stage are quick."""
 
 
 def pairs(items: list[Any]) -> Any:

@@ -186,6 +186,17 @@ def test_the_device_is_that_of_the_model() -> None:
         assert targets.is_cuda
 
 
+def test_devices_that_the_model_is_not_on_keep_their_random_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those not in use yet too, which torch seeds as it was last told."""
+    model, seeds = resnet(), list[int]()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    with freezer_of(model, policy={0: "layer1"}) as freezer:
+        run_epoch(freezer, 0)
+        freezer.decide(store=True)
+    torch.manual_seed(7)
+    assert seeds == [7]
+
+
 def test_what_was_spent_is_told_with_all_that_freezes_took() -> None:
     with freezer_of(epochs=3, policy={1: "layer1"}) as freezer:
         for epoch in range(3):

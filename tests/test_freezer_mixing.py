@@ -13,6 +13,7 @@ from hoarfrost.augment import Mixing
 from hoarfrost.errors import (
     ArgumentError,
 )
+from shared.grids import grid
 from shared.images import RANDOM, images
 from shared.nets import resnet, vit
 
@@ -24,11 +25,13 @@ def mixed_freezer(model: Any, mix: Any, **options: Any) -> Freezer:
     return Freezer(model, images(150, RANDOM), batch_size=50, mix=mix, **given)
 
 
-@pytest.mark.parametrize("mix", [MIXUP, CUTMIX, v2.RandomChoice([MIXUP, CUTMIX])], ids=["mixup", "cutmix", "either"])
-@pytest.mark.parametrize(
-    ("make", "cut"), [(resnet, "layer1"), (resnet, "pool"), (vit, "encoder.layers.encoder_layer_0")]
-)
-def test_images_and_then_features_are_mixed_with_their_labels(make: Any, cut: str, mix: Any) -> None:
+CUTS = {"map": (resnet, "layer1"), "vector": (resnet, "pool"), "tokens": (vit, "encoder.layers.encoder_layer_0")}
+MIXES = {"mixup": MIXUP, "cutmix": CUTMIX, "either": v2.RandomChoice([MIXUP, CUTMIX])}
+
+
+@grid(where=CUTS, mix=MIXES)
+def test_images_and_then_features_are_mixed_with_their_labels(where: tuple[Any, str], mix: Any) -> None:
+    make, cut = where
     # In eval, so that running the mixed batches moves no statistics.
     with mixed_freezer(make().eval(), mix, cut=cut) as mixing, mixed_freezer(make().eval(), None, cut=cut) as plain:
         for epoch in range(3):

@@ -15,6 +15,7 @@ from torch import nn
 from hoarfrost import Freezer
 from hoarfrost.errors import FrontChangedError, PolicyError
 from hoarfrost.feeding.front_guard import FrontGuard
+from shared.grids import grid
 from shared.images import PLAIN, images
 from shared.nets import resnet
 from shared.runs import sgd
@@ -155,9 +156,7 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("when", ["between epochs", "within one"])
-@pytest.mark.parametrize("mode", ["cache", "recompute"])
-@pytest.mark.parametrize("what", LAYERS)
+@grid(what=LAYERS.keys(), mode=["cache", "recompute"], when=["between epochs", "within one"])
 def test_layers_that_are_changed_in_front_are_followed(what: str, mode: str, when: str) -> None:
     """What is fed afterwards leads to the outputs of the model as it is now, and nothing in front trains."""
     change, name = LAYERS[what]

@@ -15,6 +15,7 @@ from hoarfrost.cache import MemoryCache
 from hoarfrost.storing.build import fill
 from hoarfrost.storing.fingerprint import fingerprint_of
 from hoarfrost.storing.storage import Storage
+from shared.grids import grid
 from shared.images import NORMALISE, PLAIN, RANDOM, images
 from shared.nets import in_place, resnet, vit
 from shared.runs import Trace, adamw, assert_same_run, assert_same_tensors, sgd, train
@@ -44,11 +45,11 @@ def both(make: Callable[[], nn.Module], **options: Any) -> tuple[Trace, Trace]:
     return cached, recomputed
 
 
-@pytest.mark.parametrize("make_optimizer", [sgd, adamw], ids=["sgd", "adamw"])
-@pytest.mark.parametrize(("make", "points"), MODELS.values(), ids=MODELS)
+@grid(kind=MODELS, make_optimizer={"sgd": sgd, "adamw": adamw})
 def test_a_cached_run_is_the_recomputing_run(
-    make: Callable[[], nn.Module], points: tuple[str, str], make_optimizer: Callable[[nn.Module], Any]
+    kind: tuple[Callable[[], nn.Module], tuple[str, str]], make_optimizer: Callable[[nn.Module], Any]
 ) -> None:
+    make, points = kind
     policy = Schedule({1: points[0], 2: points[1]})
     assert_same_run(*both(make, policy=policy, make_optimizer=make_optimizer, epochs=3))
 

@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 from hoarfrost import CutSensitivity, Selection, Views, examine_sensitivity
 from hoarfrost.feeding.cache_source import CacheSource
 from shared.freezers import epoch_of, frozen
+from shared.grids import grid
 from shared.pictures import SIDE, SIZES, Pictures, commuting, register_vit, swin, transform, write_folder
 from shared.runs import assert_same_run, train
 
@@ -46,12 +47,14 @@ def test_features_derived_of_photographs_train_to_the_bits_of_recomputed_ones(st
     assert_same_run(cached, recomputed)
 
 
-@pytest.mark.parametrize("steps", MOVING.values(), ids=MOVING)
-@pytest.mark.parametrize(
-    "views",
-    [Views(2, Selection(share=0.0)), Views(2, Selection(share=0.5), residual=True), Views(1, derived=1.0)],
-    ids=["derived", "differences", "moved"],
-)
+DERIVED = {
+    "derived": Views(2, Selection(share=0.0)),
+    "differences": Views(2, Selection(share=0.5), residual=True),
+    "moved": Views(1, derived=1.0),
+}
+
+
+@grid(steps=MOVING, views=DERIVED)
 def test_a_cache_that_was_found_derives_the_same_and_reads_no_picture_for_it(
     steps: list[Any], views: Views, tmp_path: Path
 ) -> None:
@@ -104,8 +107,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], str, int]] = {
 }
 
 
-@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-@pytest.mark.parametrize("steps", MOVING.values(), ids=MOVING)
+@grid(model=MODELS, steps=MOVING)
 def test_every_kind_of_grid_is_measured_on_photographs(
     steps: list[Any], model: tuple[Callable[[], nn.Module], str, int]
 ) -> None:

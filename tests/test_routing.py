@@ -15,6 +15,7 @@ from torch.utils.data import TensorDataset
 
 from hoarfrost import Freezer
 from hoarfrost.errors import ArgumentError, InvalidCutError
+from shared.grids import grid
 from shared.images import PLAIN, images
 from shared.nets import in_place, resnet, vit
 from shared.runs import sgd
@@ -56,9 +57,7 @@ def trained(
     return copy.deepcopy(model.state_dict()), sources, evaluated
 
 
-@pytest.mark.parametrize("how", ["constructor", "method"])
-@pytest.mark.parametrize("mode", ["cache", "recompute"])
-@pytest.mark.parametrize("name", MODELS)
+@grid(name=MODELS.keys(), mode=["cache", "recompute"], how=["constructor", "method"])
 def test_the_model_is_the_freezer_to_the_bit(name: str, mode: str, how: str) -> None:
     make, policy = MODELS[name]
     weights, sources, evaluated = trained(make, policy, "freezer", mode=mode)

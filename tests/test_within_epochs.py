@@ -18,6 +18,7 @@ from hoarfrost import Freezer, TrainState
 from hoarfrost.errors import PolicyError
 from shared.distributed_runs import Numbered
 from shared.freezers import end_epoch
+from shared.grids import grid
 from shared.images import PLAIN, RANDOM, images
 from shared.nets import in_place
 from shared.runs import Trace, assert_same_run, sgd
@@ -169,8 +170,7 @@ def uninterrupted(name: str) -> Trace:
     return run(At(DEPTHS[name]))[0]
 
 
-@pytest.mark.parametrize("stop", range(1, 12, 2))
-@pytest.mark.parametrize("name", DEPTHS)
+@grid(name=DEPTHS.keys(), stop=range(1, 12, 2))
 def test_a_run_goes_on_from_its_state_bit_for_bit(tmp_path: Path, name: str, stop: int) -> None:
     stop *= 2
     wanted, depths = uninterrupted(name), DEPTHS[name]

@@ -17,7 +17,7 @@ from .codecs import Codec, Ladder, harm_of
 from .costs import Clock
 from .cuts import Cut, bare, unsynchronised
 from .errors import ArgumentError
-from .feeding import EpochLoader, Epochs, Evaluation, Feeder, announce, mixing_of
+from .feeding import Components, EpochLoader, Epochs, Evaluation, Feeder, announce, mixing_of
 from .freezing import Front, HasParamGroups, TrainingPrecision, undistributed
 from .policies import Asking, Never, Policy, resolve_policy
 from .samples import Input, TrainingData, UserLoader, device_of
@@ -155,8 +155,8 @@ class Freezer:
             self._undo.callback(self._front.close)
             self._feeder = Feeder(self._data, self._front, told, directory, self._mixing, self._record)
             self._undo.callback(self._feeder.close)
-            parts = self._data, self.cuts, self._asking, self._front, self._feeder, self._clock, epochs, self._record
-            self._epochs = Epochs(*parts, told.freezing.on_changed_front)
+            parts = self._data, self.cuts, self._asking, self._front, self._feeder, self._clock, self._record
+            self._epochs = Epochs(Components(*parts, told.freezing.on_changed_front), epochs)
             self.loader = EpochLoader(self._epochs, self._data)
             self._undo.callback(self.loader.close)
             """The epochs one by one, as from a DataLoader: for loops that are written so, `end_epoch` not needed."""

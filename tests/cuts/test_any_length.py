@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hoarfrost.cuts import OtherLengths, Ragged, divide, find_cut, find_cuts, lengths_of
 from hoarfrost.errors import ArgumentError, InvalidCutError
+from shared.grids import grid
 from shared.ragged import BANDS, WIDTH, Frames, Strided, Texts, mean_of
 
 
@@ -26,9 +27,9 @@ def recordings(length: int) -> tuple[Tensor, Tensor]:
     return torch.randn(3, length, BANDS), torch.tensor([length, 1, length // 2])
 
 
-@pytest.mark.parametrize(("model", "example"), [(Texts(), tokens), (Frames(), recordings)], ids=["texts", "frames"])
-@pytest.mark.parametrize("training", [False, True])
-def test_both_parts_take_any_length(model: nn.Module, example: Any, training: bool) -> None:
+@grid(kind={"texts": (Texts(), tokens), "frames": (Frames(), recordings)}, training=[False, True])
+def test_both_parts_take_any_length(kind: tuple[nn.Module, Any], training: bool) -> None:
+    model, example = kind
     cuts = find_cuts(model, example(12), other=example(9))
     assert len(cuts) >= 4
     for cut in cuts:
@@ -111,7 +112,7 @@ def test_a_model_that_needs_a_longer_input_is_not_shown_the_short_one() -> None:
     assert [ragged.of(length) for length in (5, 30, 60, 61)] == [0, 6, 13, 14]
 
 
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("training", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_both_parts_take_any_length_behind_a_stride(training: bool) -> None:
     model = Strided()
     lengths = tuple(range(7, 25))

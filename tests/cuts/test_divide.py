@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from hoarfrost.cuts import Cut, Prefix, Suffix, divide, find_cut, find_cuts, join
 from hoarfrost.errors import ArgumentError, InvalidCutError
+from shared.grids import grid
 
 
 @pytest.fixture(autouse=True)
@@ -33,16 +34,14 @@ def surveyed(name: str) -> tuple[nn.Module, Tensor, list[Cut]]:
     return model, x, find_cuts(model, x)
 
 
-@pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("depth", [0.0, 0.35, 0.65, 1.0])
+@grid(name=NETS.keys(), depth=[0.0, 0.35, 0.65, 1.0])
 def test_the_law(name: str, depth: float) -> None:
     model, x, cuts = surveyed(name)
     prefix, suffix = divide(model, cuts[round(depth * (len(cuts) - 1))], x, verify=False)
     assert_law(model, prefix, suffix, x)
 
 
-@pytest.mark.parametrize("name", ["residual", "vit", "dictionary", "functional"])
-@pytest.mark.parametrize("samples", [1, 2, 7])
+@grid(name=["residual", "vit", "dictionary", "functional"], samples=[1, 2, 7])
 def test_any_batch_size(name: str, samples: int) -> None:
     net = NETS[name]
     model = net.model().eval()

@@ -83,7 +83,12 @@ def written_out(text: str) -> Iterator[str]:
             yield from (f"{stem}{number}" for number in range(int(first), int(last) + 1))
 
 
-@pytest.mark.parametrize("name", RECOMMENDED)
+SLOW = {"densenet121", "regnet_y_400mf", "resnet50", "swin_t", "vgg16_bn"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in RECOMMENDED]
+)
 def test_recommended_cuts(name: str) -> None:
     build, size, text = RECOMMENDED[name]
     cuts = find_cuts(build(), torch.zeros(2, 3, size, size).uniform_(generator=torch.Generator().manual_seed(0)))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hoarfrost import Freezer
 from hoarfrost.errors import ArgumentError, CheckpointError
+from shared.grids import grid
 from shared.images import RANDOM, images
 from shared.nets import resnet
 from shared.runs import sgd
@@ -123,8 +124,7 @@ def states() -> dict[tuple[int, int], Any]:
     return kept
 
 
-@pytest.mark.parametrize("own_state", [False, True])
-@pytest.mark.parametrize("at", STOPS, ids=str)
+@grid(at=STOPS, own_state=[False, True])
 def test_it_goes_on_where_it_was(at: tuple[int, int], own_state: bool) -> None:
     weights, _ = by_batches()
     kept = copy.deepcopy(states()[at])

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 from hoarfrost import Cache, Freezer, Linear, Selection, Views
 from hoarfrost.costs.decision import Decision
 from shared.freezers import N, epoch_of, frozen, record, run_epoch
+from shared.grids import grid
 from shared.images import NORMALISE, RANDOM, CountingImages, images
 from shared.nets import resnet
 from shared.runs import Trace, sgd, train, train_epoch
@@ -29,16 +30,14 @@ def test_after_the_cache_stands_no_image_is_read() -> None:
         assert data.reads == 0
 
 
-@pytest.mark.parametrize(
-    "views",
-    [
-        Views(2, Selection(share=0.25)),
-        Views(3, Selection(budget_bytes=2**17)),
-        Views(1, base="clean", derived=1.0),
-    ],
-    ids=["share", "bytes", "feature space"],
-)
-@pytest.mark.parametrize("ladder", ["exact", "auto"])
+DERIVED = {
+    "share": Views(2, Selection(share=0.25)),
+    "bytes": Views(3, Selection(budget_bytes=2**17)),
+    "feature space": Views(1, base="clean", derived=1.0),
+}
+
+
+@grid(views=DERIVED, ladder=["exact", "auto"])
 def test_a_run_with_derived_features_goes_through(views: Views, ladder: str) -> None:
     trace = train(resnet(), images(N, RANDOM), policy={1: "layer1"}, views=views, ladder=ladder, epochs=4)
     assert trace.choices == ["cache"]

@@ -20,6 +20,7 @@ from hoarfrost.errors import ArgumentError
 from hoarfrost.feeding.front_guard import FrontGuard
 from hoarfrost.samples import Samples
 from shared.freezers import epoch_of, freezer_of, frozen, record, same
+from shared.grids import grid
 from shared.images import PLAIN, images
 from shared.nets import resnet
 from shared.runs import Trace, assert_same_run, sgd, train_epoch
@@ -66,8 +67,7 @@ PLACES: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("time", [1, 2, 5])
-@pytest.mark.parametrize("place", PLACES)
+@grid(place=PLACES.keys(), time=[1, 2, 5])
 def test_a_freeze_that_is_interrupted_is_done_by_the_next_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Trace, place: str, time: int
 ) -> None:

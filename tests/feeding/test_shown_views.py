@@ -14,6 +14,7 @@ from torch import Tensor
 from hoarfrost import Freezer, Linear, Selection, Views
 from hoarfrost.feeding.cache_source import CacheSource
 from shared.freezers import N, epoch_of, frozen, record, same
+from shared.grids import grid
 from shared.images import RANDOM, CountingImages, images
 from shared.nets import resnet, vit
 from shared.runs import assert_same_run, train
@@ -26,8 +27,7 @@ def test_with_all_channels_every_epoch_shows_one_stored_view_of_each_sample() ->
         assert not torch.allclose(epochs[0], epochs[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("views", [1, 2, 3])
-@pytest.mark.parametrize("ladder", ["exact", 4])
+@grid(views=[1, 2, 3], ladder=["exact", 4])
 def test_recorded_as_they_are_shown_the_run_is_the_same_bit_for_bit(views: int, ladder: Any) -> None:
     ahead, shown = (
         train(
@@ -152,8 +152,7 @@ def test_a_view_that_is_stored_coarser_is_near_to_the_exact_one(views: Views) ->
         assert max(errors) < (0.75 if views.channels.share != 1.0 else 0.25)
 
 
-@pytest.mark.parametrize("views", COARSER.values(), ids=COARSER)
-@pytest.mark.parametrize("record", ["ahead", "shown"])
+@grid(views=COARSER, record=["ahead", "shown"])
 def test_coarser_views_are_healed_and_recorded_with_the_same_bits(tmp_path: Path, views: Views, record: str) -> None:
     given = replace(views, record=record)
     with frozen(views=given, ladder=6, cache_dir=tmp_path) as freezer:

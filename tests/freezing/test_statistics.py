@@ -16,6 +16,7 @@ from hoarfrost.cuts import Prefix
 from hoarfrost.cuts import divide as divide_at
 from hoarfrost.errors import ArgumentError
 from hoarfrost.freezing.statistics import estimate_statistics
+from shared.grids import grid
 from shared.images import PLAIN, RANDOM, batches, images
 from shared.nets import in_place, resnet, vit
 from shared.runs import Trace, assert_same_run, sgd, train, train_epoch
@@ -118,8 +119,7 @@ def test_a_freeze_settles_the_front(settle: str) -> None:
     assert (set(front.parameter_names) & differ == set(front.parameter_names)) == (settle == "average")
 
 
-@pytest.mark.parametrize("settle", SETTLED)
-@pytest.mark.parametrize("make", [resnet, in_place, vit])
+@grid(make={"resnet": resnet, "in_place": in_place, "vit": vit}, settle=SETTLED)
 def test_a_cached_run_is_the_recomputing_run(make: Any, settle: str) -> None:
     labels = [cut.label for cut in find_cuts(make(), batches(1)[0]) if cut.recommended]
     runs = [
@@ -141,8 +141,7 @@ def uninterrupted(settle: str) -> Trace:
     return train(resnet(), images(150), settle=settle, **RESUMED)
 
 
-@pytest.mark.parametrize("settle", SETTLED)
-@pytest.mark.parametrize("interrupted", [1, 2, 3])
+@grid(interrupted=[1, 2, 3], settle=SETTLED)
 def test_a_run_goes_on_from_its_state_bit_for_bit(tmp_path: Any, settle: str, interrupted: int) -> None:
     options, whole = {**RESUMED, "settle": settle}, uninterrupted(settle)
 

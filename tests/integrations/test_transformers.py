@@ -15,16 +15,13 @@ from hoarfrost.errors import ArgumentError, CheckpointError, DatasetError
 transformers = pytest.importorskip("transformers")
 
 from hoarfrost.integrations.transformers import FILE, FreezingMixin, FreezingTrainer  # noqa: E402
+from shared.grids import grid  # noqa: E402
 from shared.small_transformers import Images, Texts, bert, padded, vit  # noqa: E402
 
 N, EPOCHS, CLASSES = 26, 3, 4
 
 Outcome = tuple[list[float], dict[str, Tensor], Any]
 """The loss of each step, the last weights, the trainer."""
-
-BOTH = pytest.mark.parametrize(
-    "more", [{}, {"gradient_accumulation_steps": 2, "bf16": True}], ids=["plain", "accumulated bf16"]
-)
 
 
 def resnet(classes: int) -> nn.Module:
@@ -88,16 +85,18 @@ def sources(trainer: Any) -> list[str]:
     return [record["source"] for record in trainer.freezer.history if record["event"] == "epoch"]
 
 
-@BOTH
-@pytest.mark.parametrize("name", MODELS)
+WAYS: dict[str, dict[str, Any]] = {"plain": {}, "accumulated bf16": {"gradient_accumulation_steps": 2, "bf16": True}}
+EVERY_KIND = grid(name=MODELS.keys(), more=WAYS)
+
+
+@EVERY_KIND
 def test_where_nothing_freezes_it_is_the_trainer_to_the_bit(name: str, more: dict[str, Any], tmp_path: Path) -> None:
     one = trained(name, tmp_path, told("none"), **more)
     assert_same(one, trained(name, tmp_path, **more))
     assert one[2].state.global_step == EPOCHS * (2 if more else 4)
 
 
-@BOTH
-@pytest.mark.parametrize("name", MODELS)
+@EVERY_KIND
 def test_a_cached_run_is_one_that_recomputes(name: str, more: dict[str, Any], tmp_path: Path) -> None:
     policy = MODELS[name][2]
     cached = trained(name, tmp_path, told(policy), **more)

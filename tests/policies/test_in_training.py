@@ -25,6 +25,7 @@ from hoarfrost.policies import (
     Geometric,
     Periodic,
 )
+from shared.grids import grid
 from shared.images import RANDOM, images
 from shared.runs import sgd
 
@@ -107,7 +108,7 @@ def texts(n: int) -> TensorDataset:
     return TensorDataset(words, words.sum(1) % 10)
 
 
-MODELS = [Blocks, Patches, Words]
+MODELS = {"cnn": Blocks, "vit": Patches, "words": Words}
 
 
 def blocks(seed: int = 0) -> nn.Module:
@@ -142,8 +143,7 @@ def frozen_for(name: str, model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("make_model", MODELS, ids=["cnn", "vit", "words"])
-@pytest.mark.parametrize("name", sorted(NAMED))
+@grid(name=sorted(NAMED), make_model=MODELS)
 def test_runs_to_its_end_within_bounds(name: str, make_model: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     with freezer_of(frozen_for(name, make_model()), EAGER[name]()) as freezer:

@@ -71,7 +71,7 @@ def test_a_run_leaves_its_files(config: RunConfig) -> None:
     assert RunConfig.told(outcome.files.config) == config
 
 
-@pytest.mark.parametrize("evaluation", ["exact", 8])
+@pytest.mark.parametrize("evaluation", ["exact", pytest.param(8, marks=pytest.mark.slow)])
 def test_epochs_can_be_evaluated_on_stored_features(
     config: RunConfig, evaluation: str | int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +212,9 @@ except RunBusyError as error:
 """
 
 
-@pytest.mark.parametrize("resume", [False, True], ids=["the same out twice", "two resumes"])
+@pytest.mark.parametrize(
+    "resume", [pytest.param(False, marks=pytest.mark.slow), True], ids=["the same out twice", "two resumes"]
+)
 def test_one_process_at_a_time_trains_in_a_folder(config: RunConfig, tmp_path: Path, resume: bool) -> None:
     said: list[str] = []
 

@@ -172,7 +172,7 @@ def test_a_network_that_is_down_ends_no_run(tmp_path: Path, flaky: type[FlakyFil
     assert flaky.store == {}
 
 
-@pytest.mark.parametrize("files", range(4))
+@pytest.mark.parametrize("files", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2)), 3])
 def test_a_network_that_fails_while_a_cache_is_published(tmp_path: Path, flaky: type[FlakyFiles], files: int) -> None:
     options = {"policy": {0: "layer1"}, "epochs": 1}
     with failing("put_file", after=files), pytest.warns(UserWarning, match="goes on without publishing a cache"):

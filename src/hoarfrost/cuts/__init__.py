@@ -24,6 +24,7 @@ from .sandbox.hooks import hooks_apart, set_apart
 from .sandbox.in_training import InTraining
 from .sandbox.precision import Precision, apart, without_autocast
 from .sandbox.pytrees import leaves, map_leaves, tensors_in
+from .sandbox.restore import seed_randomness
 from .sandbox.synchronised import unsynchronised
 from .tracing.survey import survey
 
@@ -68,6 +69,7 @@ __all__ = [
     "own_name",
     "parameters_in_front",
     "require_cuts",
+    "seed_randomness",
     "set_apart",
     "shadow",
     "stage_ends",

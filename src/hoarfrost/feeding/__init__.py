@@ -3,6 +3,7 @@
 In come the training data, the model's front, the policy and the caches; out go batches, epoch by epoch.
 """
 
+from .components import Components
 from .epoch_loader import EpochLoader
 from .epochs import Epochs
 from .evaluation import Evaluation
@@ -11,4 +12,4 @@ from .mixing import mixing_of
 from .notice import announce
 from .reading import SharedReadings
 
-__all__ = ["EpochLoader", "Epochs", "Evaluation", "Feeder", "SharedReadings", "announce", "mixing_of"]
+__all__ = ["Components", "EpochLoader", "Epochs", "Evaluation", "Feeder", "SharedReadings", "announce", "mixing_of"]

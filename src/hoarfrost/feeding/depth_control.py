@@ -6,14 +6,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..costs import Clock
-from ..cuts import Cut
 from ..errors import CutError, FrontChangedError
-from ..freezing import Division, Front
-from ..policies import Asking
-from ..samples import TrainingData
+from ..freezing import Division
 from .agreement import decided_by_one, seen_by_all
-from .feeder import Feeder
+from .components import Components
 from .front_guard import FrontGuard
 from .front_layers import FrontLayers
 
@@ -24,26 +20,13 @@ class DepthControl:
     """Freezes and thaws where the policy says so, and sees to it that no stale features are fed.
 
     Args:
-        say: called with each record (`decision`, `midway`, `thaw`, `changed`, `stale`).
         leave: ends the reading of an epoch that is on; says whether one was.
-        on_changed_front: as in `hoarfrost.settings.Freezing`.
     """
 
-    def __init__(
-        self,
-        data: TrainingData,
-        cuts: tuple[Cut, ...],
-        asking: Asking,
-        front: Front,
-        feeder: Feeder,
-        clock: Clock,
-        say: Callable[[dict[str, Any]], None],
-        leave: Callable[[], bool],
-        on_changed_front: str,
-    ) -> None:
-        self._data, self._cuts, self._asking, self._front, self._feeder = data, cuts, asking, front, feeder
-        self._clock, self._say, self._leave = clock, say, leave
-        self._on_changed_front = on_changed_front
+    def __init__(self, components: Components, leave: Callable[[], bool]) -> None:
+        self._data, self._cuts, self._asking = components.data, components.cuts, components.asking
+        self._front, self._feeder, self._clock = components.front, components.feeder, components.clock
+        self._say, self._leave, self._on_changed_front = components.say, leave, components.on_changed_front
         self._watching: tuple[FrontGuard, FrontLayers] | None = None
 
     def ask(self, epoch: int, step: int = 0) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..costs import Clock
-from ..cuts import Cut, apart, unsynchronised, without_autocast
+from ..cuts import apart, unsynchronised, without_autocast
 from ..errors import ArgumentError, CheckpointError
-from ..freezing import Division, Front
-from ..policies import Asking
-from ..samples import TrainingData
+from ..freezing import Division
 from ..settings import check_deciding
+from .components import Components
 from .depth_control import DepthControl
 from .epoch_parts import EpochParts
-from .feeder import Batches, Feeder
+from .feeder import Batches
 
 __all__ = ["Epochs"]
 
@@ -26,31 +24,19 @@ class Epochs:
 
     Args:
         epochs: how many there will be; None where that is not known.
-        say: called with each record (`epoch`, and those of `DepthControl`).
-        on_changed_front: as in `hoarfrost.settings.Freezing`.
     """
 
-    def __init__(
-        self,
-        data: TrainingData,
-        cuts: tuple[Cut, ...],
-        asking: Asking,
-        front: Front,
-        feeder: Feeder,
-        clock: Clock,
-        epochs: int | None,
-        say: Callable[[dict[str, Any]], None],
-        on_changed_front: str = "rebuild",
-    ) -> None:
-        self._data, self._asking, self._front, self._feeder = data, asking, front, feeder
-        self._clock, self._epochs, self._say = clock, epochs, say
-        self._depth = DepthControl(data, cuts, asking, front, feeder, clock, say, self._leave, on_changed_front)
+    def __init__(self, components: Components, epochs: int | None) -> None:
+        self._data, self._asking, self._front = components.data, components.asking, components.front
+        self._feeder, self._clock, self._say = components.feeder, components.clock, components.say
+        self._epochs = epochs
+        self._depth = DepthControl(components, self._leave)
         self._reading: Batches | None = None
         self._begun = 0
         """Iterators over epochs so far: only the last one is followed."""
         self._closed = False
         self._epoch = 0
-        self._parts = EpochParts(data)
+        self._parts = EpochParts(self._data)
         self.given = 0
         """Batches of the epoch that were given so far, those skipped included; 0 once it has been ended."""
         self.resumed = False

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..augment import forked_random_states
 from ..cache import hash_tensors
-from ..cuts import Example, Prefix, called, count_of, taken
+from ..cuts import Example, Prefix, called, count_of, seed_randomness, taken
 from ..provenance import code_of, describe_module, is_plain
 
 __all__ = ["FrontLayers"]
@@ -141,7 +141,7 @@ class FrontLayers:
         device = next((t.device for t in self.prefix.state_dict().values()), torch.device("cpu"))
         gpus = [device] if device.type == "cuda" else []
         with forked_random_states(), torch.random.fork_rng(gpus), torch.no_grad(), self.prefix.hooks_apart():
-            torch.manual_seed(0)
+            seed_randomness(0, example)
             outputs = self.prefix.cut.rows_of(called(self.prefix, example))
         return hash_tensors({str(number): tensor for number, tensor in enumerate(outputs)})
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from .format import format_percent
@@ -40,18 +41,12 @@ def looks(runs: Sequence[Run], strong: frozenset[str]) -> list[tuple[int, Run]]:
 
 def accuracy_over_time(runs: Sequence[Run], strong: frozenset[str] = frozenset()) -> str | None:
     """Accuracy on the test set over seconds of training and freezing; diamonds where layers froze."""
-    figure, grid = new_figure(HALF, 2.75)
-    axes = grid[0][0]
-    drawn = []
-    for order, run in looks(runs, strong):
-        times = dict(zip((record["epoch"] for record in run.epochs), run.elapsed_seconds, strict=True))
-        points = [(times[epoch], value) for epoch, value in _accuracies(run)]
-        frozen = [(times[record["epoch"]], value) for record, value in _at_freezes(run)]
-        _draw(axes, _look(order, run.name in strong), points, frozen)
-        drawn.append([value for _, value in points])
-    if not any(drawn):
+    made = _accuracy(
+        runs, strong, lambda run: dict(zip((r["epoch"] for r in run.epochs), run.elapsed_seconds, strict=True))
+    )
+    if made is None:
         return None
-    _focus(axes, drawn)
+    figure, axes = made
     _time_ticks(axes.xaxis, axes.get_xlim()[1])
     axes.set_xlim(left=0)
     calm(axes, x="training and freezing")
@@ -60,17 +55,10 @@ def accuracy_over_time(runs: Sequence[Run], strong: frozenset[str] = frozenset()
 
 def accuracy_by_epoch(runs: Sequence[Run], strong: frozenset[str] = frozenset()) -> str | None:
     """Accuracy on the test set after each epoch; diamonds at the first frozen epoch of each depth."""
-    figure, grid = new_figure(HALF, 2.75)
-    axes = grid[0][0]
-    drawn = []
-    for order, run in looks(runs, strong):
-        points = [(epoch + 1.0, value) for epoch, value in _accuracies(run)]
-        frozen = [(record["epoch"] + 1.0, value) for record, value in _at_freezes(run)]
-        _draw(axes, _look(order, run.name in strong), points, frozen)
-        drawn.append([value for _, value in points])
-    if not any(drawn):
+    made = _accuracy(runs, strong, lambda run: {record["epoch"]: record["epoch"] + 1.0 for record in run.epochs})
+    if made is None:
         return None
-    _focus(axes, drawn)
+    figure, axes = made
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     calm(axes, x="epoch")
     return to_svg(figure, "accuracy-epoch")
@@ -164,6 +152,25 @@ def _look(order: int, strong: bool) -> dict[str, Any]:
         "linewidth": 2.6 if strong else 1.5,
         "zorder": 4 if strong else 3,
     }
+
+
+def _accuracy(
+    runs: Sequence[Run], strong: frozenset[str], places: Callable[[Run], dict[int, float]]
+) -> tuple[Figure, Axes] | None:
+    """Accuracy on the test set where `places` has each epoch, and where layers froze; None where none is known."""
+    figure, grid = new_figure(HALF, 2.75)
+    axes = grid[0][0]
+    drawn = []
+    for order, run in looks(runs, strong):
+        at = places(run)
+        points = [(at[epoch], value) for epoch, value in _accuracies(run)]
+        frozen = [(at[record["epoch"]], value) for record, value in _at_freezes(run)]
+        _draw(axes, _look(order, run.name in strong), points, frozen)
+        drawn.append([value for _, value in points])
+    if not any(drawn):
+        return None
+    _focus(axes, drawn)
+    return figure, axes
 
 
 def _accuracies(run: Run) -> list[tuple[int, float]]:

@@ -9,7 +9,7 @@ from .derivation import WAYS, Deriver, Way, grid_of
 from .device import OnDevice, device_of
 from .form import Form, Input
 from .frame import Frames
-from .identity import Identity, Look, digests_from, digests_nbytes
+from .identity import Identity, Look, digests_from, digests_nbytes, same_input
 from .lengths import Lengths, Rows, padded
 from .loader import UserLoader
 from .order import Order, batch_bounds, steps_of
@@ -51,6 +51,7 @@ __all__ = [
     "digests_nbytes",
     "grid_of",
     "padded",
+    "same_input",
     "steps_of",
     "why_padding_counts",
 ]

@@ -22,7 +22,19 @@ from ..provenance import code_of
 from .columns import Column, TargetColumn, columns_of, find_targets, parts_of
 from .places import Key, at, items_of
 
-__all__ = ["Files", "Identity", "Look", "digests_from", "digests_to", "identity_of", "read_alike", "rest_of", "spread"]
+__all__ = [
+    "Files",
+    "Identity",
+    "Look",
+    "digests_from",
+    "digests_nbytes",
+    "digests_to",
+    "identity_of",
+    "read_alike",
+    "rest_of",
+    "same_input",
+    "spread",
+]
 
 INPUT_BYTES, REST_BYTES = 8, 4
 """Of a sample's digest: for its input, and for all else of its item."""
@@ -316,6 +328,11 @@ def digests_from(told: str, samples: int) -> list[bytes] | None:
         return None
     size = INPUT_BYTES + REST_BYTES
     return [data[at : at + size] for at in range(0, len(data), size)] if len(data) == samples * size else None
+
+
+def same_input(one: bytes, other: bytes) -> bool:
+    """Whether two digests are of samples with the same input, whatever else their items hold."""
+    return one[:INPUT_BYTES] == other[:INPUT_BYTES]
 
 
 def spread(samples: int, most: int) -> list[int]:

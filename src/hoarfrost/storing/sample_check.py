@@ -13,7 +13,7 @@ import torch
 from ..augment import forked_random_states
 from ..cache import Cache
 from ..errors import HoarfrostError
-from ..samples import Look, Order, Samples, digests_from
+from ..samples import Look, Order, Samples, digests_from, same_input
 from ..threads import torch_ready
 
 __all__ = ["SampleCheck"]
@@ -29,8 +29,6 @@ SHARE = 64
 
 TOGETHER = 8
 """Samples read between two looks at whether the epoch is over."""
-
-INPUT_BYTES = 8
 
 
 class SampleCheck:
@@ -129,7 +127,7 @@ class SampleCheck:
                 continue
             was = self._known[number]
             self.read += 1
-            if now[:INPUT_BYTES] != was[:INPUT_BYTES]:
+            if not same_input(now, was):
                 found.setdefault(
                     "data", f"'data': sample {number} is another than the one that the cache was built from"
                 )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +15,7 @@ from ..sandbox.clone import shadow
 from ..sandbox.compiled import uncompiled
 from ..sandbox.hooks import hooks_apart
 from ..sandbox.pytrees import leaves, map_leaves, tensors_in
-from ..sandbox.restore import Originals, borrowed, preserved_randomness
+from ..sandbox.restore import Originals, borrowed, preserved_randomness, seed_randomness
 from .partition import Plan
 from .prefix import Prefix
 from .script import Script
@@ -87,7 +85,7 @@ def _itself(plan: Plan, model: nn.Module, inputs: Arguments) -> Results:
     """What the user's model gives in eval, undisturbed."""
     with borrowed(model, plan.seen.written), hooks_apart(model), torch.no_grad(), uncompiled():
         model.eval()
-        _seed()
+        seed_randomness(SEED, inputs)
         return _outputs_of(inputs.take(inputs.samples).call(model))
 
 
@@ -101,7 +99,7 @@ class Trial(ABC):
 
     def run(self, inputs: Arguments, names: list[str]) -> Results:
         """Outputs, buffers, and the gradients of the parameters of these names."""
-        _seed()
+        seed_randomness(SEED, inputs)
         with Originals(self.written, at_once=True), torch.set_grad_enabled(self.training):
             output = self.call(inputs.take(inputs.samples))
             parameters = dict(self.body.named_parameters(remove_duplicate=False))
@@ -154,7 +152,7 @@ class Parts(Trial):
         self.prefix.eval()
         made = []
         for with_gradients in (False, True):
-            _seed()
+            seed_randomness(SEED, inputs)
             with Originals(self.written, at_once=True), torch.set_grad_enabled(with_gradients):
                 made.append(tensors_in(inputs.take(inputs.samples).call(self.prefix)))
         return max(_apart(a.detach(), b.detach()) for a, b in zip(*made, strict=True))
@@ -210,9 +208,3 @@ def _same(a: Tensor, b: Tensor, tolerance: float = 0.0) -> bool:
         scale = a.double().abs().max().item() if a.numel() else 0.0
         return torch.allclose(a.double(), b.double(), rtol=tolerance, atol=tolerance * scale, equal_nan=True)
     return torch.equal(a, b) or bool(torch.all((a == b) | (a.isnan() & b.isnan())))
-
-
-def _seed() -> None:
-    torch.manual_seed(SEED)
-    random.seed(SEED)
-    np.random.seed(SEED)

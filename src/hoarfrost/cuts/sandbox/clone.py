@@ -12,6 +12,7 @@ import functools
 import operator
 import threading
 import types
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from .compiled import Uncompiled, is_wrapper
-from .dispatcher import COMPILED, own_value
+from .dispatcher import COMPILED, SLOTS, own_value
 from .hooks import HOOKS, set_apart
 
 __all__ = ["StrayError", "confined", "deep_copied", "own_forward", "shadow"]
@@ -30,6 +31,7 @@ SKELETON = frozenset({"_modules", "_parameters", "_buffers", *HOOKS})
 EVERY_MODULES = frozenset(nn.Module().__dict__)
 PLAIN = frozenset({bool, int, float, str, type(None)})
 """Of most attributes: nothing in them belongs to a model."""
+CONTAINERS = frozenset({list, set, dict})
 
 
 def shadow(
@@ -52,25 +54,33 @@ def shadow(
         hooks_apart: the user's hooks keep copies of what they keep, see `set_apart`; else they count and collect as
             they do on the model.
     """
-    held = {module: _attributes(module) for module in model.modules()}
+    names = {module: name for name, module in model.named_modules()}
+    held = {module: _attributes(module) for module in names}
     clones = {module: _clone(module, attributes) for module, attributes in held.items()}
     twins: dict[int, Any] = {}
-    for name, module in model.named_modules():
+    for module, name in names.items():
         _fill(clones[module], module, f"{name}." if name else "", keep, twins, (own_gradients, copy_buffers))
     redirect = Redirection(clones, twins)
     for module, clone in clones.items():
         children = module._modules.items()
         clone.__dict__["_modules"] = {k: None if v is None else clones[v] for k, v in children}
     # Containers first: then it is known which of those that functions close over are the model's.
-    for containers in (True, False):
-        for module, clone in clones.items():
-            for key, value in held[module].items():
-                if key not in SKELETON and (type(value) in (list, set, dict)) == containers:
-                    clone.__dict__[key] = redirect(value)
+    others = []
+    for module, clone in clones.items():
+        for key, value in held[module].items():
+            kind = type(value)
+            if kind in CONTAINERS and key not in SKELETON:
+                clone.__dict__[key] = redirect(value)
+            elif kind not in PLAIN and key not in SKELETON and (kind is not OrderedDict or value):  # most are of hooks
+                others.append((clone, key, value))
+    for clone, key, value in others:
+        clone.__dict__[key] = redirect(value)
     for module, clone in clones.items():
         for key in HOOKS:
             hooks = module.__dict__[key]
-            clone.__dict__[key] = type(hooks)((handle, redirect(hook, owned=False)) for handle, hook in hooks.items())
+            clone.__dict__[key] = twin = type(hooks)()
+            for handle, hook in hooks.items():
+                twin[handle] = redirect(hook, owned=False)
     if hooks_apart:
         set_apart(clones[model], model)
     return clones[model], clones
@@ -134,10 +144,12 @@ def _clone(module: nn.Module, attributes: dict[str, Any]) -> nn.Module:
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
     """A module's own, as they are where no other division of the model answers its calls, and nothing is compiled."""
-    held, wraps = module.__dict__, is_wrapper(module)
-    # What else a wrapper has is for compiling.
-    keys = [key for key in held if (key in EVERY_MODULES if wraps else key != COMPILED)]
-    return {key: own for key in keys if (own := own_value(held[key])) is not None or held[key] is None}
+    held = module.__dict__
+    if is_wrapper(module):  # what else it has is for compiling
+        held = {key: value for key, value in held.items() if key in EVERY_MODULES}
+    calls = {key: own_value(held[key]) for key in SLOTS if key in held}
+    attributes = {key: value for key, value in held.items() if key not in calls and key != COMPILED}
+    return attributes | {key: own for key, own in calls.items() if own is not None}
 
 
 def _fill(
@@ -151,16 +163,16 @@ def _fill(
     twinned: tuple[Callable[[Tensor], Tensor], ...] = (_leaf, torch.clone)
     for kind, owned, twin in zip(("_parameters", "_buffers"), own, twinned, strict=True):
         tensors: dict[str, Tensor | None] = module.__dict__[kind]
-        kept = {k: t for k, t in tensors.items() if keep is None or t is None or keep(prefix + k)}
-        if owned:
-            for key, tensor in kept.items():
-                if tensor is not None:  # one that is registered twice has one twin
-                    kept[key] = twins.setdefault(id(tensor), twin(tensor))
-        elif len(kept) == len(tensors):
-            # The very same dictionary: what is assigned to the model's buffer is seen here.
-            kept = tensors
+        # If all are kept, the very same dictionary: what is assigned to the model's buffer is seen here.
+        kept = tensors
+        if keep is not None:
+            left_out = {k: t for k, t in tensors.items() if t is not None and not keep(prefix + k)}
+            if left_out:
+                kept = {k: t for k, t in tensors.items() if k not in left_out}
+                clone.__dict__.update(left_out)
+        if owned:  # a tensor that is registered twice has one twin
+            kept = {k: None if t is None else twins.setdefault(id(t), twin(t)) for k, t in kept.items()}
         clone.__dict__[kind] = kept
-        clone.__dict__.update({k: t for k, t in tensors.items() if k not in kept})
 
 
 def _leaf(parameter: Tensor) -> Tensor:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
-from .restore import Originals, preserved_randomness
+from .restore import Originals, preserved_randomness, seed_randomness
 
 __all__ = ["InTraining"]
 
@@ -30,7 +29,7 @@ class InTraining(nn.Module):
         flags = [(module, module.training) for module in self.model.modules()]
         try:
             with preserved_randomness((args, keywords)), Originals(self.model.buffers(), at_once=True):
-                torch.manual_seed(SEED)
+                seed_randomness(SEED, (args, keywords))
                 self.model.train()
                 return self.model(*args, **keywords)
         finally:

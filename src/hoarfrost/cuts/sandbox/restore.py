@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .pytrees import tensors_in
 
-__all__ = ["Originals", "borrowed", "preserved_randomness", "storage_key"]
+__all__ = ["Originals", "borrowed", "preserved_randomness", "seed_randomness", "storage_key"]
 
 
 def storage_key(tensor: Tensor) -> int:
@@ -96,11 +96,26 @@ def _refill(container: Any, contents: Any) -> None:
 @contextmanager
 def preserved_randomness(inputs: Any) -> Iterator[None]:
     """Leave the random states of torch (CPU and the inputs' devices), Python and NumPy as they were."""
-    devices = {t.device for t in tensors_in(inputs) if t.device.type == "cuda"}
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[d.index or 0 for d in devices]):
+        with torch.random.fork_rng(devices=_gpus(inputs)):
             yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+def seed_randomness(seed: int, inputs: Any) -> None:
+    """Seed what `preserved_randomness` preserves, and nothing else.
+
+    `torch.manual_seed` seeds all devices, and those that are not in use yet as soon as they are.
+    """
+    torch.default_generator.manual_seed(seed)
+    for gpu in _gpus(inputs):
+        torch.cuda.default_generators[gpu].manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+
+
+def _gpus(inputs: Any) -> list[int]:
+    return sorted({t.device.index or 0 for t in tensors_in(inputs) if t.device.type == "cuda"})

@@ -51,7 +51,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         packet = func._overloadpacket
-        if packet in flop_registry:
+        if self.record.training and packet in flop_registry:
             self.record.flops += flop_registry[packet](*args, **kwargs, out_val=out)
         outputs = tensors_among((out,))
         name = packet.__name__
@@ -90,7 +90,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             storage.roots = storage.roots | roots if storage.origin < Origin.RANDOM else frozenset()
 
     def storage(self, tensor: Tensor) -> Storage:
-        return self.record.storages.setdefault(storage_key(tensor), Storage(self.time))
+        key = storage_key(tensor)
+        found = self.record.storages.get(key)
+        if found is None:
+            found = self.record.storages[key] = Storage(self.time)
+        return found
 
     def value(self, tensor: Tensor) -> Value:
         found = self.record.values.get(id(tensor))

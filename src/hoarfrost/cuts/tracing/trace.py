@@ -131,7 +131,7 @@ class Trace:
     regions: list[Region] = field(default_factory=list)
     mode_reads: dict[str, int] = field(default_factory=dict)  # when a module's mode was last asked for
     replaced: dict[str, int] = field(default_factory=dict)  # buffers that are another tensor now: made when
-    flops: int = 0
+    flops: int = 0  # counted in train alone
     output: Any = None
     tracker: Tracker | None = None
 
