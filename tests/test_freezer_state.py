@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, SubsetRandomSampler, WeightedRandomSampler
 
-from hoarfrost import Schedule, TrainState
+from hoarfrost import Freezer, Schedule, TrainState
 from hoarfrost.errors import (
     CheckpointError,
 )
@@ -162,6 +163,77 @@ def test_within_an_epoch_a_state_goes_on_in_batches_of_another_size(depth: int) 
         assert len(rest) + 3 == freezer.batches_per_epoch
         assert sorted(shown + torch.cat(rest).tolist()) == list(range(N))
         assert sorted(number for _, numbers in freezer.batches(0) for number in numbers.tolist()) == list(range(N))
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+@pytest.mark.parametrize("before", [True, False], ids=["drawn before", "plain before"])
+@pytest.mark.parametrize("then", [True, False], ids=["drawn then", "plain then"])
+def test_within_an_epoch_a_sampler_that_draws_each_sample_once_may_come_or_go(
+    depth: int, before: bool, then: bool
+) -> None:
+    """As where one process has the sampler, and several share the samples out."""
+
+    def loader(size: int, drawn: bool) -> Any:
+        return DataLoader(
+            Numbered(N), size, sampler=SubsetRandomSampler(range(N)) if drawn else None, shuffle=None if drawn else True
+        )
+
+    options: dict[str, Any] = {"policy": {0: depth}, "mode": "recompute", "chunks": 8, "verbose": False}
+    with Freezer(in_place(), loader(20, before), **options) as freezer:
+        batches = freezer.batches(0)
+        shown = [number for _, (_, numbers) in zip(range(2), batches, strict=False) for number in numbers.tolist()]
+        state = json.loads(json.dumps(freezer.state_dict()))
+    for size in (20, 6):
+        with Freezer(in_place(), loader(size, then), **options) as freezer:
+            freezer.load_state_dict(state)
+            rest = [numbers for _, numbers in freezer.batches(0, 2)]
+            assert len(rest) + 2 == freezer.batches_per_epoch == 2 + -(-(N - len(shown)) // size)
+            assert sorted(shown + torch.cat(rest).tolist()) == list(range(N))
+            again = json.loads(json.dumps(freezer.state_dict()))
+        with Freezer(in_place(), loader(9, before), **options) as freezer:
+            freezer.load_state_dict(again)  # an epoch that was whole by then
+            assert len(freezer.loader) == -(-N // 9)
+            assert freezer.loader.state_dict() == {"epoch": 1, "step": 0}
+
+
+def test_what_is_left_of_an_epoch_that_is_drawn_more_than_once_is_not_guessed() -> None:
+    def made(size: int) -> Freezer:
+        loader = DataLoader(Numbered(N), size, sampler=WeightedRandomSampler([1.0] * N, N))
+        return Freezer(in_place(), loader, policy={0: 2}, mode="recompute", verbose=False)
+
+    with made(50) as freezer:
+        whole = torch.cat([numbers for _, numbers in freezer.batches(0)])
+        over = freezer.state_dict()
+        first = next(freezer.batches(0))[1]
+        state = json.loads(json.dumps(freezer.state_dict()))
+    with made(40) as freezer:
+        words = (
+            r"within epoch 0, in batches of 50 on 1 ranks, .*in batches of 40: go on as before, or from a state between"
+        )
+        with pytest.raises(CheckpointError, match=words):
+            freezer.load_state_dict(state)
+        assert freezer.depth == 0
+        freezer.load_state_dict(over)
+        assert freezer.loader.state_dict() == {"epoch": 1, "step": 0}
+    with made(50) as freezer:
+        freezer.load_state_dict(state)
+        assert torch.equal(torch.cat([first, *(numbers for _, numbers in freezer.batches(0, 1))]), whole)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "words"), [("%", "no base 64"), ("AAAA", "a part tells of 24 samples, and there are 150")]
+)
+def test_parts_that_are_none_are_refused(drawn: str, words: str) -> None:
+    with freezer_of(in_place(), Numbered(N), policy={0: 2}, mode="recompute", batch_size=50) as freezer:
+        next(freezer.batches(0))
+        state = freezer.state_dict()
+    state["parts"][0]["drawn"] = drawn
+    with (
+        freezer_of(in_place(), Numbered(N), policy={0: 2}, mode="recompute", batch_size=50) as freezer,
+        pytest.raises(CheckpointError, match=words),
+    ):
+        freezer.load_state_dict(state)
+    assert freezer.depth == 0
 
 
 def test_the_memory_of_a_policy_goes_through_the_state() -> None:

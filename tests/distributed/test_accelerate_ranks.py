@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("accelerate")
 
-from shared.accelerate_ranks import EPOCHS, SAMPLES, STEPS, everything
+from shared.accelerate_ranks import BATCH, EPOCHS, POLICY, SAMPLES, STEPS, everything, gone_on, of_one
 from shared.distributed_runs import together
-from shared.door_runs import Runs, assert_cached_is_recomputed, assert_decided_once, assert_refused, without
+from shared.door_runs import (
+    Runs,
+    assert_cached_is_recomputed,
+    assert_decided_once,
+    assert_each_sample_once,
+    assert_refused,
+    without,
+)
 from shared.runs import assert_same_tensors
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    where: Path = tmp_path_factory.mktemp("accelerate")
+def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("accelerate")
+
+
+@pytest.fixture(scope="module")
+def single(where: Path) -> list[list[int]]:
+    return of_one(where / "one", where / "cache-of-one")
+
+
+@pytest.fixture(scope="module")
+def ranks(where: Path, single: list[list[int]]) -> Runs:
     return together(2, everything, where / "two", where)
 
 
@@ -61,6 +78,26 @@ def test_a_loaded_state_goes_on_to_the_same_bits(ranks: Runs, at: tuple[int, int
         again, whole = rank["resumed"][f"{epoch}-{step}"], rank["cached"]
         assert again["losses"] == whole["losses"][epoch * STEPS + step :]
         assert_same_tensors(without("running", again["weights"]), without("running", whole["weights"]))
+
+
+@pytest.mark.parametrize("name", ["0-8", "1-2"])
+def test_two_processes_go_on_where_one_was(ranks: Runs, single: list[list[int]], name: str) -> None:
+    """Between two epochs and within one, of which each sample comes once."""
+    runs = [rank["of one"][name] for rank in ranks]
+    before = [(1, single[1][: 2 * BATCH])] if name == "1-2" else []
+    assert_each_sample_once(before + runs[0]["shown"] + runs[1]["shown"], EPOCHS, SAMPLES, begin=1)
+    assert_same_tensors(*(without("running", run["weights"]) for run in runs))
+    assert all(map(math.isfinite, runs[0]["losses"] + runs[1]["losses"]))
+
+
+@pytest.mark.parametrize("at", [(0, STEPS), (2, 2)], ids=str)
+def test_one_process_goes_on_where_two_were(ranks: Runs, where: Path, at: tuple[int, int]) -> None:
+    epoch, step = at
+    saved = where / "saved" / f"{epoch}-{step}"
+    again = gone_on(0, saved, mode="cache", policy=POLICY, cache_dir=where / "cache")
+    before = [(epoch, rank["cached"]["shown"][epoch][: step * BATCH]) for rank in ranks] if step < STEPS else []
+    assert_each_sample_once(before + again["shown"], EPOCHS, SAMPLES, begin=epoch + (step == STEPS))
+    assert all(map(math.isfinite, again["losses"]))
 
 
 def test_the_whole_model_is_evaluated(ranks: Runs) -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("lightning")
 
 from shared.distributed_runs import together
-from shared.door_runs import Runs, assert_cached_is_recomputed, assert_decided_once, assert_refused, without
-from shared.lightning_ranks import EPOCHS, SAMPLES, STEPS, everything
+from shared.door_runs import (
+    Runs,
+    assert_cached_is_recomputed,
+    assert_decided_once,
+    assert_each_sample_once,
+    assert_refused,
+    without,
+)
+from shared.lightning_ranks import ALONE, EPOCHS, SAMPLES, STEPS, everything, fitted
 from shared.nets import resnet
 from shared.runs import assert_same_tensors
 
@@ -18,8 +27,18 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    where: Path = tmp_path_factory.mktemp("lightning")
+def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lightning")
+
+
+@pytest.fixture(scope="module")
+def single(where: Path) -> dict[str, Any]:
+    """A single process, with its checkpoints."""
+    return fitted(where / "one", trainer=ALONE, mode="cache", cache_dir=where / "cache-of-one")
+
+
+@pytest.fixture(scope="module")
+def ranks(where: Path, single: dict[str, Any]) -> Runs:
     return together(2, everything, where / "two", where)
 
 
@@ -59,6 +78,33 @@ def test_its_checkpoints_go_on_to_the_bit(ranks: Runs, step: int) -> None:
         again, whole = rank["resumed"][step], rank["cached"]
         assert again["losses"] == whole["losses"][step:]
         assert_same_tensors(without("running", again["weights"]), without("running", whole["weights"]))
+
+
+def shown(run: dict[str, Any], batches: int | None = None) -> list[tuple[int, list[int]]]:
+    """The first of its batches, each with its epoch."""
+    return list(zip(run["epochs"], run["shown"], strict=True))[:batches]
+
+
+@pytest.mark.parametrize("step", [8, 10])
+def test_two_processes_go_on_where_one_was(ranks: Runs, single: dict[str, Any], step: int) -> None:
+    """Between two epochs and within one, of which each sample comes once; each validates behind its epoch."""
+    runs = [rank["of one"][step] for rank in ranks]
+    assert_each_sample_once([*shown(single, step), *shown(runs[0]), *shown(runs[1])], EPOCHS, SAMPLES)
+    assert_same_tensors(*(without("running", run["weights"]) for run in runs))
+    assert [run["done"] for run in runs] == [step + len(runs[0]["losses"])] * 2
+    assert [len(run["evaluated"]) for run in runs] == [EPOCHS - 1] * 2
+    assert all(math.isfinite(loss) for run in runs for loss in run["losses"])
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_one_process_goes_on_where_two_were(ranks: Runs, where: Path, step: int) -> None:
+    saved = where / "saved" / f"step={step}.ckpt"
+    again = fitted(mode="cache", cache_dir=where / "cache", resume=saved, trainer=ALONE)
+    before = [batch for rank in ranks for batch in shown(rank["cached"], step)]
+    assert_each_sample_once([*before, *shown(again)], EPOCHS, SAMPLES)
+    assert again["done"] == step + len(again["losses"])
+    assert len(again["evaluated"]) == EPOCHS - 1
+    assert all(map(math.isfinite, again["losses"]))
 
 
 def test_the_whole_model_is_evaluated_and_one_metric_told_to_all(ranks: Runs) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,16 +12,33 @@ import torch
 pytest.importorskip("timm")
 
 from shared.distributed_runs import together
-from shared.door_runs import Runs, assert_cached_is_recomputed, assert_decided_once, without
+from shared.door_runs import (
+    Runs,
+    assert_cached_is_recomputed,
+    assert_decided_once,
+    assert_each_sample_once,
+    without,
+)
 from shared.runs import assert_same_tensors
-from shared.timm_ranks import EPOCHS, SAMPLES, STEPS, everything
+from shared.timm_ranks import EPOCHS, SAMPLES, STEPS, everything, trained
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    where: Path = tmp_path_factory.mktemp("timm")
+def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("timm")
+
+
+@pytest.fixture(scope="module")
+def single(where: Path) -> dict[str, Any]:
+    """A single process, with its checkpoints."""
+    (where / "one").mkdir()
+    return trained(0, folder=where / "one", mode="cache", cache_dir=where / "cache-of-one")
+
+
+@pytest.fixture(scope="module")
+def ranks(where: Path, single: dict[str, Any]) -> Runs:
     return together(2, everything, where / "two", where)
 
 
@@ -58,6 +77,18 @@ def test_its_checkpoints_go_on_to_the_bit(ranks: Runs, epoch: int) -> None:
     for rank in ranks:
         assert rank["resumed"][epoch]["losses"] == rank["cached"]["losses"][(epoch + 1) * STEPS :]
         assert_same_tensors(rank["resumed"][epoch]["weights"], rank["cached"]["weights"])
+
+
+def test_two_processes_go_on_where_one_was_and_one_where_two_were(ranks: Runs, where: Path) -> None:
+    """With the epoch behind the checkpoint's, as timm does."""
+    saved = where / "saved" / "checkpoint-1.pth.tar"
+    alone = trained(0, mode="cache", cache_dir=where / "cache", resume=saved)
+    for runs in ([rank["of one"] for rank in ranks], [alone]):
+        steps = len(runs[0]["losses"]) // (EPOCHS - 2)
+        shown = [(2 + n // steps, numbers) for run in runs for n, numbers in enumerate(run["shown"])]
+        assert_each_sample_once(shown, EPOCHS, SAMPLES, begin=2)
+        assert all(math.isfinite(loss) for run in runs for loss in run["losses"])
+        assert_same_tensors(runs[0]["weights"], runs[-1]["weights"])
 
 
 def test_the_whole_model_is_evaluated(ranks: Runs) -> None:

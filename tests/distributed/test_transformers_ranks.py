@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("transformers")
 
 from shared.distributed_runs import together
-from shared.door_runs import Runs, assert_cached_is_recomputed, assert_decided_once, assert_refused
+from shared.door_runs import (
+    Runs,
+    assert_cached_is_recomputed,
+    assert_decided_once,
+    assert_each_sample_once,
+    assert_refused,
+)
 from shared.runs import assert_same_tensors
-from shared.transformers_ranks import EPOCHS, SAMPLES, STEPS, everything
+from shared.transformers_ranks import EPOCHS, SAMPLES, STEPS, everything, trained
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    where: Path = tmp_path_factory.mktemp("transformers")
+def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("transformers")
+
+
+@pytest.fixture(scope="module")
+def single(where: Path) -> dict[str, Any]:
+    """A single process, with its checkpoints."""
+    return trained(where / "one", save_strategy="steps", save_steps=1, gradient_accumulation_steps=2)
+
+
+@pytest.fixture(scope="module")
+def ranks(where: Path, single: dict[str, Any]) -> Runs:
     return together(2, everything, where / "two", where)
 
 
@@ -60,6 +78,32 @@ def test_a_resumed_run_ends_with_the_same_bits(ranks: Runs, run: str) -> None:
         assert rank[again]["evaluated"] == rank[run]["evaluated"][1:]
         sources = [record["source"] for record in rank[again]["history"] if record["event"] == "epoch"]
         assert sources == ["images", "cache", "cache"]
+
+
+@pytest.mark.parametrize("step", [4, 5])
+def test_two_processes_go_on_where_one_was(ranks: Runs, single: dict[str, Any], step: int) -> None:
+    """Between two epochs and within one, of which each sample comes once: four updates an epoch before, two then."""
+    runs = [rank["of one"][step] for rank in ranks]
+    before = single["shown"][: 7 if step == 4 else 9]
+    assert_each_sample_once([*before, *runs[0]["shown"], *runs[1]["shown"]], EPOCHS, SAMPLES)
+    assert_same_tensors(*(run["weights"] for run in runs))
+    assert [run["steps"] for run in runs] == [8, 8] == [run["max steps"] for run in runs]
+    assert all(math.isfinite(loss) for run in runs for loss in run["losses"])
+
+
+@pytest.mark.parametrize("run", ["cached", "texts"])
+def test_one_process_goes_on_where_two_were(ranks: Runs, where: Path, run: str) -> None:
+    """Images, of which gradients are accumulated, between epochs; texts within one."""
+    if run == "cached":
+        saved, done, more = where / "whole" / "checkpoint-2", 3, {"gradient_accumulation_steps": 2}
+        again = trained(where / "alone", resume=saved, **more)
+    else:
+        saved, done = where / "texts" / "checkpoint-4", 4
+        again = trained(where / "alone", "bert", resume=saved, bf16=True)
+    before = [batch for rank in ranks for batch in rank[run]["shown"][:done]]
+    assert_each_sample_once([*before, *again["shown"]], EPOCHS, SAMPLES)
+    assert again["steps"] == again["max steps"]
+    assert all(map(math.isfinite, again["losses"]))
 
 
 def test_the_whole_model_is_evaluated_on_every_sample(ranks: Runs) -> None:

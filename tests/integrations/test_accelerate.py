@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader
 
 from hoarfrost.errors import ArgumentError, CheckpointError
 from hoarfrost.integrations.accelerate import FreezingLoader
+from hoarfrost.samples import batch_bounds
+from shared.distributed_runs import Numbered
 from shared.images import PLAIN, images
 from shared.nets import in_place, resnet
 from shared.runs import sgd
@@ -52,20 +54,25 @@ class Loop:
         self.keywords = keywords
         self.losses: list[float] = []
         self.steps = 0
+        self.data, self.size = images(N, PLAIN), BATCH
+        self.shown: list[list[int]] = []
+        """The targets of each epoch."""
         self.seeded = False
         """Whether each step has random decisions of its own, whatever a loader has drawn before."""
 
     def loader(self) -> FreezingLoader:
-        data = DataLoader(images(N, PLAIN), BATCH, shuffle=True)
+        data = DataLoader(self.data, self.size, shuffle=True)
         return FreezingLoader(self.accelerator, self.model, self.optimizer, data, **self.keywords)
 
     def epoch(self, loader: Any, save: dict[int, Path] | None = None, start: int = 0) -> None:
         self.model.train()
+        self.shown.append([])
         for step, (inputs, targets) in enumerate(loader, start + 1):
+            self.shown[-1] += targets.tolist()
             if self.seeded:
                 torch.manual_seed(len(self.losses))
             with self.accelerator.accumulate(self.model):
-                loss = F.cross_entropy(self.model(inputs), targets)
+                loss = F.cross_entropy(self.model(inputs), targets % 10)
                 self.accelerator.backward(loss)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
@@ -137,6 +144,47 @@ def test_a_loaded_state_goes_on_to_the_same_bits(mixed: str, tmp_path: Path) -> 
         loader.close()
         assert again.losses == whole.losses[epoch * STEPS + step :]
         assert all(torch.equal(a, b) for a, b in zip(again.weights().values(), whole.weights().values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("size", "accumulated"),
+    [pytest.param(16, 1, marks=pytest.mark.slow), pytest.param(3, 2, marks=pytest.mark.long)],
+)
+def test_a_loaded_state_goes_on_with_other_batches_and_each_sample_comes_once(
+    size: int, accumulated: int, tmp_path: Path
+) -> None:
+    """As more or fewer processes do; between epochs and within one, on images and on features, to recomputed bits."""
+    losses: list[list[float]] = []
+    for mode in ("cache", "recompute"):
+        first = Loop(accumulated=2, **told(mode))
+        first.data, first.seeded = Numbered(N), True
+        loader = first.loader()
+        for epoch in range(2):
+            first.epoch(loader, {step: tmp_path / f"{mode}-{epoch}-{step}" for step in (2, STEPS)})
+        loader.close()
+        losses.append([])
+        for epoch, step in ((0, 2), (0, STEPS), (1, 2)):
+            again = Loop(accumulated=accumulated, **told(mode))
+            again.data, again.size, again.seeded = Numbered(N), size, True
+            loader = again.loader()
+            again.accelerator.load_state(str(tmp_path / f"{mode}-{epoch}-{step}"))
+            begin, coming = epoch + (step == STEPS), len(loader) - step % STEPS
+            assert loader.freezer.loader.state_dict() == {"epoch": begin, "step": step % STEPS}
+            seen: list[int] = []
+            loader.freezer._data.samples.dataset = Watched(loader.freezer._data.samples.dataset, seen)
+            again.epoch(loader, start=step % STEPS)
+            assert begin or len(seen) == N - step * BATCH  # nothing is read for what was shown
+            for _ in range(begin + 1, EPOCHS):
+                again.epoch(loader)
+            loader.close()
+            losses[-1] += again.losses
+            if step < STEPS:
+                again.shown[0] += first.shown[epoch][: step * BATCH]
+                assert coming == len(batch_bounds(N - step * BATCH, size))
+            assert [sorted(shown) for shown in again.shown] == [list(range(N))] * (EPOCHS - begin)
+            batches = coming, *[len(batch_bounds(N, size))] * (EPOCHS - begin - 1)
+            assert again.steps == sum(-(-number // accumulated) for number in batches)
+    assert losses[0] == losses[1]
 
 
 def test_what_is_skipped_is_not_read(tmp_path: Path) -> None:

@@ -144,6 +144,23 @@ def test_its_checkpoints_go_on_to_the_bit(epoch: int, tmp_path: Path) -> None:
     plain.load_state_dict(torch.load(saved, weights_only=False)["state_dict"])  # the model's own names
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [1, pytest.param(STEPS, marks=pytest.mark.long)])
+def test_other_batches_go_on_with_the_next_epoch(step: int, tmp_path: Path) -> None:
+    """As the batches of more or fewer processes are; of an epoch that was broken off, too."""
+    run = Run(folder=tmp_path)
+    for _ in range(2):
+        for number, _ in enumerate(run.loader, 1):
+            if number == step:
+                break
+    run.saver.recovery_dir = str(tmp_path)  # type: ignore[union-attr]
+    run.saver.save_recovery(1, step - 1)  # type: ignore[union-attr]
+    again = Run(resume=str(tmp_path / f"recovery-1-{step - 1}.pth.tar"), batch_size=7)
+    assert (again.start, len(again.loader)) == (2, 9)
+    again.train()
+    assert [sum(len(t) for t in again.targets[at : at + 9]) for at in (0, 9)] == [60, 60]
+
+
 @pytest.mark.long
 def test_a_recovery_goes_on_with_the_next_epoch(tmp_path: Path) -> None:
     """As timm's own loop does."""

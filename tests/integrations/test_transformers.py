@@ -16,6 +16,7 @@ transformers = pytest.importorskip("transformers")
 
 from hoarfrost.integrations.transformers import FILE, FreezingMixin, FreezingTrainer  # noqa: E402
 from shared.grids import grid  # noqa: E402
+from shared.runs import assert_same_tensors  # noqa: E402
 from shared.small_transformers import Images, Texts, bert, padded, vit  # noqa: E402
 
 N, EPOCHS, CLASSES = 26, 3, 4
@@ -238,10 +239,84 @@ def test_nothing_is_read_for_the_batches_that_are_left_out(tmp_path: Path) -> No
     assert [read[0] - read[1], read[1] - read[2]] == [8, 8]
 
 
-def test_another_accumulation_is_refused_within_an_epoch(tmp_path: Path) -> None:
-    trained("vit", tmp_path, told("none"), save_strategy="steps", save_steps=1, gradient_accumulation_steps=2)
-    with pytest.raises(CheckpointError, match="stopped behind batch 2, and the loop goes on behind batch 1"):
-        trained("vit", tmp_path, told("none"), resume=tmp_path / "checkpoint-1")
+class Noting(FreezingTrainer):
+    """Notes the samples of each batch, the epoch that it is of, and the rate of each update."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        self.shown: list[tuple[int, list[int]]] = []
+        self.rates: list[float] = []
+        super().__init__(*args, **keywords)
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **keywords: Any) -> Tensor:
+        self.shown.append((self.freezer._epochs.epoch, inputs["labels"].tolist()))
+        return super().training_step(model, inputs, *args, **keywords)
+
+    def _get_learning_rate(self) -> float:
+        self.rates.append(super()._get_learning_rate())
+        return self.rates[-1]
+
+
+def noted(out: Path, size: int, resume: Path | None = None, **more: Any) -> Noting:
+    """In batches of this size; each sample is of a class of its own."""
+    arguments = {"num_train_epochs": 3, "per_device_train_batch_size": size, "save_strategy": "steps", **more}
+    arguments |= {"use_cpu": True, "disable_tqdm": True, "report_to": [], "logging_strategy": "no"}
+    trainer = Noting(
+        vit(N),
+        transformers.TrainingArguments(str(out), **arguments),
+        train_dataset=Images(N, N),
+        freezing=told({1: "vit.layers.0"}),
+    )
+    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    return trainer
+
+
+OTHERWISE: dict[str, tuple[int, dict[str, Any], int, dict[str, Any]]] = {
+    "larger batches": (4, {}, 8, {}),
+    "smaller batches": (8, {}, 4, {}),
+    "larger, fewer in an update": (4, {"gradient_accumulation_steps": 2}, 8, {}),
+    "smaller, more in an update": (8, {}, 4, {"gradient_accumulation_steps": 2}),
+    "smaller, three in an update": (8, {}, 4, {"gradient_accumulation_steps": 3}),
+    "as large, two in an update": (8, {}, 8, {"gradient_accumulation_steps": 2}),
+}
+"""Batch size and arguments before, and then. What counts is how many samples a batch has over all processes."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", OTHERWISE)
+def test_a_checkpoint_goes_on_with_other_batches_and_each_sample_comes_once(how: str, tmp_path: Path) -> None:
+    """Between two epochs and within them, on images and on features; and again from what the second run has saved."""
+    size, before, other, then = OTHERWISE[how]
+    first = noted(tmp_path / "first", size, save_steps=1, **before)
+    whole = noted(tmp_path / "whole", other, save_strategy="no", **then)
+    updates, batches = first.state.max_steps // 3, len(first.shown) // 3
+    for update in (1, updates, updates + 1):
+        done = update // updates * batches + update % updates * before.get("gradient_accumulation_steps", 1)
+        again = noted(tmp_path / f"{update}", other, tmp_path / "first" / f"checkpoint-{update}", save_steps=1, **then)
+        for epoch in range(3):
+            shown = [number for of, numbers in first.shown[:done] + again.shown if of == epoch for number in numbers]
+            assert sorted(shown) == list(range(N))
+        # Each update has made one step, and the rate falls to where it would have fallen.
+        assert again.state.global_step == again.state.max_steps == update + len(again.rates)
+        assert again.rates[1:] == whole.rates[1 - len(again.rates) :]
+        assert [record["epoch"] for record in again.freezer.history if record["event"] == "epoch"] == [0, 1, 2]
+    further = noted(tmp_path / "further", other, tmp_path / f"{update}" / f"checkpoint-{update + 1}", **then)
+    assert further.shown == again.shown[-len(further.shown) :]
+    assert further.rates == again.rates[1:]
+    assert_same_tensors(further.model.state_dict(), again.model.state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "other", "epochs"), [pytest.param(4, 8, 4, marks=pytest.mark.long), (8, 4, 3)])
+def test_so_many_steps_are_made_by_however_many(size: int, other: int, epochs: int, tmp_path: Path) -> None:
+    """Seven updates an epoch and four, or the other way round: the rate goes by updates, and the epochs follow."""
+    first = noted(tmp_path, size, save_steps=1, max_steps=15)
+    again = noted(tmp_path / "again", other, tmp_path / "checkpoint-5", save_strategy="no", max_steps=15)
+    assert again.state.global_step == 15
+    assert again.freezer.epochs == epochs == again.shown[-1][0] + 1
+    begun = again.shown[0][0]
+    shown = [number for of, numbers in first.shown[:5] + again.shown if of == begun for number in numbers]
+    assert sorted(shown) == list(range(N))
+    assert again.rates[-1] == pytest.approx(5e-5 / 15)
 
 
 def test_a_checkpoint_of_a_plain_trainer_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hoarfrost.samples.order import Order, batch_bounds
+from hoarfrost.samples.order import Order, batch_bounds, steps_left
 from hoarfrost.samples.parts import Part
 from shared.numbered_source import batch_sizes, epoch_of, epochs, ids_of, orders
 
@@ -123,11 +123,22 @@ def test_an_epoch_that_others_go_on_with_shows_each_sample_once(
             shown += (mine.shuffled(epoch).tolist() if ids is None else ids)[: bounds[-1][1] if bounds else 0]
     left = order.behind(epoch, parts)
     assert left.batches == sum(part.batches for part in parts)
+    least = replace(order, world_size=world_size, left={epoch: left}).least(epoch)
+    coming = Part(world_size, 5, drop_last=False, batches=1, by_chunks=False)
+    assert steps_left(order.samples, parts, coming) == len(batch_bounds(least, 5))
     ranks = [replace(order, rank=n, world_size=world_size, left={epoch: left}) for n in range(world_size)]
     stored = [i for rank in ranks for ids in ids_of(epoch_of(rank, 7, epoch)) for i in ids]
     live = [i for rank in ranks for i in rank.shuffled(epoch).tolist()]
     assert sorted(shown + stored) == sorted(shown + live) == list(range(order.samples))
     assert sorted(i for rank in ranks for i in rank.shuffled(epoch + 1).tolist()) == list(range(order.samples))
+
+
+@pytest.mark.parametrize(("batches", "left"), [(1, 44), (2, 28), (3, 0)])
+def test_what_filled_no_batch_of_a_whole_epoch_is_not_left_of_it(batches: int, left: int) -> None:
+    """Three batches of eight on each of two ranks, and six samples on each that drop_last leaves out."""
+    parts = [Part(2, 8, drop_last=True, batches=batches, by_chunks=False)]
+    assert Order(60, 0).behind(1, parts).count == left
+    assert steps_left(60, parts, Part(1, 4, drop_last=True, batches=1, by_chunks=False)) == left // 4
 
 
 ragged_orders = st.builds(

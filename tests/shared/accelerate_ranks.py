@@ -117,6 +117,30 @@ def resumed(rank: int, saved: Path, epoch: int, step: int, **options: Any) -> di
     return {**loop.found(), "losses": loop.losses[epoch * STEPS + step :]}
 
 
+def gone_on(rank: int, saved: Path, **options: Any) -> dict[str, Any]:
+    """To the end, from what any number of processes have saved."""
+    loop = Loop(rank, **options)
+    loader = loop.loader()
+    loop.accelerator.load_state(str(saved))
+    begin = loader.freezer.loader.state_dict()["epoch"]
+    for _ in range(begin, EPOCHS):
+        loop.epoch(loader)
+        loader.freezer.end_epoch({"loss": 0.0})
+    loader.close()
+    shown = [(epoch, numbers) for epoch, numbers in enumerate(loop.shown, begin)]
+    return {**loop.found(), "shown": shown, "history": loader.freezer.history}
+
+
+def of_one(saves: Path, cache: Path) -> list[list[int]]:
+    """Of a single process: saved behind the first epoch, and in the second; and what it was shown by then."""
+    loop = Loop(0, policy=POLICY, mode="cache", cache_dir=cache)
+    loader = loop.loader()
+    for epoch in range(2):
+        loop.epoch(loader, {2: saves / "1-2"} if epoch else {2 * STEPS: saves / "0-8"})
+    loader.close()
+    return loop.shown
+
+
 def plain(rank: int, batches: list[list[tuple[Tensor, Tensor]]]) -> dict[str, Any]:
     """Accelerate's own loop over the same batches."""
     loop = Loop(rank)
@@ -206,6 +230,10 @@ def everything(rank: int, where: Path) -> dict[str, Any]:
         "resumed": {
             f"{epoch}-{step}": resumed(rank, where / "saved", epoch, step, mode="cache", **told)
             for epoch, step in ((0, STEPS), (2, 2))
+        },
+        "of one": {
+            name: gone_on(rank, where / "one" / name, mode="cache", policy=POLICY, cache_dir=where / "cache-of-one")
+            for name in ("0-8", "1-2")
         },
         "none": run(rank, policy="none"),
         "plain": plain(rank, batches_of(rank)),

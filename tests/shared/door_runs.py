@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -29,6 +29,18 @@ def assert_decided_once(ranks: Runs) -> None:
     assert one == other
     assert one
     assert all("one cache for all 2 ranks" in decision for _, decision in one)
+
+
+def assert_each_sample_once(
+    shown: Iterable[tuple[int, Sequence[int]]], epochs: int, samples: int, begin: int = 0
+) -> None:
+    """Of batches with the epoch that each is of: those before a checkpoint, and those of whoever goes on with it."""
+    by_epoch: dict[int, list[int]] = {}
+    for epoch, numbers in shown:
+        by_epoch.setdefault(epoch, []).extend(numbers)
+    assert sorted(by_epoch) == list(range(begin, epochs))
+    for numbers in by_epoch.values():
+        assert sorted(numbers) == list(range(samples))
 
 
 def assert_refused(ranks: Runs, what: str, said: str) -> None:

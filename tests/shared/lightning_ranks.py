@@ -27,11 +27,16 @@ POLICY = {1: "layer1", 3: "layer2"}
 EXACT: dict[str, Any] = {"ladder": "exact", "views": 1, "verbose": False}
 
 
+ALONE: dict[str, Any] = {"devices": 1, "strategy": "auto", "plugins": []}
+"""Of a Trainer in a single process."""
+
+
 class Module(L.LightningModule):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.model = resnet()
         self.batches: list[tuple[Tensor, Tensor]] = []
+        self.epochs: list[int] = []
         self.losses: list[float] = []
         self.evaluated: list[float] = []
         self.wrappers: list[int] = []
@@ -40,6 +45,7 @@ class Module(L.LightningModule):  # type: ignore[misc]
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         inputs, numbers = batch
         self.batches.append((inputs.clone(), numbers.clone()))
+        self.epochs.append(self.current_epoch)
         loss = F.cross_entropy(self.model(inputs), numbers % 10)
         self.losses.append(loss.item())
         self.wrappers.append(id(self.trainer.strategy.model))
@@ -88,6 +94,8 @@ def fitted(
     return {
         "losses": module.losses,
         "shown": [numbers.tolist() for _, numbers in module.batches],
+        "epochs": module.epochs,
+        "done": trains.global_step,
         "batches": module.batches,
         "evaluated": module.evaluated,
         "wrappers": len(set(module.wrappers)),
@@ -156,6 +164,10 @@ def everything(rank: int, where: Path) -> dict[str, Any]:
         "resumed": {
             step: fitted(mode="cache", cache_dir=where / "cache", resume=where / "saved" / f"step={step}.ckpt")
             for step in (4, 6)
+        },
+        "of one": {
+            step: fitted(mode="cache", cache_dir=where / "cache-of-one", resume=where / "one" / f"step={step}.ckpt")
+            for step in (8, 10)
         },
         "none": none,
         "plain": plain(none["batches"]),

@@ -12,7 +12,7 @@ import torch
 from timm.models import resume_checkpoint
 from timm.task import ClassificationTask
 from timm.utils import CheckpointSaver, distribute_bn
-from torch import nn
+from torch import distributed, nn
 
 from hoarfrost.data import ImageArray
 from hoarfrost.errors import HoarfrostError
@@ -76,7 +76,9 @@ def trained(
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     if resume is not None:
         start = resume_checkpoint(model, args.resume, optimizer, log_info=False)
-    task.prepare_distributed()
+    args.distributed = distributed.is_initialized()
+    if args.distributed:
+        task.prepare_distributed()
     chosen = {1: "blocks.0", 3: "blocks.1"} if policy is None else policy
     loader = adopt(task, numbered(), optimizer, args, policy=chosen, **EXACT, **keywords)
     saver = CheckpointSaver(model, optimizer, args, checkpoint_dir=folder, task=task) if folder and not rank else None
@@ -86,7 +88,8 @@ def trained(
         for loss, targets in steps(task, loader, optimizer, 10 * epoch + rank):
             losses.append(loss)
             shown.append(targets)
-        distribute_bn(model, 2, reduce=True)
+        if args.distributed:
+            distribute_bn(model, 2, reduce=True)
         if saver is not None:
             saver.save_checkpoint(epoch)
     model.eval()
@@ -127,7 +130,7 @@ def everything(rank: int, where: Path) -> dict[str, Any]:
         refused = f"{type(error).__name__}: {error}"
     (where / "saved").mkdir(exist_ok=True)
     cached = trained(rank, folder=where / "saved", mode="cache", cache_dir=where / "cache")
-    torch.distributed.barrier()  # rank 0 has saved
+    distributed.barrier()  # rank 0 has saved
     statistics = {"make": convolutional, "policy": {1: "blocks.0", 2: "blocks.1"}}
     return {
         "cached": cached,
@@ -143,6 +146,9 @@ def everything(rank: int, where: Path) -> dict[str, Any]:
             )
             for epoch in (0, 1)
         },
+        "of one": trained(
+            rank, mode="cache", cache_dir=where / "cache-of-one", resume=where / "one" / "checkpoint-1.pth.tar"
+        ),
         "none": trained(rank, policy="none"),
         "plain": plain(rank),
         "refused": refused,

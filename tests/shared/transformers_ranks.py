@@ -7,7 +7,7 @@ from typing import Any
 
 import transformers
 from accelerate.state import AcceleratorState, GradientState
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset
 
 from hoarfrost.errors import HoarfrostError
@@ -23,11 +23,14 @@ class Trainer(FreezingTrainer):
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         self.batches: list[dict[str, Tensor]] = []
+        self.shown: list[tuple[int, list[int]]] = []
+        """The samples of each batch, with its epoch."""
         self.evaluated: list[tuple[int, float]] = []
         super().__init__(*args, compute_metrics=self._metrics_of, **keywords)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         self.batches.append({name: value.clone() for name, value in inputs.items() if isinstance(value, Tensor)})
+        self.shown.append((self.freezer._epochs.epoch, inputs["labels"].tolist()))
         return super().training_step(model, inputs, num_items_in_batch)
 
     def _metrics_of(self, told: Any) -> dict[str, float]:
@@ -69,7 +72,7 @@ def trainer_of(kind: type, out: Path, name: str = "vit", keywords: dict[str, Any
         "save_strategy": "no",
         "report_to": [],
         "use_cpu": True,
-        "ddp_backend": "gloo",
+        "ddp_backend": "gloo" if distributed.is_initialized() else None,
         "disable_tqdm": True,
         **args,
     }
@@ -112,6 +115,8 @@ def trained(
     return {
         "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         "batches": trainer.batches,
+        "shown": trainer.shown,
+        "max steps": trainer.state.max_steps,
         "evaluated": trainer.evaluated,
         "weights": {key: value.clone() for key, value in trainer.model.state_dict().items()},
         "history": freezer.history,
@@ -159,6 +164,10 @@ def everything(rank: int, where: Path) -> dict[str, Any]:
         "texts": trained(where / "texts", "bert", **halves),
         "texts recomputed": trained(where / "again", "bert", mode="recompute", bf16=True),
         "texts resumed": trained(where / "resumed", "bert", resume=where / "texts" / "checkpoint-4", bf16=True),
+        "of one": {
+            step: trained(where / "of-one", resume=where / "one" / f"checkpoint-{step}", gradient_accumulation_steps=2)
+            for step in (4, 5)
+        },
         "none": none,
         "plain": plain(where / "plain", none["batches"]),
         "refusals": refusals(where / "refused"),

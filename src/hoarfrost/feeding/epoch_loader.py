@@ -44,11 +44,11 @@ class EpochLoader:
         return self._data.drop_last
 
     def __len__(self) -> int:
-        """Batches of the epoch that comes, or is on."""
-        return self._epochs.steps
+        """Batches of the epoch that comes, or is on; behind a whole one, of the next."""
+        return self._epochs.steps_of(self.state_dict()["epoch"])
 
     def __iter__(self) -> Iterator[Any]:
-        if self._epochs.resumed and self._epochs.given < len(self):
+        if self._epochs.resumed and self._epochs.given < self._epochs.steps:
             self._start = self._epochs.given
         else:
             self.finish()
@@ -62,7 +62,7 @@ class EpochLoader:
             metrics: as `Freezer.end_epoch` takes them.
             last: no other will follow: nothing is decided for it, and an epoch that was broken off is none.
         """
-        if self._epochs.given and not (last and self._epochs.given < len(self)):
+        if self._epochs.given and not (last and self._epochs.given < self._epochs.steps):
             self._epochs.end(metrics or {}, last=last)
         self._iterated = self._iterated and not last
 
@@ -76,15 +76,12 @@ class EpochLoader:
         """The next iteration shows this epoch from its beginning, as samplers are told."""
         if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
             raise ArgumentError(f"set_epoch: a whole number from 0 on is needed, not {epoch!r}")
-        if epoch > self._epochs.epoch:
-            self.finish()
-        self._epochs.begin(epoch)
-        self._start = 0
+        self._set(epoch, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """How far the epoch is: behind a whole one, the next at its beginning."""
         epoch, given = self._epochs.epoch, self._epochs.given or self._start
-        return {"epoch": epoch + 1, "step": 0} if given >= len(self) else {"epoch": epoch, "step": given}
+        return {"epoch": epoch + 1, "step": 0} if given >= self._epochs.steps else {"epoch": epoch, "step": given}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The next iteration goes on there; behind the freezer's own `load_state_dict`.
@@ -95,5 +92,10 @@ class EpochLoader:
         epoch, step = state.get("epoch"), state.get("step")
         if not isinstance(epoch, int) or not isinstance(step, int) or epoch < 0 or step < 0:
             raise CheckpointError(f"a loader's state holds an epoch and a step, not {dict(state)!r}")
-        self.set_epoch(epoch)
-        self._start = step
+        self._set(epoch, step)
+
+    def _set(self, epoch: int, start: int) -> None:
+        if epoch > self._epochs.epoch:
+            self.finish()
+        self._epochs.begin(epoch, start)
+        self._start = start

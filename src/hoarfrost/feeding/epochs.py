@@ -55,7 +55,11 @@ class Epochs:
     @property
     def steps(self) -> int:
         """Batches of the epoch that comes, or is on."""
-        return len(self._data.bounds(self._epoch))
+        return self.steps_of(self._epoch)
+
+    def steps_of(self, epoch: int) -> int:
+        """Batches of any epoch."""
+        return len(self._data.bounds(epoch))
 
     def batches(self, epoch: int, start: int) -> Iterator[Any]:
         """The epoch's batches from one on; what is frozen changes in front of it, and within where the policy says."""
@@ -71,9 +75,8 @@ class Epochs:
 
     def _batches(self, epoch: int, start: int) -> Batches:
         with self._data.ranks.telling():
-            self.begin(epoch)
+            self.begin(epoch, start)
             self._data.samples.check_count()
-            self._parts.begin(epoch, start)
             self._depth.ask(epoch)
             self._depth.follow(epoch, 0, exactly=True)
             self._depth.decide(epoch)
@@ -90,10 +93,11 @@ class Epochs:
             self._feeder.tidy(over=self._epochs is not None and self._epoch >= self._epochs)
         self._closed = True
 
-    def begin(self, epoch: int) -> None:
-        """This is the epoch that comes now, from its beginning."""
+    def begin(self, epoch: int, start: int = 0) -> None:
+        """This is the epoch that comes now, from a batch on."""
         self._leave()
         self._begun += 1
+        self._parts.begin(epoch, start)
         self.given, self.resumed = 0, False
         if epoch != self._epoch:
             self._epoch, self._feeder.midway = epoch, False
@@ -191,6 +195,7 @@ class Epochs:
         if depth < frozen and not self._asking.may_thaw:
             raise CheckpointError(f"the checkpoint has depth {depth}, but depth {frozen} is frozen already")
         check_deciding(state["settings"], self._feeder.deciding)
+        self._parts.check(state, int(state["epoch"]))
         if depth < frozen:
             self._depth.thaw()
         with without_autocast(self._data.on_device.device), unsynchronised():

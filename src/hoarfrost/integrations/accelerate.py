@@ -21,6 +21,7 @@ from .numbered_batches import NumberedBatches, only
 with needs("accelerate"):
     from accelerate import Accelerator
     from accelerate.checkpointing import load_accelerator_state
+    from accelerate.utils import broadcast_object_list
 
     from .gathering import gather_unequal
     from .last_batch import LastBatch
@@ -121,8 +122,11 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """An epoch's batches. None is fetched ahead: what is saved, and what a policy is asked, is of steps done."""
-        start = self.freezer.loader.state_dict()["step"] if self._resumed else 0
-        self._resumed = False
+        start = 0
+        if self._resumed:
+            start, self._resumed = self.freezer.loader.state_dict()["step"], False
+            # Accelerate keeps it with each process's random state, which another process has none of.
+            self._accelerator.step = broadcast_object_list([self._accelerator.step])[0]
         yield from self.told(self._from(start), start, len(self))
 
     def _from(self, start: int) -> Iterator[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from typing import Any
@@ -15,6 +14,7 @@ from ..freezer import Freezer
 from ..freezing import reduced_by
 from ..samples import UserLoader, steps_of
 from .doors import Optimizers, hold, needs, release
+from .progress import Progress
 
 with needs("lightning"):
     try:
@@ -74,6 +74,8 @@ class Freeze(Callback):
         self._loader = Loader(self)
         self._trainer: Any = None
         self._open = self._resumed = False
+        self._steps: int | None = None
+        """Batches of the epoch that the Trainer is in, where that differs from one to the next; else None."""
         self._coming: Mapping[str, Any] | None = None
         """The state of a checkpoint, until there is a freezer that takes it."""
         self._last: dict[str, Any] = {}
@@ -108,7 +110,7 @@ class Freeze(Callback):
         wrapper = trainer.strategy.model
         reduced_by(model, wrapper if isinstance(wrapper, nn.parallel.DistributedDataParallel) else None)
         try:
-            told = {"epochs": _epochs_of(trainer, len(self._loader)), **self._keywords}
+            told = {"epochs": self._epochs_in(trainer), **self._keywords}
             self.freezer = Freezer(
                 model,
                 self._dataset,
@@ -121,7 +123,7 @@ class Freeze(Callback):
         except BaseException:
             release(model, self)
             raise
-        self._trainer, self._open, self._resumed = trainer, True, False
+        self._trainer, self._open, self._resumed, self._steps = trainer, True, False, None
         self._told = dict(trainer.callback_metrics)
         # A state from behind a training has its optimizers whole: they load theirs first.
         if self._coming is not None and not self._coming["thawed"]:
@@ -143,6 +145,16 @@ class Freeze(Callback):
         if not self._resumed and trainer.fit_loop.restarting and step < len(loader):
             # A checkpoint from before there was a Freeze.
             loader.load_state_dict({"epoch": trainer.current_epoch, "step": step})
+        if self._steps is not None:
+            progress = trainer.fit_loop.epoch_loop.batch_progress
+            if trainer.fit_loop.epoch_loop.restarted_on_train_batch_end and progress.is_last_batch:
+                # Lightning tells by its number that the next batch begins an epoch.
+                progress.current.completed = max(progress.current.completed, len(self._loader))
+            self._measure(trainer)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if self._steps not in (None, len(self._loader)):
+            self._measure(trainer)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         self._running().end_epoch({**self._metrics, **self._fresh_metrics()})
@@ -156,7 +168,8 @@ class Freeze(Callback):
         if self.freezer is None or not self._open:
             return dict(self._last)
         metrics = {**self._metrics, **{name: float(value) for name, value in self._fresh_metrics().items()}}
-        return {"freezer": self.freezer.state_dict(), "metrics": metrics, "thawed": False}
+        made = self._trainer.global_step
+        return {"freezer": self.freezer.state_dict(), "metrics": metrics, "steps": made, "thawed": False}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._coming = state_dict or None
@@ -168,12 +181,35 @@ class Freeze(Callback):
             )
         return self.freezer
 
+    def _epochs_in(self, trainer: Any) -> int | None:
+        """How many there will be, as far as the Trainer knows."""
+        ends = [trainer.max_epochs] if trainer.max_epochs is not None and trainer.max_epochs > 0 else []
+        if trainer.max_steps > 0:
+            coming = self._coming or {"freezer": None}
+            told = self._user_loader(), trainer.world_size, trainer.accumulate_grad_batches
+            ends.append(Progress.of(coming["freezer"], *told).epochs(trainer.max_steps, coming.get("steps", 0)))
+        return min(ends, default=None)
+
+    def _user_loader(self) -> UserLoader:
+        told = self._keywords
+        size, collate, workers = told.get("batch_size"), told.get("collate_fn"), int(told.get("workers", 0))
+        return UserLoader.of(self._dataset, size, collate, workers)
+
     def _take_over(self) -> None:
         """What a checkpoint's training had decided."""
         assert self._coming is not None
-        self._running().load_state_dict(self._coming["freezer"])
+        freezer = self._running()
+        freezer.load_state_dict(self._coming["freezer"])
+        steps = freezer.batches_per_epoch
+        self._steps = None if steps == steps_of(self._user_loader(), self._trainer.world_size) else steps
         self._metrics, self._coming = dict(self._coming["metrics"]), None
         self._resumed = True
+
+    def _measure(self, trainer: Any) -> None:
+        """Let the Trainer ask anew how many batches there are: it does so once, and limits all epochs to that."""
+        trainer.fit_loop._combined_loader = None
+        trainer.fit_loop.setup_data()
+        self._steps = len(self._loader)
 
     def _fresh_metrics(self) -> dict[str, Any]:
         """Those that were logged since the last epoch ended; the Trainer keeps the others for ever."""
@@ -232,14 +268,13 @@ class Loader:
         self._freeze = freeze
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Batches of the epoch that the Trainer is in."""
         freeze = self._freeze
-        if freeze._open:
-            return len(freeze._running().loader)
-        told = freeze._keywords
-        size, collate = told.get("batch_size"), told.get("collate_fn")
-        ranks = 1 if freeze._trainer is None else freeze._trainer.world_size
-        return steps_of(UserLoader.of(freeze._dataset, size, collate, int(told.get("workers", 0))), ranks)
+        if not freeze._open:
+            return steps_of(freeze._user_loader(), 1 if freeze._trainer is None else freeze._trainer.world_size)
+        freezer = freeze._running()
+        ahead = freezer.loader.state_dict()["epoch"] > freeze._trainer.current_epoch
+        return freezer.batches_per_epoch if ahead else len(freezer.loader)
 
     def __iter__(self) -> Iterator[Any]:
         # A Trainer asks for iterators before the training begins; the first batch comes when it has.
@@ -266,11 +301,3 @@ def _model_of(module: nn.Module, attribute: str) -> nn.Module:
             f"one of {there}"
         )
     return found
-
-
-def _epochs_of(trainer: Any, steps: int) -> int | None:
-    """How many there will be, as far as the Trainer knows."""
-    ends = [trainer.max_epochs] if trainer.max_epochs is not None and trainer.max_epochs > 0 else []
-    if trainer.max_steps > 0 and steps:
-        ends.append(math.ceil(trainer.max_steps * trainer.accumulate_grad_batches / steps))
-    return min(ends, default=None)

@@ -98,7 +98,9 @@ class Loader:
             whole.watch(self.freezer)
             flat = [cut.label for cut in self.freezer.cuts if len(cut.shape) != 3]
             if flat and told["channels_last"]:
-                raise ArgumentError(f"channels_last is for feature maps, and at cut {flat[0]!r} there are tokens")
+                raise ArgumentError(
+                    f"channels_last is for feature maps, and at cut {flat[0]!r} there are tokens: leave it out"
+                )
         except ArgumentError:
             self.freezer.close()
             raise
@@ -211,7 +213,7 @@ def _check(task: TrainingTask, model: nn.Module, optimizer: Any, args: Any) -> N
         if id(module) not in own and name != "criterion" and next(module.parameters(), None) is not None:
             raise ArgumentError(
                 f"{type(task).__name__}: {name!r} is a model beside the one that trains, and would get stored features "
-                "in the place of images"
+                "in the place of images: adopt a task of one model, ClassificationTask say"
             )
     if hasattr(optimizer, "base_optimizer"):
         raise ArgumentError(
@@ -222,7 +224,10 @@ def _check(task: TrainingTask, model: nn.Module, optimizer: Any, args: Any) -> N
             "args.distributed=True, and the task's model is not wrapped: adopt it behind task.prepare_distributed(...)"
         )
     for name, why in (
-        ("aug_splits", "its splits are one batch of several renditions, and features are stored by sample"),
+        (
+            "aug_splits",
+            "its splits are one batch of several renditions, and features are stored by sample: leave it out",
+        ),
         ("aug_repeats", "its sampler shows a sample several times in a batch; say views= instead"),
     ):
         if _told(args, name):

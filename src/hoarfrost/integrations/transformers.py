@@ -9,28 +9,27 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from ..checkpoints import load_tree, save_tree
+from ..checkpoints import save_tree
 from ..cuts import first_tensor
-from ..errors import ArgumentError, CheckpointError, DatasetError
+from ..errors import ArgumentError, DatasetError
 from ..freezer import Freezer
 from ..report import scalars_of
-from ..samples import UserLoader, steps_of
+from ..samples import UserLoader
 from .doors import hold, needs, release
 from .keywords import check_keywords
 from .numbered_batches import NumberedBatches
+from .progress import Progress
 
 with needs("transformers"):
-    from safetensors import safe_open
-    from transformers import PreTrainedModel, Trainer
+    from torch.optim.lr_scheduler import LambdaLR
+    from transformers import Trainer
 
     from .last_batch import StoredEvaluation
     from .processes import WHOLE, check_processes
     from .shared_loader import unshared
+    from .trainer_checkpoint import FILE, load_renamed, saved_in
 
 __all__ = ["FreezingMixin", "FreezingTrainer"]
-
-FILE = "hoarfrost.safetensors"
-"""In each checkpoint's folder, beside the optimizer's state."""
 
 TAKEN = {
     "model": "it is the Trainer's",
@@ -98,6 +97,9 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         self._stored_evaluation, self._log_records = stored_evaluation, log_records
         self._training: DataLoader[Any] | None = None
         self._batches: NumberedBatches | None = None
+        self._coming: Mapping[str, Any] | None = None
+        """What the checkpoint says that this training goes on from."""
+        self._progress = Progress(0, 0, 0)
         self._wrapped: Any = None
         self._metrics: dict[str, Any] = {}
         self._flops: dict[tuple[int, str], int] = {}
@@ -114,6 +116,7 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
                 self.freezer.loader.finish(self._metrics, last=True)
             return told
         finally:
+            self._coming = None
             self._close()
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -124,9 +127,38 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         self._close()  # of an attempt with larger batches
         self._check()
         self._training, self._metrics = unshared(loader), {}
-        steps = steps_of(UserLoader.of(self._training, None, None, 0), self.args.world_size)
-        self._batches = NumberedBatches(steps, metrics=self._taken_metrics)
+        state = None if self._coming is None else self._coming["freezer"]
+        told = UserLoader.of(self._training, None, None, 0)
+        self._progress = Progress.of(state, told, self.args.world_size, self.args.gradient_accumulation_steps)
+        self._batches = NumberedBatches(self._progress.steps, metrics=self._taken_metrics)
         return self._batches.loader()
+
+    # The Trainer divides its global_step by the updates of an epoch, which are others where more or fewer processes go
+    # on. `global_step` stays what it is, the updates made; epoch, batch and schedule are those of the freezer's state.
+
+    def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
+        """As ever; with `max_steps` as many epochs as the updates take that are still to come."""
+        epochs, *others = super().set_initial_training_values(args, dataloader)
+        if self._coming is not None and args.max_steps > 0:
+            epochs = self._progress.epochs(args.max_steps, self._coming["made"])
+        return (epochs, *others)
+
+    def _init_training_state(self, *args: Any, **keywords: Any) -> Any:
+        told = super()._init_training_state(*args, **keywords)
+        if self._coming is None:
+            return told
+        progress = self._progress
+        if self.args.max_steps < 0:
+            self.state.max_steps += self.state.global_step - progress.done
+        skipped = 0 if self.args.ignore_data_skip or not progress.left else progress.skipped
+        return progress.epoch + (not progress.left), skipped
+
+    def _run_epoch(self, *args: Any, **told: Any) -> Any:
+        """As ever. An epoch that others began ends with what is left of it."""
+        progress = self._progress
+        if self._coming is not None and told["epoch"] == progress.epoch and not self.args.ignore_data_skip:
+            told["steps_in_epoch"] = progress.skipped + progress.left
+        return super()._run_epoch(*args, **told)
 
     def _set_signature_columns_if_needed(self) -> None:
         """As ever, in an order that is the same in every process: the collator holds them, and a cache knows what its
@@ -299,27 +331,31 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.freezer is not None and self.args.should_save:
-            save_tree(Path(output_dir) / FILE, {"freezer": self.freezer.state_dict(), "metrics": self._metrics})
+            told = {"freezer": self.freezer.state_dict(), "metrics": self._metrics, "updates": self._progress.updates}
+            save_tree(Path(output_dir) / FILE, told)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """What is frozen comes before the optimizer's state, which is of what trains."""
-        if checkpoint is not None and self.freezer is not None:
-            if not (Path(checkpoint) / FILE).exists():
-                raise CheckpointError(
-                    f"{checkpoint} holds no {FILE}: it was saved by a Trainer without Hoarfrost, or with "
-                    "save_only_model. Load its weights, from_pretrained(checkpoint), and begin a training with them"
-                )
-            saved = load_tree(Path(checkpoint) / FILE)
+        saved, progress = self._coming, self._progress
+        if saved is not None and self.freezer is not None and self._batches is not None:
             self.freezer.load_state_dict(saved["freezer"])
             self._metrics = dict(saved["metrics"])
+            if progress.left and not self.args.ignore_data_skip:
+                self._batches.go_on_at(progress.skipped)
         super()._load_optimizer_and_scheduler(checkpoint)
+        if saved is None or self.args.max_steps > 0 or saved.get("updates") in (None, progress.updates):
+            return
+        if self._created_lr_scheduler and isinstance(self.lr_scheduler, LambdaLR):
+            self.lr_scheduler.last_epoch = progress.done
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if not _load_renamed(resume_from_checkpoint, self.model if model is None else model):
+        if self.is_in_train:
+            self._coming = saved_in(Path(resume_from_checkpoint))
+        if not load_renamed(resume_from_checkpoint, self.model if model is None else model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
-        if not _load_renamed(self.state.best_model_checkpoint, self.model):
+        if not load_renamed(self.state.best_model_checkpoint, self.model):
             super()._load_best_model()
 
 
@@ -333,18 +369,3 @@ def _checked(freezing: Mapping[str, Any] | None) -> dict[str, Any]:
     told = dict(freezing or {})
     check_keywords(told, TAKEN)
     return told
-
-
-def _load_renamed(checkpoint: str | None, model: Any) -> bool:
-    """Load weights that were saved under other names than the model's, as `save_pretrained` does for a ViT, say: the
-    Trainer leaves them out with a warning (transformers' issue 48805). Whether there were such."""
-    if checkpoint is None or not isinstance(model, PreTrainedModel):
-        return False
-    held: set[str] = set()
-    for path in Path(checkpoint).glob("model*.safetensors"):
-        with safe_open(path, "pt") as file:
-            held |= set(file.keys())
-    if held <= set(model.state_dict()):
-        return False
-    model.load_state_dict(type(model).from_pretrained(checkpoint, config=model.config).state_dict())
-    return True

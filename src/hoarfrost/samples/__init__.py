@@ -12,7 +12,7 @@ from .frame import Frames
 from .identity import Identity, Look, digests_from, digests_nbytes, same_input
 from .lengths import Lengths, Rows, padded
 from .loader import UserLoader
-from .order import Order, batch_bounds, steps_of
+from .order import Order, batch_bounds, steps_left, steps_of
 from .padding import why_padding_counts
 from .parts import Part
 from .prefix_source import Block, PrefixSource, Together, dense_block
@@ -52,6 +52,7 @@ __all__ = [
     "grid_of",
     "padded",
     "same_input",
+    "steps_left",
     "steps_of",
     "why_padding_counts",
 ]

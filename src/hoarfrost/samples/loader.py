@@ -53,6 +53,11 @@ class Sampling:
         """The epoch's sample numbers, in the sampler's order; a number may come more than once, or not at all."""
         return list(itertools.chain.from_iterable(self.batches(epoch)))
 
+    def divides(self, epoch: int) -> bool:
+        """Whether the epoch may be shown in parts, of batches of any size: no sample comes twice, no batch is made."""
+        ids = () if self.batched else self.ids(epoch)
+        return not self.batched and len(set(ids)) == len(ids)
+
     def describe(self) -> str:
         """For people."""
         name = type(self._sampler).__name__

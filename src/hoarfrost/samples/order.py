@@ -15,7 +15,7 @@ from ..seeds import mix
 from .loader import Sampling, UserLoader
 from .parts import Left, Part
 
-__all__ = ["Order", "batch_bounds", "steps_of", "usable_batch_size"]
+__all__ = ["Order", "batch_bounds", "steps_left", "steps_of", "usable_batch_size"]
 
 BUCKETS = 8
 """Windows of an epoch, at least, where samples differ in length and there are so many chunks."""
@@ -67,9 +67,9 @@ class Order:
     def shuffled(self, epoch: int) -> Tensor:
         """All of this rank's sample ids in a full shuffle, int64 [N / world_size]; or as the sampler draws them."""
         if self.sampling is not None:
-            return torch.tensor(self.sampling.ids(epoch))
-        ids, left = torch.randperm(self.samples, generator=self._generator(epoch, 1)), self.left.get(epoch)
-        return (ids if left is None else ids[left.samples[ids]])[self.rank :: self.world_size]
+            return self._of_left(torch.tensor(self.sampling.ids(epoch)), epoch)
+        ids = torch.randperm(self.samples, generator=self._generator(epoch, 1))
+        return self._of_left(ids, epoch)[self.rank :: self.world_size]
 
     @property
     def seed_of_rank(self) -> int:
@@ -116,16 +116,24 @@ class Order:
         for part in parts:
             if part.ranks > self.samples:
                 raise ValueError(f"{self.samples} samples were never shared among {part.ranks} ranks")
-            still = left.samples.clone()
-            for rank in range(part.ranks):
-                share = replace(self, rank=rank, world_size=part.ranks, left={epoch: left})
-                rows, least = share.share(epoch), share.least(epoch)
-                bounds = batch_bounds(rows, part.batch_size, part.drop_last, least)[: part.batches] if least else []
-                if bounds:
-                    ids = share._by_chunks(epoch) if part.by_chunks else share.shuffled(epoch)
-                    still[ids[: bounds[-1][1]]] = False
+            still, known = left.samples.clone(), part.samples(self.samples)
+            for rank, rows in enumerate(_rows_over(part, left.count) if known is None else ()):
+                if rows:
+                    share = replace(self, rank=rank, world_size=part.ranks, sampling=None, left={epoch: left})
+                    still[share.shown(epoch, rows, part.by_chunks)] = False
+            if known is not None:
+                still &= ~known
             left = Left(still, left.batches + part.batches)
         return left
+
+    def shown(self, epoch: int, rows: int, by_chunks: bool) -> Tensor:
+        """The first ids of this rank's share, as features come or as images do."""
+        return (self._by_chunks(epoch) if by_chunks else self.shuffled(epoch))[:rows]
+
+    def _of_left(self, ids: Tensor, epoch: int) -> Tensor:
+        """Those that are still to be shown."""
+        left = self.left.get(epoch)
+        return ids if left is None else ids[left.samples[ids]]
 
     def _by_chunks(self, epoch: int) -> Tensor:
         """All of this rank's sample ids as windows show them."""
@@ -153,7 +161,7 @@ class Order:
 
     def _drawn_windows(self, sampling: Sampling, epoch: int) -> Iterator[tuple[list[int], Tensor]]:
         """Windows of the samples that a sampler draws."""
-        places = self._places[torch.tensor(sampling.ids(epoch))]
+        places = self._places[self._of_left(torch.tensor(sampling.ids(epoch)), epoch)]
         chunk_of, row_of = places // self.chunk_size, places % self.chunk_size
         permutation = torch.randperm(self.chunks, generator=self._generator(epoch, 2))
         wanted = [chunk for chunk in permutation.tolist() if bool((chunk_of == chunk).any())]
@@ -252,6 +260,32 @@ def steps_of(loader: UserLoader, ranks: int = 1) -> int:
     samples = len(loader.dataset)  # type: ignore[arg-type]
     rows = samples // ranks if loader.sampler is None or ranks > 1 else len(loader.sampler)  # type: ignore[arg-type]
     return len(batch_bounds(rows, min(loader.batch_size, samples // ranks), loader.drop_last))
+
+
+def steps_left(samples: int, parts: Sequence[Part], now: Part) -> int:
+    """Batches on each rank that are still to come of an epoch of so many samples, behind these parts of it.
+
+    Args:
+        now: how many ranks go on with it, with batches of which size.
+    """
+    left = samples
+    for part in parts:
+        left -= sum(_rows_over(part, left))
+    return len(batch_bounds(left // now.ranks, now.batch_size, now.drop_last))
+
+
+def _rows_over(part: Part, left: int) -> list[int]:
+    """How many samples of each rank's share are done with behind a part of an epoch of which so many were left; all,
+    where the epoch was shown to its end, with those that no batch was filled by."""
+    least, more = divmod(left, part.ranks)
+    over = []
+    for rank in range(part.ranks):
+        share = least + (rank < more)
+        # Fewer samples than ranks are shared among none.
+        bounds = batch_bounds(share, part.batch_size, part.drop_last, least) if least else []
+        ended = bool(bounds) and part.batches >= len(bounds)
+        over.append(share if ended else bounds[part.batches - 1][1] if bounds else 0)
+    return over
 
 
 def usable_batch_size(batch_size: int, samples: int) -> int:

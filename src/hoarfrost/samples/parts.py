@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 __all__ = ["Left", "Part"]
@@ -18,6 +22,8 @@ class Part:
 
     Attributes:
         by_chunks: whether they came chunk by chunk, as features do; else in a full shuffle, as images do.
+        drawn: which samples they held, one bit each in base 64, where a sampler of the user's drew them: nobody else
+            could tell. None: the order says it.
     """
 
     ranks: int
@@ -25,6 +31,28 @@ class Part:
     drop_last: bool
     batches: int
     by_chunks: bool
+    drawn: str | None = None
+
+    def with_samples(self, shown: Tensor) -> Part:
+        """The same that knows which samples it held, bool [N]."""
+        bits = base64.b64encode(np.packbits(shown.numpy()).tobytes()).decode()
+        return Part(self.ranks, self.batch_size, self.drop_last, self.batches, self.by_chunks, bits)
+
+    def samples(self, count: int) -> Tensor | None:
+        """The inverse, of a data set of so many; None where they are not told.
+
+        Raises:
+            ValueError: it is told of another number.
+        """
+        if self.drawn is None:
+            return None
+        try:
+            held = base64.b64decode(self.drawn, validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"the samples of a part are no base 64: {error}") from None
+        if len(held) != -(-count // 8):
+            raise ValueError(f"a part tells of {8 * len(held)} samples, and there are {count}")
+        return torch.from_numpy(np.unpackbits(np.frombuffer(held, np.uint8), count=count).astype(bool))
 
     def alike(self, other: Part) -> bool:
         """Whether the other divides what is left in the same way, and may go on with the same shares."""

@@ -191,7 +191,8 @@ class TrainingData:
             ends = list(accumulate(map(len, sampling.batches(epoch))))
             return list(zip([0, *ends], ends, strict=False))
         if left is not None:
-            shares = self.order.share(epoch), self.order.least(epoch)
+            alone = None if sampling is None else len(self.order.shuffled(epoch))
+            shares = (self.order.share(epoch), self.order.least(epoch)) if alone is None else (alone, alone)
             # Fewer samples than ranks cannot be shared among them.
             rest = batch_bounds(shares[0], self.batch_size, self.drop_last, shares[1]) if shares[1] else []
             return [(0, 0)] * left.batches + rest
