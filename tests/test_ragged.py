@@ -11,7 +11,7 @@ from torch import nn
 
 from hoarfrost import Freezer
 from hoarfrost.codecs import FirstTokens, Linear, Shared
-from hoarfrost.errors import DatasetError, NoCutError
+from hoarfrost.errors import ArgumentError, DatasetError, NoCutError
 from shared.ragged import (
     WIDTH,
     Frames,
@@ -391,6 +391,21 @@ def test_features_of_several_calls_are_those_of_the_padded_model(tmp_path: Path)
         for batch in freezer.batches(1):
             whole = pairs_collate([data[number] for number in batch["id"]])
             assert both(freezer, batch).item() == pytest.approx(both(model, whole).item(), rel=1e-5)
+
+
+def test_several_calls_are_evaluated_from_stored_features(tmp_path: Path) -> None:
+    freezer, data = frozen_twice(tmp_path), TWICE.data()
+    model, stored = freezer.model.eval(), freezer.evaluation(TWICE.data(), batch_size=20, codec="exact")
+    with torch.no_grad():
+        for _ in range(2):
+            for batch in stored:
+                whole = pairs_collate([data[number] for number in batch["id"]])
+                assert both(freezer, batch).item() == pytest.approx(both(model, whole).item(), rel=1e-5)
+
+
+def test_mappings_are_told_for_all_calls_or_for_none(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"input must be mappings for all calls of the model, or for none"):
+        freezer_of(TWICE, tmp_path, input=({"frames": "frames"}, ("other",)))
 
 
 def frozen_twice(folder: Path, **told: Any) -> Freezer:
