@@ -41,7 +41,7 @@ def make_data(samples: int) -> tuple[Dataset, Dataset]:
 
 def make_model() -> SentenceTransformer:
     model = SentenceTransformer(str(WEIGHTS))
-    model.max_seq_length = 64
+    model.max_seq_length = 32
     return model
 
 

@@ -16,11 +16,17 @@ FRAMEWORKS = {"loop_of_accelerate": 2, "trainer_of_transformers": 2, "trainer_of
 """Lines that change of those in a framework's loop."""
 QUICK = {"audio_frames"}
 """What the inner loop runs; what the others show has quick tests of its own (crops, transformers, outputs, tasks)."""
+LONG = {"trainer_of_sentence_transformers"}
+"""A pretrained encoder, twice for each sample."""
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "three_ways")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NAMES]
+    "name",
+    [
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.long if name in LONG else pytest.mark.slow)
+        for name in NAMES
+    ],
 )
 def test_it_trains_three_ways(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name in NEEDS:
