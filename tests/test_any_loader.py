@@ -275,8 +275,14 @@ class Counting(Sampler[int]):
         return N
 
 
-def test_what_a_given_batch_sampler_says_is_taken() -> None:
-    made = DataLoader(NUMBERS, batch_sampler=BatchSampler(Counting(), 30, drop_last=True))
+class Named(BatchSampler):
+    """Another one by name, which makes batches as torch's does."""
+
+
+@pytest.mark.parametrize("kind", [BatchSampler, Named])
+def test_what_a_given_batch_sampler_says_is_taken(kind: type[BatchSampler]) -> None:
+    made = DataLoader(NUMBERS, batch_sampler=kind(Counting(), 30, drop_last=True))
+    assert not UserLoader.of(made, None, None, 0).batched
     assert steps_of(UserLoader.of(made, None, None, 0)) == 6
     with Freezer(Numbered(), made, epochs=1, policy="none") as freezer:
         shown = [targets.tolist() for _, targets in freezer.batches(0)]

@@ -11,7 +11,7 @@ from torch import nn
 
 from hoarfrost import Freezer
 from hoarfrost.codecs import FirstTokens, Linear, Shared
-from hoarfrost.errors import DatasetError, NoCutError
+from hoarfrost.errors import ArgumentError, DatasetError, NoCutError
 from shared.ragged import (
     WIDTH,
     Frames,
@@ -27,6 +27,7 @@ from shared.ragged import (
     texts,
 )
 from shared.ragged_kinds import KINDS, Kind, called, freezer_of, train
+from shared.runs import step_losses
 
 SLOW = ("strided, at the stem", "wave", "bert")  # a BERT is trained in integrations/test_transformers.py too
 ALL = pytest.mark.parametrize(
@@ -337,13 +338,144 @@ def test_what_is_drawn_with_the_frames_comes_back_with_them(mode: str, workers: 
     assert len(shown) > len(data)
 
 
-def test_several_calls_are_refused(tmp_path: Path) -> None:
-    def collate(items: list[Item]) -> Item:
-        others = [{**item, "frames": item["other"]} for item in items]
-        return {**frames_collate(items), "other": frames_collate(others)["frames"]}
+def pairs(items: list[Item]) -> list[Item]:
+    """Each with the frames of the one before, of another length, beside its own."""
+    return [{**item, "other": before["frames"]} for item, before in zip(items, [items[-1], *items[:-1]], strict=True)]
 
-    kind, calls = Kind(Frames, frames, collate, "encoder.layers.1", "frames"), (("frames", "lengths"), ("other",))
-    data = [{**item, "other": item["frames"].clone()} for item in frames()]
-    with pytest.raises(NoCutError, match=r"called several times .* Pad to a fixed length in the data set"):
-        freezer_of(kind, tmp_path, data, input=calls)
-    freezer_of(kind, tmp_path, data, input=calls, policy="none").close()
+
+def pairs_collate(items: list[Item]) -> Item:
+    other = frames_collate([{**item, "frames": item["other"]} for item in items])
+    return {**frames_collate(items), "other": other["frames"], "other_lengths": other["lengths"]}
+
+
+TWICE = Kind(Frames, lambda *given: pairs(frames(*given)), pairs_collate, "encoder.layers.1", "frames")
+CALLS = {
+    "by position": (("frames", "lengths"), ("other", "other_lengths")),
+    "by keyword": ({"frames": "frames", "lengths": "lengths"}, {"frames": "other", "lengths": "other_lengths"}),
+}
+
+
+def both(call: Any, batch: Item) -> Any:
+    """The loss of a sample's two outputs, and of which is which."""
+    one, other = call(batch["frames"], batch["lengths"]), call(batch["other"], batch["other_lengths"])
+    return nn.functional.cross_entropy(one + 0.5 * other, batch["label"])
+
+
+def by_keyword(call: Any, batch: Item) -> Any:
+    one = call(frames=batch["frames"], lengths=batch["lengths"])
+    other = call(frames=batch["other"], lengths=batch["other_lengths"])
+    return nn.functional.cross_entropy(one + 0.5 * other, batch["label"])
+
+
+@pytest.mark.parametrize("how", CALLS)
+def test_each_of_several_calls_has_lengths_of_its_own(how: str, tmp_path: Path) -> None:
+    runs, step = [], by_keyword if how == "by keyword" else both
+    for mode in ("cache", "recompute"):
+        freezer = freezer_of(TWICE, tmp_path / mode, mode=mode, input=CALLS[how])
+        losses = step_losses(freezer, lambda batch, freezer=freezer: step(freezer, batch), range(3), 1)
+        assert freezer.source == mode
+        runs.append((losses, freezer.model.state_dict()))
+        if mode == "cache":
+            of_call = [[len(item[name]) for item in TWICE.data()] for name in ("frames", "other")]
+            caches = freezer._feeder.caches
+            assert [cache.dense_nbytes for cache in caches[::2]] == [4 * WIDTH * (sum(n) + len(n)) for n in of_call]
+    (cached, weights), (recomputed, others) = runs
+    assert cached == recomputed
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_features_of_several_calls_are_those_of_the_padded_model(tmp_path: Path) -> None:
+    freezer = frozen_twice(tmp_path)
+    model, data = freezer.model.eval(), TWICE.data()
+    with torch.no_grad():
+        for batch in freezer.batches(1):
+            whole = pairs_collate([data[number] for number in batch["id"]])
+            assert both(freezer, batch).item() == pytest.approx(both(model, whole).item(), rel=1e-5)
+
+
+def test_several_calls_are_evaluated_from_stored_features(tmp_path: Path) -> None:
+    freezer, data = frozen_twice(tmp_path), TWICE.data()
+    model, stored = freezer.model.eval(), freezer.evaluation(TWICE.data(), batch_size=20, codec="exact")
+    with torch.no_grad():
+        for _ in range(2):
+            for batch in stored:
+                whole = pairs_collate([data[number] for number in batch["id"]])
+                assert both(freezer, batch).item() == pytest.approx(both(model, whole).item(), rel=1e-5)
+
+
+def test_mappings_are_told_for_all_calls_or_for_none(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"input must be mappings for all calls of the model, or for none"):
+        freezer_of(TWICE, tmp_path, input=({"frames": "frames"}, ("other",)))
+
+
+def frozen_twice(folder: Path, **told: Any) -> Freezer:
+    freezer = freezer_of(TWICE, folder, input=CALLS["by position"], epochs=None, **told)
+    step_losses(freezer, lambda batch: both(freezer, batch), range(1), 1)
+    freezer.decide(store=True)
+    assert freezer.source == "cache"
+    return freezer
+
+
+@pytest.mark.slow
+def test_the_bytes_of_several_calls_are_foretold(tmp_path: Path) -> None:
+    data = [{**item, "other": item["frames"][: len(item["frames"]) // 3 + 2]} for item in frames(600)]
+    freezer = frozen_twice(tmp_path, data=data)
+    (record,) = [entry for entry in freezer.history if entry["event"] == "freeze"]
+    assert record["predicted_bytes"] == pytest.approx(record["cache_bytes"], rel=0.05)
+
+
+def words_collate(items: list[Item]) -> Item:
+    """Texts come as words; tokens are made of them here, and two columns of texts by names of their own."""
+
+    def tokens(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        made = padding_collate([{**item, "tokens": [*map(int, item[name].split())]} for item in items])
+        return made["tokens"], made["padding"]
+
+    batch: Item = {name: torch.tensor([item[name] for item in items]) for name in ("label", "id")}
+    for name in ("anchor", "answer"):
+        batch[f"{name}_tokens"], batch[f"{name}_padding"] = tokens(name)
+    return batch
+
+
+def words(samples: int = 60) -> list[Item]:
+    drawn = [" ".join(map(str, item["tokens"])) for item in texts(samples)]
+    return [
+        {"anchor": text, "answer": drawn[n - 1], "label": item["label"], "id": n}
+        for n, (text, item) in enumerate(zip(drawn, texts(samples), strict=True))
+    ]
+
+
+WORDS = Kind(Texts, words, words_collate, "encoder.layers.1", "anchor_tokens")
+COLUMNS = tuple({name: f"{column}_{name}" for name in ("tokens", "padding")} for column in ("anchor", "answer"))
+
+
+def compared(call: Any, batch: Item) -> Any:
+    one, other = ({name: batch[key] for name, key in column.items()} for column in COLUMNS)
+    return nn.functional.cross_entropy(call(**one) - 0.5 * call(**other), batch["label"])
+
+
+def test_what_a_collate_makes_of_texts_is_stored_without_padding(tmp_path: Path) -> None:
+    runs = []
+    for mode in ("cache", "recompute"):
+        freezer = freezer_of(WORDS, tmp_path / mode, mode=mode, input=COLUMNS)
+        losses = step_losses(freezer, lambda batch, freezer=freezer: compared(freezer, batch), range(3), 1)
+        assert freezer.source == mode
+        runs.append((losses, freezer.model.state_dict()))
+    (cached, weights), (recomputed, others) = runs
+    assert cached == recomputed
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_other_texts_are_another_data_set(tmp_path: Path) -> None:
+    """Of the same lengths, so that nothing but the texts differs."""
+    found = []
+    for data in (words(), [{**item, "answer": " ".join(item["answer"].split()[::-1])} for item in words()]):
+        freezer = freezer_of(WORDS, tmp_path, data, input=COLUMNS, policy={0: WORDS.cut})
+        next(freezer.batches(0))
+        found.append({cache.fingerprint.digest for cache in freezer._feeder.caches})
+    assert not found[0] & found[1]
+
+
+def test_what_no_batch_holds_is_no_input(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"there is no 'anchor_words' in a batch that holds 'label', 'id', 'anchor_"):
+        freezer_of(WORDS, tmp_path, input=({"tokens": "anchor_words"},))

@@ -57,7 +57,7 @@ class Freezer:
         criterion: of outputs and targets, as the loop calls it; tells what the outputs are, and is a trial's loss.
         mix: torchvision's `v2.MixUp` or `v2.CutMix`, or a `v2.RandomChoice` of them, for each batch: of images first,
             of features later, drawn by seed, epoch and step. Targets become probabilities [B, classes].
-        input: keys of the input in an item, where that cannot be told; ((0,), (1,)) where each is called for itself.
+        input: its keys, where they cannot be told; ((0,), (1,)) for two calls, mappings of keywords to keys likewise.
         collate_fn: makes a batch of items; None: torch's.
         verbose: say once what was taken over, and what becomes of each step (logger "hoarfrost", INFO).
 

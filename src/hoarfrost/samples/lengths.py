@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from ..cuts import Crossing, Ragged, arguments_of, leaves
 from ..errors import DatasetError
 from .collating import Collate, collated, name_of
 from .form import Form
-from .places import is_image, replaced, shape_of, stand_in
+from .places import Place, at, is_image, replaced, shape_of, stand_in
 
 __all__ = ["Lengths", "Rows", "find_lengths", "padded", "unpadded", "why_too_short"]
 
@@ -23,8 +24,8 @@ class Lengths:
     """How long each sample's input is, where inputs differ in length and are padded in each batch.
 
     Attributes:
-        own: int64 [N], of each sample when it is collated alone.
-        axis: of the main input in a batch, along which it is padded.
+        own: int64 [calls, N], of each sample when it is collated alone, at each call of the model.
+        axis: of a call's main input in a batch, along which it is padded.
         at_end: whether a sample lies at the end of its row, padding in front of it.
     """
 
@@ -32,25 +33,32 @@ class Lengths:
     axis: int
     at_end: bool
 
-    def of(self, ids: Tensor, ragged: Ragged) -> Tensor:
-        """How long a tensor that crosses is for these samples, int64 [n]."""
-        return ragged.of(self.own[ids])
+    @cached_property
+    def total(self) -> Tensor:
+        """Of each sample over all calls, int64 [N]."""
+        return self.own.sum(0)
 
-    def without_padding(self, tensor: Tensor, ids: Tensor, ragged: Ragged) -> Tensor:
-        """The entries of these samples, [sum of lengths, ...], of what the model gave for their batch."""
-        return unpadded(tensor, ragged.axis, self.of(ids, ragged), self.at_end)
+    def of(self, ids: Tensor, ragged: Ragged, call: int) -> Tensor:
+        """How long a tensor that crosses at a call is for these samples, int64 [n]."""
+        return ragged.of(self.own[call, ids])
+
+    def without_padding(self, tensor: Tensor, ids: Tensor, ragged: Ragged, call: int) -> Tensor:
+        """The entries of these samples, [sum of lengths, ...], of what the model gave for their batch at a call."""
+        return unpadded(tensor, ragged.axis, self.of(ids, ragged, call), self.at_end)
 
     def filled(self, features: Sequence[Any], batch: Any, form: Form) -> list[Any]:
         """Features of each call with their `Rows` as they are in a batch: padded, or the batch's own argument."""
-        main, called = form.main_of(batch), arguments_of(form.call(batch))
+        made = []
+        for given, place, inputs in zip(features, form.mains, form.calls(batch), strict=True):
+            whole = partial(self._whole, at(batch, place), arguments_of(inputs))
+            made.append(tuple(map(whole, given)) if isinstance(given, tuple) else whole(given))
+        return made
 
-        def whole(held: Any) -> Any:
-            if not isinstance(held, Rows):
-                return held
-            own = None if held.argument is None else called.get(held.argument)
-            return own if isinstance(own, Tensor) and own is not main else self.as_in(main, held)
-
-        return [tuple(map(whole, given)) if isinstance(given, tuple) else whole(given) for given in features]
+    def _whole(self, main: Any, called: Mapping[Any, Any], held: Any) -> Any:
+        if not isinstance(held, Rows):
+            return held
+        own = None if held.argument is None else called.get(held.argument)
+        return own if isinstance(own, Tensor) and own is not main else self.as_in(main, held)
 
     def as_in(self, batch: Tensor, rows: Rows) -> Tensor:
         """Rows padded as the main input of their batch is.
@@ -138,7 +146,8 @@ def _places(lengths: Tensor, length: int, at_end: bool) -> Tensor:
 def find_lengths(
     form: Form, collate: Collate, probed: Sequence[Any], every: Callable[[], Sequence[Any]]
 ) -> Lengths | None:
-    """How long each sample is, measured; None where a collate makes all batches of one length.
+    """How long each sample is at each call of the model, measured; None where a collate makes all batches of one
+    length.
 
     Whether batches are padded, along which axis and on which side shows in what the collate makes of a short item
     alone, and of the same one beside a long one.
@@ -148,20 +157,65 @@ def find_lengths(
         every: gives all items, without their images but with what has their shape.
 
     Raises:
-        DatasetError: the collate makes something else of an item beside what it pads where its values are others.
+        DatasetError: the collate makes something else of an item beside what it pads where its values are others; or it
+            pads several calls' inputs in different ways.
     """
-    shapes = [shape_of(form.main_of(item)) for item in probed]
-    if None in shapes or len(set(shapes)) < 2:
+    found = [_padding_of(form, place, collate, probed) for place in form.mains]
+    ways = {(padding.axis, padding.at_end) for padding in found if padding is not None}
+    if not ways:
         return None
-    sizes = [shape for shape in shapes if shape is not None]
+    if len(ways) > 1:
+        raise DatasetError(
+            f"{name_of(collate)} pads the inputs of several calls of the model along different axes, or on different "
+            "sides: pad them alike, or to a fixed length in the data set"
+        )
+    ((axis, at_end),) = ways
+    known = dict(zip(form.mains, found, strict=True))
+    alone = [place for place, padding in known.items() if padding is None or padding.own is None]
+    rows: dict[Place, list[int]] = {place: [] for place in form.mains}
+    for item in every():
+        batch = collated(collate, [item]) if alone else None
+        for place, padding in known.items():
+            if padding is None or padding.own is None:
+                rows[place].append(int(at(batch, place).shape[axis]))
+            else:
+                rows[place].append(_size(at(item, place), padding.own))
+    return Lengths(torch.tensor([*rows.values()]), axis, at_end)
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How a collate pads the main input of a call.
+
+    Attributes:
+        axis: in a batch.
+        at_end: whether a sample lies at the end of its row.
+        own: the axis of an item's own input that is as long; None where it pads to a multiple, cuts, or makes the input
+            of something else, so that only a batch of one tells.
+    """
+
+    axis: int
+    at_end: bool
+    own: int | None
+
+
+def _padding_of(form: Form, place: Place, collate: Collate, probed: Sequence[Any]) -> Padding | None:
+    """None where batches of these items are of one length, or not padded."""
+
+    def batch_of(*items: Any) -> Any:
+        return at(collated(collate, [_marked(form, place, item) for item in items]), place)
+
+    shapes = [getattr(batch_of(i), "shape", [None])[1:] if form.made else shape_of(at(i, place)) for i in probed]
+    sizes = [tuple(shape) for shape in shapes if shape is not None]
+    if len(sizes) < len(shapes) or len(set(sizes)) < 2:
+        return None
     along = [axis for axis, column in enumerate(zip(*sizes, strict=False)) if len(set(column)) > 1]
     if len({len(shape) for shape in sizes}) > 1 or len(along) != 1:
         return None
     (own,) = along
     order = sorted(range(len(sizes)), key=lambda number: sizes[number][own])
     short, long = probed[order[0]], probed[order[-1]]
-    marked = [_marked(form, item) for item in (short, long)]
-    alone, both = (form.main_of(collated(collate, items)) for items in (marked[:1], marked))
+    alone, both = batch_of(short), batch_of(short, long)
     if not isinstance(alone, Tensor) or not isinstance(both, Tensor) or alone.dim() != both.dim():
         return None
     axes = [axis for axis in range(1, alone.dim()) if alone.shape[axis] != both.shape[axis]]
@@ -172,14 +226,10 @@ def find_lengths(
     sides = [torch.equal(both[:1].narrow(axis, start, length), alone) for start in (0, wide - length)]
     if not any(sides):
         return None
-    _check_blind(form, collate, [short, long])
-    items = every()
-    if (length, wide) == (sizes[order[0]][own], sizes[order[-1]][own]):
-        lengths = [_size(form.main_of(item), own) for item in items]
-    else:
-        # It pads to a multiple, or cuts.
-        lengths = [int(form.main_of(collated(collate, [item])).shape[axis]) for item in items]
-    return Lengths(torch.tensor(lengths), axis, at_end=not sides[0])
+    if not form.made:
+        _check_blind(place, collate, [short, long])
+    as_they_are = (length, wide) == (sizes[order[0]][own], sizes[order[-1]][own])
+    return Padding(axis, not sides[0], own if as_they_are and not form.made else None)
 
 
 def _size(leaf: Any, axis: int) -> int:
@@ -189,22 +239,19 @@ def _size(leaf: Any, axis: int) -> int:
     return shape[axis]
 
 
-def _marked(form: Form, item: Any) -> Any:
+def _marked(form: Form, place: Place, item: Any) -> Any:
     """An item whose input shows where it ends up in a batch."""
-    main = form.main_of(item)
-    return _with_main(form, item, stand_in(main, 1.0)) if is_image(main) else item
+    if form.made or not is_image(at(item, place)):
+        return item
+    return replaced(item, place, stand_in(at(item, place), 1.0))
 
 
-def _with_main(form: Form, tree: Any, value: Any) -> Any:
-    return value if form.main is None else replaced(tree, form.main, value)
-
-
-def _check_blind(form: Form, collate: Collate, items: Sequence[Any]) -> None:
+def _check_blind(place: Place, collate: Collate, items: Sequence[Any]) -> None:
     """Raise DatasetError where a collate makes other things beside the input of other values of the input."""
-    if not is_image(form.main_of(items[0])):
+    if not is_image(at(items[0], place)):
         return
-    blind = [_with_main(form, item, stand_in(form.main_of(item))) for item in items]
-    made = [leaves(_with_main(form, collated(collate, list(given)), None)) for given in (items, blind)]
+    blind = [replaced(item, place, stand_in(at(item, place))) for item in items]
+    made = [leaves(replaced(collated(collate, list(given)), place, None)) for given in (items, blind)]
     for seen, unseen in zip(*made, strict=True):
         both = isinstance(seen, Tensor) and isinstance(unseen, Tensor)
         if both and not torch.equal(seen, unseen):

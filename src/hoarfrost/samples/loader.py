@@ -126,7 +126,8 @@ class UserLoader:
                 f"the DataLoader's {type(data.dataset).__name__} is a stream: features are stored by sample "
                 "number, so a map-style data set with __len__ and __getitem__ is needed, a list of what it gives say"
             )
-        plain, batches = type(data.batch_sampler) is BatchSampler, cast(Any, data.batch_sampler)
+        batches = cast(Any, data.batch_sampler)
+        plain = isinstance(batches, BatchSampler) and type(batches).__iter__ is BatchSampler.__iter__
         # A DataLoader that is given a batch sampler has no sampler, size or `drop_last` beside it.
         given = getattr(data.batch_sampler, "batch_size", None)
         for name, told, its in (("batch_size", batch_size, given), ("collate_fn", collate, data.collate_fn)):

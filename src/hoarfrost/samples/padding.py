@@ -28,35 +28,35 @@ def why_padding_counts(model: nn.Module, data: TrainingData) -> str | None:
     lengths = data.samples.lengths
     if lengths is None:
         return None
-    if data.samples.form.further:
-        return (
-            f"{type(model).__name__} is called several times for each sample, and inputs differ in length: stored "
-            "features have no padding, and which is a call's own cannot be told. Pad to a fixed length in the data set"
-        )
-    short, long = _short_and_long(lengths.own)
-    draw = data.samples.pipeline.still(len(data.samples))
     body, _ = shadow(model)  # which leaves nothing behind on the user's modules
+    reasons = (_why_at_a_call(body, data, lengths, call) for call in range(len(lengths.own)))
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _why_at_a_call(body: nn.Module, data: TrainingData, lengths: Lengths, call: int) -> str | None:
+    of_call, draw = lengths.own[call], data.samples.pipeline.still(len(data.samples))
+    short, long = _short_and_long(of_call)
 
     def outputs(inputs: Example) -> list[Tensor]:
         with torch.random.fork_rng(devices=[]):
             return tensors_in(called(body, inputs))
 
-    together = data.images(torch.tensor([*short, long]), draw)
+    together = data.calls(torch.tensor([*short, long]), draw)[call]
     length = data.samples.form.main_argument(together).shape[lengths.axis]
-    cut = why_too_short(length, int(lengths.own[long]))
+    cut = why_too_short(length, int(of_call[long]))
     if cut is not None:
         return cut
     with evaluating(body):
         beside = outputs(together)
         for row, sample in enumerate(short):
-            own = int(lengths.own[sample])
-            pairs = zip(outputs(data.images(torch.tensor([sample, sample]), draw)), beside, strict=False)
+            own = int(of_call[sample])
+            pairs = zip(outputs(data.calls(torch.tensor([sample, sample]), draw)[call]), beside, strict=False)
             rows = [(near, far[row]) for near, far in pairs if far.dim() and len(far) == len(short) + 1]
             if all(_apart(near, far, lengths, own) <= 1.0 for near, far in rows):
                 continue
             return (
-                f"what {type(model).__name__} gives for a sample of {own} changes when its batch is padded "
-                f"to {int(lengths.own[long])}: stored features have no padding. Let the data give the model a mask or "
+                f"what {type(body).__name__} gives for a sample of {own} changes when its batch is padded "
+                f"to {int(of_call[long])}: stored features have no padding. Let the data give the model a mask or "
                 "lengths, as inputs of it, or pad to a fixed length"
             )
     return None

@@ -107,11 +107,13 @@ class PrefixSource:
         return self.run_calls(calls, ids), targets
 
     def lengths(self, ids: Tensor, tensor: int | None = None) -> Tensor | None:
-        """How long this tensor, or another one that crosses, is for these samples, int64 [n]; None: of one shape."""
+        """How long this tensor, or another of those of all calls, is for these samples, int64 [n]; None: of one
+        shape."""
         if self.samples.lengths is None:
             return None
-        ragged = self.crossings[self.tensor if tensor is None else tensor].ragged
-        return None if ragged is None else self.samples.lengths.of(ids, ragged)
+        call, place = divmod(self.tensor if tensor is None else tensor, len(self.crossings))
+        ragged = self.crossings[place].ragged
+        return None if ragged is None else self.samples.lengths.of(ids, ragged, call)
 
     @property
     def call(self) -> int:
@@ -133,27 +135,28 @@ class PrefixSource:
 
     def run_calls(self, calls: Sequence[Example], ids: Tensor | None = None) -> tuple[Tensor, ...]:
         """`run` for each call of the model, one after the other."""
-        return tuple(tensor for inputs in calls for tensor in self.run(inputs, ids))
+        return tuple(tensor for call, inputs in enumerate(calls) for tensor in self.run(inputs, ids, call))
 
-    def run(self, inputs: Example, ids: Tensor | None = None) -> tuple[Tensor, ...]:
+    def run(self, inputs: Example, ids: Tensor | None = None, call: int = 0) -> tuple[Tensor, ...]:
         """All that crosses and has a row for each sample, each [n, ...], of what the model is called with: on the CPU,
         in the prefix's own memory format.
 
         Args:
             ids: whose it is. With them what is as long as the input comes without its padding, [sum of lengths, ...].
+            call: which call of the model it is.
         """
         with torch.no_grad():
             features = called(self.prefix, self.on_device(inputs))
             if isinstance(self.prefix, Prefix):
                 self._check_sizes(inputs, self.prefix)
                 tensors = self.prefix.cut.rows_of(features)
-                self._check(inputs, tensors, _sized(self.prefix, tensors), ids)
+                self._check(inputs, tensors, _sized(self.prefix, tensors), ids, call)
             else:
                 tensors = (features,) if isinstance(features, Tensor) else tuple(features)
             lengths = self.samples.lengths
             if ids is not None and lengths is not None:
                 pairs = zip(tensors, (crossing.ragged for crossing in self.crossings), strict=True)
-                tensors = tuple(t if r is None else lengths.without_padding(t, ids, r) for t, r in pairs)
+                tensors = tuple(t if r is None else lengths.without_padding(t, ids, r, call) for t, r in pairs)
             # A number for each sample, a label that the model is called with, is stored as a row of one.
             return tuple((tensor if tensor.dim() > 1 else tensor[:, None]).to("cpu") for tensor in tensors)
 
@@ -170,9 +173,9 @@ class PrefixSource:
                     "by their image's size; bring images to one size in the data set, and their targets with them"
                 )
 
-    def _check(self, inputs: Example, tensors: Sequence[Tensor], cut: Cut, ids: Tensor | None) -> None:
+    def _check(self, inputs: Example, tensors: Sequence[Tensor], cut: Cut, ids: Tensor | None, call: int) -> None:
         """Raise DatasetError where inputs are of other lengths or sizes than those that the model was divided on."""
-        for number, (tensor, crossing) in enumerate(zip(tensors, cut.rows, strict=True)):
+        for number, (tensor, crossing) in enumerate(zip(tensors, cut.rows, strict=True), call * len(cut.rows)):
             lengths = None if ids is None else self.lengths(ids, number)
             if lengths is not None and crossing.ragged is not None:
                 length = tensor.shape[1 + crossing.ragged.axis]

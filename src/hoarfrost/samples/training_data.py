@@ -99,7 +99,7 @@ class TrainingData:
                 rank=ranks.rank,
                 world_size=ranks.world,
                 sampling=sampling,
-                lengths=None if samples.lengths is None else samples.lengths.own,
+                lengths=None if samples.lengths is None else samples.lengths.total,
                 neighbours=chunks.neighbours,
             )
         except BaseException:
@@ -127,7 +127,10 @@ class TrainingData:
 
     @cached_property
     def other_sizes(self) -> tuple[Example, ...]:
-        """Likewise at a further call, for each size of inputs that is not that of the first: smaller crops, say."""
+        """Likewise at a further call, for each size of inputs that is not that of the first: smaller crops, say. What
+        differs in length is of all lengths as it is."""
+        if self.samples.lengths is not None:
+            return ()
         found: dict[torch.Size, Example] = {}
         for inputs in self.examples:
             found.setdefault(first_tensor(inputs).shape, inputs)
@@ -138,8 +141,7 @@ class TrainingData:
         """`example` for each call of the model."""
         draw = self.samples.pipeline.draw(len(self.samples), self.order.seed)
         count = min(EXAMPLES, len(self.samples), max(2, self.batch_size))
-        placed: list[Example] = [self.on_device(inputs) for inputs in self.samples.calls(torch.arange(count), draw)[0]]
-        return placed
+        return self.calls(torch.arange(count), draw)
 
     @cached_property
     def other_lengths(self) -> OtherLengths | None:
@@ -147,10 +149,11 @@ class TrainingData:
         lengths = self.samples.lengths
         if lengths is None:
             return None
-        own, draw = lengths.own, self.samples.pipeline.draw(len(self.samples), self.order.seed)
+        own, draw = lengths.own.flatten(), self.samples.pipeline.draw(len(self.samples), self.order.seed)
 
         def batch(length: int) -> Example:
-            return self.images((own == length).int().argmax().expand(2), draw)
+            call, sample = divmod(int((own == length).int().argmax()), len(self.samples))
+            return self.calls(torch.tensor([sample, sample]), draw)[call]
 
         here, known = self.samples.form.main_argument(self.example).shape[lengths.axis], sorted(set(own.tolist()))
         # Single entries are special to many a model.
@@ -170,8 +173,11 @@ class TrainingData:
 
     def images(self, ids: Tensor, draw: Any) -> Example:
         """What the model is called with for samples under a draw, on the device; [B, ...] say."""
-        placed: Example = self.on_device(self.samples.images(ids, draw)[0])
-        return placed
+        return self.calls(ids, draw)[0]
+
+    def calls(self, ids: Tensor, draw: Any) -> list[Example]:
+        """Likewise at each call."""
+        return [self.on_device(inputs) for inputs in self.samples.calls(ids, draw)[0]]
 
     def probe(self, count: int) -> Example:
         """Likewise for so many from all over the data, changed as little as can be, for whoever looks at features."""

@@ -15,7 +15,7 @@ from ..cuts import Suffix
 from ..freezing import Division
 from ..samples import TrainingData, Way
 from ..settings import Storing, Views
-from .calibration_sample import CalibrationSample
+from .calibration_sample import CalibrationSample, Extent
 from .channels import Choice, choose_stored, coarser_codec, is_coarser, stored_and_back
 from .further_view import FurtherView, why_not_derived
 from .rungs import check_finite, pick, rungs_of
@@ -64,8 +64,7 @@ class Calibration:
         chunks: that were measured on.
         task: by which harm was measured; None where the user asked to recompute.
         drawn: whether it was with a drawn head, see `CalibrationSample.judged`.
-        shapes: of one sample, of what crosses at each call of the model for it; all are stored alike, bytes and seconds
-            are of all.
+        extents: of what crosses at each call of the model; all are stored alike, bytes and seconds are of all.
         target_bytes, journal_bytes: of all samples, the latter for one view.
     """
 
@@ -85,7 +84,7 @@ class Calibration:
     chunks: int = 1
     task: Task | None = None
     drawn: bool = False
-    shapes: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    extents: tuple[tuple[Extent, ...], ...] = ()
     target_bytes: int = 0
     journal_bytes: int = 0
 
@@ -93,13 +92,13 @@ class Calibration:
     def specs(self) -> tuple[CacheSpec, ...]:
         """Of all caches: for each call of the model one for each tensor that crosses the cut."""
         specs = (self.spec, *(other.spec for other in self.beside))
-        pairs = (pair for shapes in self.shapes for pair in zip(specs, shapes, strict=True))
-        return tuple(replace(spec, shape=shape) for spec, shape in pairs) or specs
+        pairs = (pair for extents in self.extents for pair in zip(specs, extents, strict=True))
+        return tuple(replace(spec, shape=shape, total_length=total) for spec, (shape, total) in pairs) or specs
 
     @property
     def loads(self) -> tuple[float, ...]:
         """How many values cross at each call, by how many at the first."""
-        return _loads(self.shapes)
+        return _loads(self.extents, self.spec.samples)
 
     @property
     def codec(self) -> Codec:
@@ -218,7 +217,7 @@ def calibrate(
         _coded(*parts, sample.first_lengths(n))
         for n, parts in enumerate(zip(sample.first, sample.specs, codecs, strict=True))
     ]
-    calls = sum(_loads(sample.shapes))
+    calls = sum(_loads(sample.extents, order.samples))
     all_chunks = calls * order.chunks * sample.share[0]
     write_seconds, read_seconds = (all_chunks * sum(column) for column in list(zip(*coded, strict=True))[:2])
     decision = decide(
@@ -266,7 +265,7 @@ def calibrate(
         chunks=sample.chunks,
         task=task,
         drawn=isinstance(suffix, Suffix) and suffix is not division.suffix,
-        shapes=sample.shapes,
+        extents=sample.extents,
         target_bytes=target_bytes,
         journal_bytes=journal_bytes,
     )
@@ -282,8 +281,8 @@ def _wanted(views: Views, division: Division, epochs_left: int | None, most: int
     return (count, least) if most is None else (min(count, most), min(least, most))
 
 
-def _loads(shapes: Sequence[Sequence[tuple[int, ...]]]) -> tuple[float, ...]:
-    values = [sum(map(prod, of_call)) for of_call in shapes] or [1]
+def _loads(extents: Sequence[Sequence[Extent]], samples: int) -> tuple[float, ...]:
+    values = [sum(prod(shape) * (total or samples) for shape, total in of_call) for of_call in extents] or [1]
     return tuple(number / values[0] for number in values)
 
 
@@ -303,7 +302,7 @@ def _unmeasured(sample: CalibrationSample) -> Calibration:
         prefix_seconds=sample.prefix_seconds,
         read_seconds=None,
         write_seconds=None,
-        shapes=sample.shapes,
+        extents=sample.extents,
     )
 
 

@@ -19,10 +19,12 @@ from ..cuts import Crossing, Cut, InTraining, Suffix, arguments_of
 from ..samples import PrefixSource, digests_nbytes, padded
 from .cache_specs import feature_spec
 
-__all__ = ["CalibrationSample"]
+__all__ = ["CalibrationSample", "Extent"]
 
 SAMPLE_BYTES = 256 * 2**20
 """Memory for the sample's features: a sixteenth of the chunks, at most four, at least one."""
+Extent = tuple[tuple[int, ...], int | None]
+"""Shape and total length of a tensor that crosses, as a `CacheSpec` has them."""
 SPREAD = 3
 """Chunks of samples of differing lengths by which bytes are foretold."""
 
@@ -46,7 +48,7 @@ class CalibrationSample:
             each crosses. Chunks are of samples about as long, and the first ones foretell no others' bytes.
         target_bytes, journal_bytes: of one sample, over all caches: of its targets, and of what journals say of it for
             each view.
-        shapes: of one sample, of what crosses at each call of the model.
+        extents: of what crosses at each call of the model.
     """
 
     source: PrefixSource
@@ -58,7 +60,7 @@ class CalibrationSample:
     chunks: int
     prefix_seconds: float
     share: tuple[float, float] = (1.0, 1.0)
-    shapes: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    extents: tuple[tuple[Extent, ...], ...] = ()
     spread: tuple[tuple[Tensor, tuple[Tensor, ...]], ...] = ()
     target_bytes: float = 0.0
     journal_bytes: float = 0.0
@@ -72,7 +74,7 @@ class CalibrationSample:
         Args:
             spread: and on chunks of all lengths.
         """
-        seconds, parts, targets, shapes = [], [], [], []
+        seconds, parts, targets, shapes = [], [], [], list[list[tuple[int, ...]]]()
         target_bytes = 0.0
 
         def run(chunk: int) -> None:
@@ -100,7 +102,8 @@ class CalibrationSample:
         share = _share(source, len(parts))
         prefix_seconds = chunks * seconds_a_chunk(seconds) * share[1]
         padded = _padded(source, cut, tensors, len(parts))
-        by_call = tuple(tuple(shapes[0][n : n + len(tensors)]) for n in range(0, len(shapes[0]), len(tensors)))
+        extents = [(shape, _total(source.lengths(everyone, number))) for number, shape in enumerate(shapes[0])]
+        by_call = tuple(tuple(extents[n : n + len(tensors)]) for n in range(0, len(extents), len(tensors)))
         some = tuple(_spread(source, draw, len(tensors))) if spread else ()
         caches = len(tensors) * max(1, len(by_call))
         journal_bytes = sum(_line_bytes(source, *divmod(number, len(tensors))) for number in range(caches))
@@ -143,7 +146,7 @@ class CalibrationSample:
             told = codec.for_lengths(None if own is None else own.tolist())
             nbytes += len(told.encode(spec.physical(tensors[number]), spec.codec_axis))
         every = torch.cat([ids for ids, _ in self.spread])
-        share = lengths.own.double().mean() / lengths.own[every].double().mean().clamp(min=1)
+        share = lengths.own[0].double().mean() / lengths.own[0, every].double().mean().clamp(min=1)
         return nbytes / len(every) * share.item()
 
     def call_with(self, part: Tensor, start: int, number: int = 0) -> Any:
@@ -203,6 +206,10 @@ class CalibrationSample:
         )
 
 
+def _total(lengths: Tensor | None) -> int | None:
+    return None if lengths is None else int(lengths.sum())
+
+
 def _as_called(rows: Tensor, crossing: Crossing) -> Tensor:
     """Rows of a calibration sample as the suffix takes them."""
     if crossing.shape == ():
@@ -223,8 +230,8 @@ def _share(source: PrefixSource, chunks: int) -> tuple[float, float]:
     lengths = source.samples.lengths
     if lengths is None:
         return 1.0, 1.0
-    mean = lengths.own.double().mean().item()
-    found = [mean / lengths.own[_ids(source, count)].double().mean().clamp(min=1).item() for count in (1, chunks)]
+    mean = lengths.total.double().mean().item()
+    found = [mean / lengths.total[_ids(source, count)].double().mean().clamp(min=1).item() for count in (1, chunks)]
     return found[0], found[1]
 
 
@@ -234,7 +241,7 @@ def _spread(source: PrefixSource, draw: Draw, tensors: int) -> Iterator[tuple[Te
     if lengths is None:
         return
     full = [order.members(chunk) for chunk in range(max(1, order.samples // order.chunk_size))]
-    full.sort(key=lambda ids: float(lengths.own[ids].double().mean()))
+    full.sort(key=lambda ids: float(lengths.total[ids].double().mean()))
     for part in range(SPREAD):
         ids = full[len(full) * (2 * part + 1) // (2 * SPREAD)]
         yield ids, source.run_calls(source.samples.calls(ids, draw)[0], ids)[:tensors]
