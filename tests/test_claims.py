@@ -15,7 +15,6 @@ PENDING = {
     "docs/benchmarks.md#first-tokens-apart": "benchmarks/first_tokens.py, of a machine with a GPU",
     "docs/guide/augmentation.md#what-we-measured": "benchmarks/augmentation.py, whose records were not kept",
     "docs/guide/cache.md#the-ladder": "benchmarks/first_tokens.py, of a machine with a GPU",
-    "docs/guide/cache.md#harm": "benchmarks/harm_by_task.py",
     "docs/guide/policies.md#smartfrz": "benchmarks/smartfrz.py",
     "docs/guide/samples.md#examples-measured": "benchmarks/examples.py: the row of texts",
 }
