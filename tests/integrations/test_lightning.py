@@ -362,6 +362,15 @@ def test_other_loaders_are_refused() -> None:
         trainer_of(freeze).fit(Module(), DataLoader(images(60, PLAIN), 16))
 
 
+def test_another_begins_behind_one_that_an_error_broke_off() -> None:
+    module, wrong = Module(), freeze_of(policy="none")  # `wrong` stays, as an open notebook keeps it
+    with pytest.raises(ArgumentError, match="the Trainer trains on DataLoader"):
+        trainer_of(wrong, max_epochs=1).fit(module, DataLoader(images(60, PLAIN), 16))
+    _, freeze = fitted(module, freeze_of(policy="none"), max_epochs=1)
+    assert not wrong.broken_off
+    assert [record["event"] for record in freeze.freezer.history] == ["epoch"]  # type: ignore[union-attr]
+
+
 def test_two_doors_are_refused() -> None:
     with pytest.raises(RuntimeError, match="more than one stateful callback of type `Freeze`"):  # Lightning's own word
         trainer_of(freeze_of(), callbacks=[freeze_of()])

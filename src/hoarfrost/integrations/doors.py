@@ -37,10 +37,15 @@ def needs(extra: str) -> Iterator[None]:
 def hold(model: nn.Module, door: object) -> None:
     """From now on this door feeds the model, until `release`, or until the door is gone.
 
+    One whose training an error broke off (`broken_off`) is closed: who begins anew may have no name for it any more.
+
     Raises:
         ArgumentError: another one does.
     """
-    other = _held.get(bare(model), lambda: None)()
+    other: Any = _held.get(bare(model), lambda: None)()
+    if other is not door and getattr(other, "broken_off", False):
+        other.close()
+        other = None
     if other is not None and other is not door:
         raise ArgumentError(
             f"{_name(other)} feeds this {type(bare(model)).__name__} already, and {_name(door)} would freeze and route "

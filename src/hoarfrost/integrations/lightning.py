@@ -61,6 +61,7 @@ class Freeze(Callback):
 
     Attributes:
         freezer: of the training that is on, or of the last one; None before.
+        broken_off: an error has ended the training, and the model is left as it was then.
 
     Raises:
         ArgumentError: a keyword that the Trainer says already.
@@ -73,7 +74,7 @@ class Freeze(Callback):
         self.freezer: Freezer | None = None
         self._loader = Loader(self)
         self._trainer: Any = None
-        self._open = self._resumed = False
+        self._open = self._resumed = self.broken_off = False
         self._steps: int | None = None
         """Batches of the epoch that the Trainer is in, where that differs from one to the next; else None."""
         self._coming: Mapping[str, Any] | None = None
@@ -91,7 +92,7 @@ class Freeze(Callback):
         """The model is as it was but for its weights; a training that was broken off leaves it frozen until then."""
         if self.freezer is None or not self._open:
             return
-        self._last, self._open = {**self.state_dict(), "thawed": True}, False
+        self._last, self._open, self.broken_off = {**self.state_dict(), "thawed": True}, False, False
         release(self.freezer.model, self)
         reduced_by(self.freezer.model, None)
         self.freezer.close()
@@ -162,6 +163,9 @@ class Freeze(Callback):
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         self.close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self.broken_off = self._open
 
     def state_dict(self) -> dict[str, Any]:
         """All that was decided, as a Freezer's, and what the epoch's metrics are by now."""

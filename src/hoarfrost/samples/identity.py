@@ -192,7 +192,7 @@ def read_alike(
                     f"{type(dataset).__name__} gave two different images for index {number}, "
                     "so stored features would freeze one random augmentation for ever. "
                     "Let the data set give unaugmented images, and hand the augmentation over: "
-                    "Freezer(model, dataset, transform=...)"
+                    "Freezer(model, dataset, transform=...), or by the same keyword in a framework's trainer"
                 )
     return first
 

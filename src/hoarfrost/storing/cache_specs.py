@@ -56,7 +56,8 @@ def storable(cuts: Sequence[Cut], needed_by: nn.Module | None = None) -> tuple[C
     found = tuple(cut for cut in cuts if cut.shape and all(crossing.is_argument for crossing in cut.brought))
     if needed_by is not None and not found:
         raise NoCutError(
-            f"{type(needed_by).__name__} has no place where it can be divided: in no module of it is the output "
-            'the only tensor that the rest needs. Train it as it is, or with policy="none"'
+            f"{type(needed_by).__name__} has no place where it can be divided: in no module of it, outside of "
+            "reentrant checkpoints (use_reentrant=False makes others), is the output the only tensor that the rest "
+            'needs. Train it as it is, or with policy="none"'
         )
     return found
