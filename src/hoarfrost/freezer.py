@@ -17,7 +17,7 @@ from .codecs import Codec, Ladder, harm_of
 from .costs import Clock
 from .cuts import Cut, bare, unsynchronised
 from .errors import ArgumentError
-from .feeding import Components, EpochLoader, Epochs, Evaluation, Feeder, announce, mixing_of
+from .feeding import Components, EpochLoader, Epochs, Evaluation, Feeder, Notice, mixing_of
 from .freezing import Front, HasParamGroups, TrainingPrecision, undistributed
 from .policies import Asking, Never, Policy, resolve_policy
 from .samples import Input, TrainingData, UserLoader, device_of
@@ -59,7 +59,7 @@ class Freezer:
             of features later, drawn by seed, epoch and step. Targets become probabilities [B, classes].
         input: its keys, where they cannot be told; ((0,), (1,)) for two calls, mappings of keywords to keys likewise.
         collate_fn: makes a batch of items; None: torch's.
-        verbose: say once what was taken over, and what becomes of each step (logger "hoarfrost", INFO).
+        verbose: say what was taken over, what becomes of each step, and what is frozen why (logger "hoarfrost", INFO).
 
     Raises:
         ArgumentError: an argument of the wrong kind or out of range.
@@ -131,6 +131,7 @@ class Freezer:
         self.listener: Callable[[dict[str, Any]], None] | None = None
         """Called with each record as it is made."""
         self._data = TrainingData.of(loader, transform, told, self.device, model, input)
+        self._notice = Notice(verbose and self._data.ranks.leads)
         self._clock, self._undo = Clock(), ExitStack()
         self._undo.callback(self._data.close)
         try:
@@ -147,10 +148,9 @@ class Freezer:
             )
             self._asking = Asking(self.policy, model, self.cuts, self._data, optimizer, epochs, measurements)
             self._undo.callback(self._asking.close)
-            form, other = self._data.samples.form, self._data.other_lengths
             self._front = Front(
-                *(self.model, self.cuts, self._data.example, optimizer, settle, form.keyword, keep_frozen, route),
-                *(steps_in, other, self._data.other_sizes),
+                *(self.model, self.cuts, self._data.example, optimizer, settle, self._data.samples.form.keyword),
+                *(keep_frozen, route, steps_in, self._data.other_lengths, self._data.other_sizes),
             )
             self._undo.callback(self._front.close)
             self._feeder = Feeder(self._data, self._front, told, directory, self._mixing, self._record)
@@ -163,8 +163,7 @@ class Freezer:
         except BaseException:
             self.close()
             raise
-        if verbose and self._data.ranks.leads:
-            announce(self.describe())
+        self._notice.say(self.describe())
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """An epoch's batches, from 0, on the device: (images [B, C, H, W] or features [B, ...], targets [B, ...]).
@@ -295,5 +294,6 @@ class Freezer:
 
     def _record(self, record: dict[str, Any]) -> None:
         self.history.append(record)
+        self._notice.hear(record)
         if self.listener is not None:
             self.listener(record)

@@ -9,7 +9,7 @@ from .epochs import Epochs
 from .evaluation import Evaluation
 from .feeder import Feeder
 from .mixing import mixing_of
-from .notice import announce
+from .notice import Notice
 from .reading import SharedReadings
 
-__all__ = ["Components", "EpochLoader", "Epochs", "Evaluation", "Feeder", "SharedReadings", "announce", "mixing_of"]
+__all__ = ["Components", "EpochLoader", "Epochs", "Evaluation", "Feeder", "Notice", "SharedReadings", "mixing_of"]
