@@ -34,6 +34,7 @@ def test_what_is_frozen_and_thawed_is_said_with_the_reason(caplog: pytest.LogCap
 
     assert said(False) == []
     assert said(True) == [
-        "epoch 1: frozen up to layer1; recomputed, as asked; batch norms keep their statistics: none of its weights has moved",
+        "epoch 1: frozen up to layer1; "
+        "recomputed, as asked; batch norms keep their statistics: none of its weights has moved",
         "epoch 2: thawed, by hand",
     ]
