@@ -348,7 +348,9 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         if saved is not None and self.freezer is not None and self._batches is not None:
             self.freezer.load_state_dict(saved["freezer"])
             self._metrics = dict(saved["metrics"])
-            if progress.left and not self.args.ignore_data_skip:
+            if not progress.left:
+                self._batches.begin_next()
+            elif not self.args.ignore_data_skip:
                 self._batches.go_on_at(progress.skipped)
         super()._load_optimizer_and_scheduler(checkpoint)
         if saved is None or self.args.max_steps > 0 or saved.get("updates") in (None, progress.updates):
