@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hoarfrost.errors import ArgumentError
+from hoarfrost.errors import ArgumentError, DatasetError
 
 transformers = pytest.importorskip("transformers")
 datasets = pytest.importorskip("datasets")
@@ -84,6 +84,7 @@ CASES: dict[str, Case] = {
     ),
     "nested": (PAIRS, lambda model: losses.MatryoshkaLoss(model, ranking(model), [8, 4]), {}),
     "prompts": (PAIRS, ranking, {"prompts": {"anchor": "ice snow ", "positive": "hail "}}),
+    "names that begin alike": ({"text_2": PAIRS["anchor"], "text": PAIRS["positive"]}, ranking, {}),
     "no duplicates": (PAIRS, ranking, {"batch_sampler": BatchSamplers.NO_DUPLICATES}),
     "accumulated bf16": (PAIRS, ranking, {"bf16": True, "gradient_accumulation_steps": 2}),
 }
@@ -169,10 +170,11 @@ def test_where_nothing_freezes_it_is_the_trainer_to_the_bit(name: str, saved: Pa
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["pairs", "scores"])
+@pytest.mark.parametrize("name", ["pairs", "scores", "no duplicates", "of one column"])
 def test_a_resumed_run_ends_with_the_same_bits(name: str, saved: Path, tmp_path: Path) -> None:
-    columns, loss, _ = CASES[name]
-    case = (columns, loss, {"save_strategy": "steps", "save_steps": 1})
+    """Also where a sampler makes the batches, and in some epochs more than it says."""
+    columns, loss, more = CASES[name]
+    case = (columns, loss, {**more, "save_strategy": "steps", "save_steps": 1})
     whole = trained(saved, tmp_path / "whole", case, told())
     for step in (1, 4, 6, 8, 9):
         again = trained(saved, tmp_path / "again", case, told(), resume=tmp_path / "whole" / f"checkpoint-{step}")
@@ -204,6 +206,21 @@ def test_evaluators_and_evaluation_sets_see_the_whole_model(saved: Path, tmp_pat
         assert trainer.evaluate()["eval_loss"] == entries[-1]["eval_loss"]
     assert seen[0] == seen[1]
     assert len(seen[0]) == EPOCHS
+
+
+@pytest.mark.slow
+def test_a_loss_that_leaves_the_models_own_forward_on_it_was_evaluated_before(saved: Path, tmp_path: Path) -> None:
+    columns, loss, _ = CASES["nested"]
+    trainer = trainer_of(saved, tmp_path, (columns, loss, {"max_steps": 1}), told(policy="none"))
+    trainer.evaluate(trainer.train_dataset)
+    assert "forward" in vars(trainer.model)
+    assert trainer.train().global_step == 1
+
+
+def test_what_is_wrong_with_the_data_is_said(saved: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(saved, tmp_path, ({name: lines[:1] for name, lines in PAIRS.items()}, ranking, {}), told())
+    with pytest.raises(DatasetError, match=r"the data set has 1 sample"):
+        trainer.train()
 
 
 class Wrapped(sentences.SentenceTransformer):  # type: ignore[misc, name-defined]

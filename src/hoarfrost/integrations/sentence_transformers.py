@@ -60,7 +60,9 @@ class FreezingMixin(of_transformers.FreezingMixin):
                 f"{type(model).__name__} is not called as a SentenceTransformer is, its modules one after the other on "
                 "a mapping, and is not divided: leave out Hoarfrost's mixin"
             )
-        if "forward" in vars(model) and not hasattr(model, "_original_forward"):  # which an Accelerator leaves there
+        # Its own method lies there behind a MatryoshkaLoss, another behind an Accelerator, which keeps that one.
+        own = getattr(model.forward, "__func__", None) is SentenceTransformer.forward
+        if not own and not hasattr(model, "_original_forward"):
             raise ArgumentError(
                 f"{type(model).__name__}.forward is wrapped by a function, and only its modules are run behind a "
                 "freeze: wrap one of them, or put a hook on the model"
@@ -90,8 +92,7 @@ class FreezingMixin(of_transformers.FreezingMixin):
             _check_loss(loss, model)
 
     def _divided(self, loader: Any) -> tuple[nn.Module, dict[str, Any]]:
-        batch = loader.collate_fn([loader.dataset[0], loader.dataset[1]])
-        columns = self._columns_in(batch)
+        columns = self._columns_in(self._batch_of_few(loader))
         # Described by its settings: it holds the model, whose weights change while it trains.
         loader.collate_fn = _described(loader.collate_fn, self.model)
         # As the model itself was prepared, whose own wrapper around it a step does not pass.
@@ -99,11 +100,21 @@ class FreezingMixin(of_transformers.FreezingMixin):
         self._route = Route(self.model, layers, tuple(columns[0]))
         return layers, {"input": tuple(columns)}
 
+    def _why_not_fed(self, loader: Any) -> None:
+        """Each column is a call of the model."""
+
     def _columns_in(self, batch: Mapping[str, Any]) -> list[dict[str, str]]:
         """Of each column what the model takes of it, with its key in a batch."""
         columns: list[dict[str, str]] = self.collect_features({key: key for key in batch})[0]
         if not columns:
             raise ArgumentError(f"a batch holds {', '.join(map(repr, batch))}, in which there is no column of texts")
+        # Of columns `text` and `text_2` the keys of the second begin as those of the first do.
+        firsts = [next(iter(column.items())) for column in columns]
+        begins = [key.removesuffix(name) for name, key in firsts]
+        columns = [
+            {name: key for name, key in column.items() if max(filter(key.startswith, begins), key=len) == begin}
+            for begin, column in zip(begins, columns, strict=True)
+        ]
         if all(getattr(module, "include_prompt", True) for module in self.model.modules()):
             columns = [{name: key for name, key in each.items() if name != "prompt_length"} for each in columns]
         first = columns[0]

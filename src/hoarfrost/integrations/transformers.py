@@ -217,9 +217,13 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
 
     def _columns(self, loader: Any) -> tuple[str, ...]:
         """What of a batch the model within the adapters takes: their own forward takes anything."""
-        batch = loader.collate_fn([loader.dataset[0], loader.dataset[1]])
+        batch = self._batch_of_few(loader)
         takes = inspect.signature(self.model.get_base_model().forward).parameters
         return tuple(name for name in takes if name in batch)
+
+    def _batch_of_few(self, loader: Any) -> Any:
+        """By which is seen what batches hold."""
+        return loader.collate_fn([loader.dataset[number] for number in range(min(2, len(loader.dataset)))])
 
     def _why_not_fed(self, loader: Any) -> str | None:
         """Why a model that is called with other things than a batch's entries cannot be, in words; None: it is not."""
