@@ -21,7 +21,11 @@ from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimil
 from sentence_transformers.sentence_transformer.modules import Pooling  # noqa: E402
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers  # noqa: E402
 
-from hoarfrost.integrations.sentence_transformers import FreezingMixin, FreezingTrainer  # noqa: E402
+from hoarfrost.integrations.sentence_transformers import (  # noqa: E402
+    FreezingMixin,
+    FreezingTrainer,
+    _digest_of,
+)
 from shared.small_transformers import SIZES  # noqa: E402
 
 N, EPOCHS = 26, 3
@@ -257,6 +261,34 @@ def test_what_is_not_fed_is_refused_by_name(name: str, saved: Path, tmp_path: Pa
     case, why = REFUSED[name]
     with pytest.raises(ArgumentError, match=why):
         trainer_of(saved, tmp_path, case, told()).train()
+
+
+@pytest.mark.slow
+def test_what_stands_before_the_first_adapter_is_frozen_by_default(saved: Path, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    freezing = told()
+    del freezing["policy"]
+    trainer = trainer_of(saved, tmp_path, (PAIRS, ranking, {"max_steps": 1}), freezing)
+    config = peft.LoraConfig(r=2, target_modules=["query", "value"], layers_to_transform=[2])
+    trainer.model[0].model = peft.get_peft_model(trainer.model[0].model, config)
+    trainer.train()
+    (freeze,) = [record for record in trainer.freezer.history if record["event"] == "freeze"]
+    assert freeze["cut"] == "0.model.base_model.model.encoder.layer.1"
+
+
+def test_whatever_makes_the_tokens_is_known_by_its_files() -> None:
+    """Pieces of words are no text."""
+
+    class Pieces:
+        def __init__(self, data: bytes, name: str) -> None:
+            self.data, self.name = data, name
+
+        def save_pretrained(self, folder: str) -> None:
+            (Path(folder) / "spiece.model").write_bytes(self.data)
+            (Path(folder) / "config.json").write_text(f'{{"name_or_path": "{self.name}"}}')
+
+    digests = [_digest_of(Pieces(data, name)) for data, name in ((b"\xff", "a"), (b"\xff", "b"), (b"\xfe", "a"))]
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_an_evaluation_is_not_stored(saved: Path, tmp_path: Path) -> None:

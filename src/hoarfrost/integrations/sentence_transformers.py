@@ -98,7 +98,8 @@ class FreezingMixin(of_transformers.FreezingMixin):
         # As the model itself was prepared, whose own wrapper around it a step does not pass.
         layers = self.accelerator.prepare_model(_Layers(self.model), device_placement=False, evaluation_mode=True)
         self._route = Route(self.model, layers, tuple(columns[0]))
-        return layers, {"input": tuple(columns)}
+        adapted = any(getattr(module, "peft_config", None) for module in self.model.modules())
+        return layers, {**({"policy": "frozen"} if adapted else {}), "input": tuple(columns)}
 
     def _why_not_fed(self, loader: Any) -> None:
         """Each column is a call of the model."""
@@ -155,6 +156,9 @@ class _Layers(nn.Module):
         for module in self.children():
             made = module(made)
         return {name: made[name] for name in reversed(made) if made[name] is not features.get(name)}
+
+
+_Layers.__name__ = SentenceTransformer.__name__  # what a message calls it
 
 
 class Route:
@@ -229,9 +233,11 @@ def _digest_of(processor: Any) -> str:
         )
     with tempfile.TemporaryDirectory() as folder:
         processor.save_pretrained(folder)
-        files = {path.name: path.read_text() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
-    for name, text in files.items():
-        told = json.loads(text) if name.endswith(".json") else None
+        paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}  # a model of pieces, too
+    for name, data in files.items():
+        told = json.loads(data) if name.endswith(".json") else None
         if isinstance(told, dict):
-            files[name] = json.dumps({key: value for key, value in told.items() if key not in LOADED}, sort_keys=True)
+            known = {key: value for key, value in told.items() if key not in LOADED}
+            files[name] = json.dumps(known, sort_keys=True).encode()
     return hash_samples([part for file in files.items() for part in file])
