@@ -182,8 +182,8 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         freezer."""
         scheduler = super().create_scheduler(*args, **keywords)
         if self._batches is not None and self._batches.freezer is None:
-            hold(self.model, self)
-            self.freezer = self._batches.freezer = self._made(self._training)
+            with hold(self.model, self):
+                self.freezer = self._batches.freezer = self._made(self._training)
             self._flops, self._evaluations = {}, {}
         return scheduler
 
