@@ -291,6 +291,31 @@ def test_whatever_makes_the_tokens_is_known_by_its_files() -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
+class Longer(transformers.TrainerCallback):  # type: ignore[misc, name-defined]
+    """Lets texts be longer from the second epoch on; until then it asks the tokenizer for something of its own."""
+
+    def __init__(self, length: int | None) -> None:
+        self.length = length
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        model.tokenizer("ice snow")
+        if self.length is not None:
+            model.max_seq_length = self.length
+
+
+@pytest.mark.slow
+def test_texts_keep_their_tokens_while_it_trains(saved: Path, tmp_path: Path) -> None:
+    case = (PAIRS, ranking, {"max_steps": 5})
+    for length in (None, 20):
+        trainer = trainer_of(saved, tmp_path, case, told(policy="none"), callbacks=[Longer(length)])
+        trainer.model.max_seq_length = 4
+        if length is None:
+            assert trainer.train().global_step == 5
+            continue
+        with pytest.raises(ArgumentError, match=r"BertTokenizer makes other tokens than when the training began"):
+            trainer.train()
+
+
 def test_an_evaluation_is_not_stored(saved: Path, tmp_path: Path) -> None:
     trainer = trainer_of(saved, tmp_path, CASES["pairs"], told(), stored_evaluation="exact")
     with pytest.raises(ArgumentError, match=r"stored_evaluation='exact' .* batches that the trainer draws"):

@@ -51,6 +51,8 @@ class FreezingMixin(of_transformers.FreezingMixin):
     """
 
     _route: Route | None = None
+    _tokens = ""
+    """Digest of what makes them, as the training began."""
 
     def _check(self) -> None:
         super()._check()
@@ -93,13 +95,26 @@ class FreezingMixin(of_transformers.FreezingMixin):
 
     def _divided(self, loader: Any) -> tuple[nn.Module, dict[str, Any]]:
         columns = self._columns_in(self._batch_of_few(loader))
+        self._tokens = _digest_of(self.model.processor)
         # Described by its settings: it holds the model, whose weights change while it trains.
-        loader.collate_fn = _described(loader.collate_fn, self.model)
+        loader.collate_fn = _described(loader.collate_fn, self._tokens)
         # As the model itself was prepared, whose own wrapper around it a step does not pass.
         layers = self.accelerator.prepare_model(_Layers(self.model), device_placement=False, evaluation_mode=True)
         self._route = Route(self.model, layers, tuple(columns[0]))
         adapted = any(getattr(module, "peft_config", None) for module in self.model.modules())
         return layers, {**({"policy": "frozen"} if adapted else {}), "input": tuple(columns)}
+
+    def _run_epoch(self, *args: Any, **told: Any) -> Any:
+        """As ever, while texts have the tokens that they had."""
+        if self._training is not None:
+            self._batch_of_few(self._training)  # a tokenizer keeps how it was last called
+            if _digest_of(self.model.processor) != self._tokens:
+                raise ArgumentError(
+                    f"{type(self.model.processor).__name__} makes other tokens than when the training began "
+                    "(max_seq_length, or a token more), and features are as long as texts were then: change it between "
+                    "two trainings"
+                )
+        return super()._run_epoch(*args, **told)
 
     def _why_not_fed(self, loader: Any) -> None:
         """Each column is a call of the model."""
@@ -211,10 +226,10 @@ def _check_loss(loss: nn.Module, model: nn.Module) -> None:
             )
 
 
-def _described(collator: Any, model: SentenceTransformer) -> Callable[[list[Any]], Any]:
+def _described(collator: Any, tokens: str) -> Callable[[list[Any]], Any]:
     """The same collator, known by its class, its settings and by what makes tokens, and not by the model."""
     held = {name: value for name, value in vars(collator).items() if not name.startswith("_") and not callable(value)}
-    settings = {**describe_object(held), "tokens": _digest_of(model.processor)}
+    settings = {**describe_object(held), "tokens": tokens}
 
     def call(kind: type, settings: Mapping[str, Any], items: list[Any]) -> Any:
         return collator(items)
