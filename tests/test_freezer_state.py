@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, SubsetRandomSampler, WeightedRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from hoarfrost import Freezer, Schedule, TrainState
 from hoarfrost.errors import (
@@ -196,9 +196,26 @@ def test_within_an_epoch_a_sampler_that_draws_each_sample_once_may_come_or_go(
             assert freezer.loader.state_dict() == {"epoch": 1, "step": 0}
 
 
-def test_what_is_left_of_an_epoch_that_is_drawn_more_than_once_is_not_guessed() -> None:
+class Pairing(BatchSampler):
+    """One that is not torch's own, so that its batches stay as they are."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from super().__iter__()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (lambda size: {"batch_size": size, "sampler": WeightedRandomSampler([1.0] * N, N)}, "draws samples more than"),
+        (lambda size: {"batch_sampler": Pairing(RandomSampler(range(N)), size, False)}, "makes the batches"),
+    ],
+    ids=["drawn more than once", "batches made"],
+)
+def test_what_nobody_can_tell_of_an_epoch_that_is_left_is_not_guessed(
+    options: Callable[[int], dict[str, Any]], why: str
+) -> None:
     def made(size: int) -> Freezer:
-        loader = DataLoader(Numbered(N), size, sampler=WeightedRandomSampler([1.0] * N, N))
+        loader = DataLoader(Numbered(N), **options(size))
         return Freezer(in_place(), loader, policy={0: 2}, mode="recompute", verbose=False)
 
     with made(50) as freezer:
@@ -208,7 +225,8 @@ def test_what_is_left_of_an_epoch_that_is_drawn_more_than_once_is_not_guessed() 
         state = json.loads(json.dumps(freezer.state_dict()))
     with made(40) as freezer:
         words = (
-            r"within epoch 0, in batches of 50 on 1 ranks, .*in batches of 40: go on as before, or from a state between"
+            rf"within epoch 0, in batches of 50 on 1 ranks, and the sampler {why}.*in batches of 40: go on as before, "
+            "or from a state between"
         )
         with pytest.raises(CheckpointError, match=words):
             freezer.load_state_dict(state)

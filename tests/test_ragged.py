@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -403,9 +404,33 @@ def test_several_calls_are_evaluated_from_stored_features(tmp_path: Path) -> Non
                 assert both(freezer, batch).item() == pytest.approx(both(model, whole).item(), rel=1e-5)
 
 
-def test_mappings_are_told_for_all_calls_or_for_none(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"input must be mappings for all calls of the model, or for none"):
-        freezer_of(TWICE, tmp_path, input=({"frames": "frames"}, ("other",)))
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (("other",), r"input must be mappings for all calls of the model, or for none"),
+        ({"frame": "other"}, r"the model's forward takes 'frames', 'lengths', not 'frame'"),
+        ({"lengths": "other_lengths", "frames": "other"}, r"first keyword of a call, which is 'frames', 'lengths'"),
+    ],
+    ids=["one without", "another keyword", "another first one"],
+)
+def test_what_calls_take_is_told_alike(second: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        freezer_of(TWICE, tmp_path, input=({"frames": "frames", "lengths": "lengths"}, second))
+
+
+def test_two_calls_may_take_the_same(tmp_path: Path) -> None:
+    losses = []
+    for mode in ("cache", "recompute"):
+        freezer = freezer_of(TWICE, tmp_path / mode, mode=mode, input=(CALLS["by position"][0],) * 2)
+        step = partial(twice, freezer)
+        losses.append(step_losses(freezer, step, range(2), 1))
+        assert freezer.source == mode
+    assert losses[0] == losses[1]
+
+
+def twice(call: Any, batch: Item) -> Any:
+    one, again = call(batch["frames"], batch["lengths"]), call(batch["frames"], batch["lengths"])
+    return nn.functional.cross_entropy(one + again, batch["label"])
 
 
 def frozen_twice(folder: Path, **told: Any) -> Freezer:

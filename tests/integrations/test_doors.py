@@ -41,29 +41,29 @@ def test_a_framework_that_is_not_installed_names_its_extra(
         importlib.import_module(f"hoarfrost.integrations.{extra}")
 
 
-def accelerate_on(model: Any, _: Path) -> None:
+def accelerate_on(model: Any, _: Path, policy: Any = "none") -> None:
     accelerate = pytest.importorskip("accelerate")
     from hoarfrost.integrations.accelerate import FreezingLoader
 
     try:
         accelerator = accelerate.Accelerator(cpu=True)
         prepared, optimizer = accelerator.prepare(model, sgd(model))
-        FreezingLoader(accelerator, prepared, optimizer, images(16, PLAIN), batch_size=8, policy="none")
+        FreezingLoader(accelerator, prepared, optimizer, images(16, PLAIN), batch_size=8, policy=policy)
     finally:
         accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def transformers_on(model: Any, out: Path) -> None:
+def transformers_on(model: Any, out: Path, policy: Any = "none") -> None:
     transformers = pytest.importorskip("transformers")
     from hoarfrost.integrations.transformers import FreezingTrainer
     from shared.small_transformers import Images
 
     told: dict[str, Any] = {"use_cpu": True, "report_to": [], "disable_tqdm": True, "remove_unused_columns": False}
     args = transformers.TrainingArguments(str(out), **told)
-    FreezingTrainer(model, args, train_dataset=Images(16, 4), freezing={"policy": "none", "verbose": False}).train()
+    FreezingTrainer(model, args, train_dataset=Images(16, 4), freezing={"policy": policy, "verbose": False}).train()
 
 
-def lightning_on(model: Any, _: Path) -> None:
+def lightning_on(model: Any, _: Path, policy: Any = "none") -> None:
     lightning = pytest.importorskip("lightning.pytorch")
     from hoarfrost.integrations.lightning import Freeze
 
@@ -78,7 +78,7 @@ def lightning_on(model: Any, _: Path) -> None:
         def configure_optimizers(self) -> Any:
             return sgd(self.model)
 
-    freeze = Freeze(images(16, PLAIN), batch_size=8, policy="none", verbose=False)
+    freeze = Freeze(images(16, PLAIN), batch_size=8, policy=policy, verbose=False)
     told = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     lightning.Trainer(max_epochs=1, callbacks=[freeze], **told).fit(Module(), freeze.loader())
 
@@ -87,9 +87,20 @@ def lightning_on(model: Any, _: Path) -> None:
 @pytest.mark.parametrize("fed", [accelerate_on, transformers_on, lightning_on])
 def test_a_model_that_another_door_feeds_is_refused(fed: Any, tmp_path: Path) -> None:
     model, first = resnet(), Door()
-    hold(model, first)
-    with pytest.raises(
-        ArgumentError, match=r"test_doors\.Door feeds this \w+ already, and .*: close one of them first"
+    with (
+        hold(model, first),
+        pytest.raises(ArgumentError, match=r"test_doors\.Door feeds this \w+ already, and .*: close one of them first"),
     ):
         fed(model, tmp_path)
     release(model, first)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:lightning", "ignore:.*:FutureWarning")
+@pytest.mark.parametrize("fed", [accelerate_on, transformers_on, lightning_on])
+def test_a_door_that_was_refused_feeds_nothing(fed: Any, tmp_path: Path) -> None:
+    """Even while its traceback holds it, as a notebook does."""
+    model = resnet()
+    with pytest.raises(HoarfrostError) as refused:
+        fed(model, tmp_path, policy={1: "nothing"})
+    with hold(model, Door()):
+        assert refused.tb is not None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, SubsetRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SubsetRandomSampler
 
 from hoarfrost.integrations.progress import Progress
 from hoarfrost.samples import Part, UserLoader
@@ -65,3 +67,21 @@ def test_a_sampler_shows_as_many_as_it_draws() -> None:
     shown = Part(1, 4, drop_last=False, batches=2, by_chunks=False, drawn="")
     assert Progress.of(state(0, shown), drawing, 1).left == 3
     assert Progress.of({"epoch": 0, "given": 3, "parts": []}, drawing, 1).left == 1
+
+
+class Made(BatchSampler):
+    """One that is not torch's own, so that its batches stay as they are."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from super().__iter__()
+
+
+@pytest.mark.parametrize("size", [8, 4])
+def test_a_sampler_that_makes_the_batches_goes_on_with_them(size: int) -> None:
+    sampler = Made(RandomSampler(range(26)), size, False)
+    loader = UserLoader.of(DataLoader(list(range(26)), batch_sampler=sampler), None, None, 0)  # type: ignore[arg-type]
+    shown = Part(1, 8, drop_last=False, batches=2, by_chunks=True)
+    progress = Progress.of(state(1, shown), loader, 1)
+    assert (progress.steps, progress.left) == (-(-26 // size), -(-26 // size) - 2)
+    whole = Part(1, 8, drop_last=False, batches=4, by_chunks=True).with_samples(torch.ones(26, dtype=torch.bool))
+    assert Progress.of(state(1, whole), loader, 1).left == 0

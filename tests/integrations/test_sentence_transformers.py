@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hoarfrost.errors import ArgumentError
+from hoarfrost.errors import ArgumentError, DatasetError
 
 transformers = pytest.importorskip("transformers")
 datasets = pytest.importorskip("datasets")
@@ -21,7 +21,11 @@ from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimil
 from sentence_transformers.sentence_transformer.modules import Pooling  # noqa: E402
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers  # noqa: E402
 
-from hoarfrost.integrations.sentence_transformers import FreezingMixin, FreezingTrainer  # noqa: E402
+from hoarfrost.integrations.sentence_transformers import (  # noqa: E402
+    FreezingMixin,
+    FreezingTrainer,
+    _digest_of,
+)
 from shared.small_transformers import SIZES  # noqa: E402
 
 N, EPOCHS = 26, 3
@@ -84,6 +88,7 @@ CASES: dict[str, Case] = {
     ),
     "nested": (PAIRS, lambda model: losses.MatryoshkaLoss(model, ranking(model), [8, 4]), {}),
     "prompts": (PAIRS, ranking, {"prompts": {"anchor": "ice snow ", "positive": "hail "}}),
+    "names that begin alike": ({"text_2": PAIRS["anchor"], "text": PAIRS["positive"]}, ranking, {}),
     "no duplicates": (PAIRS, ranking, {"batch_sampler": BatchSamplers.NO_DUPLICATES}),
     "accumulated bf16": (PAIRS, ranking, {"bf16": True, "gradient_accumulation_steps": 2}),
 }
@@ -169,10 +174,11 @@ def test_where_nothing_freezes_it_is_the_trainer_to_the_bit(name: str, saved: Pa
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["pairs", "scores"])
+@pytest.mark.parametrize("name", ["pairs", "scores", "no duplicates", "of one column"])
 def test_a_resumed_run_ends_with_the_same_bits(name: str, saved: Path, tmp_path: Path) -> None:
-    columns, loss, _ = CASES[name]
-    case = (columns, loss, {"save_strategy": "steps", "save_steps": 1})
+    """Also where a sampler makes the batches, and in some epochs more than it says."""
+    columns, loss, more = CASES[name]
+    case = (columns, loss, {**more, "save_strategy": "steps", "save_steps": 1})
     whole = trained(saved, tmp_path / "whole", case, told())
     for step in (1, 4, 6, 8, 9):
         again = trained(saved, tmp_path / "again", case, told(), resume=tmp_path / "whole" / f"checkpoint-{step}")
@@ -204,6 +210,21 @@ def test_evaluators_and_evaluation_sets_see_the_whole_model(saved: Path, tmp_pat
         assert trainer.evaluate()["eval_loss"] == entries[-1]["eval_loss"]
     assert seen[0] == seen[1]
     assert len(seen[0]) == EPOCHS
+
+
+@pytest.mark.slow
+def test_a_loss_that_leaves_the_models_own_forward_on_it_was_evaluated_before(saved: Path, tmp_path: Path) -> None:
+    columns, loss, _ = CASES["nested"]
+    trainer = trainer_of(saved, tmp_path, (columns, loss, {"max_steps": 1}), told(policy="none"))
+    trainer.evaluate(trainer.train_dataset)
+    assert "forward" in vars(trainer.model)
+    assert trainer.train().global_step == 1
+
+
+def test_what_is_wrong_with_the_data_is_said(saved: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(saved, tmp_path, ({name: lines[:1] for name, lines in PAIRS.items()}, ranking, {}), told())
+    with pytest.raises(DatasetError, match=r"the data set has 1 sample"):
+        trainer.train()
 
 
 class Wrapped(sentences.SentenceTransformer):  # type: ignore[misc, name-defined]
@@ -240,6 +261,59 @@ def test_what_is_not_fed_is_refused_by_name(name: str, saved: Path, tmp_path: Pa
     case, why = REFUSED[name]
     with pytest.raises(ArgumentError, match=why):
         trainer_of(saved, tmp_path, case, told()).train()
+
+
+@pytest.mark.slow
+def test_what_stands_before_the_first_adapter_is_frozen_by_default(saved: Path, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    freezing = told()
+    del freezing["policy"]
+    trainer = trainer_of(saved, tmp_path, (PAIRS, ranking, {"max_steps": 1}), freezing)
+    config = peft.LoraConfig(r=2, target_modules=["query", "value"], layers_to_transform=[2])
+    trainer.model[0].model = peft.get_peft_model(trainer.model[0].model, config)
+    trainer.train()
+    (freeze,) = [record for record in trainer.freezer.history if record["event"] == "freeze"]
+    assert freeze["cut"] == "0.model.base_model.model.encoder.layer.1"
+
+
+def test_whatever_makes_the_tokens_is_known_by_its_files() -> None:
+    """Pieces of words are no text."""
+
+    class Pieces:
+        def __init__(self, data: bytes, name: str) -> None:
+            self.data, self.name = data, name
+
+        def save_pretrained(self, folder: str) -> None:
+            (Path(folder) / "spiece.model").write_bytes(self.data)
+            (Path(folder) / "config.json").write_text(f'{{"name_or_path": "{self.name}"}}')
+
+    digests = [_digest_of(Pieces(data, name)) for data, name in ((b"\xff", "a"), (b"\xff", "b"), (b"\xfe", "a"))]
+    assert digests[0] == digests[1] != digests[2]
+
+
+class Longer(transformers.TrainerCallback):  # type: ignore[misc, name-defined]
+    """Lets texts be longer from the second epoch on; until then it asks the tokenizer for something of its own."""
+
+    def __init__(self, length: int | None) -> None:
+        self.length = length
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        model.tokenizer("ice snow")
+        if self.length is not None:
+            model.max_seq_length = self.length
+
+
+@pytest.mark.slow
+def test_texts_keep_their_tokens_while_it_trains(saved: Path, tmp_path: Path) -> None:
+    case = (PAIRS, ranking, {"max_steps": 5})
+    for length in (None, 20):
+        trainer = trainer_of(saved, tmp_path, case, told(policy="none"), callbacks=[Longer(length)])
+        trainer.model.max_seq_length = 4
+        if length is None:
+            assert trainer.train().global_step == 5
+            continue
+        with pytest.raises(ArgumentError, match=r"BertTokenizer makes other tokens than when the training began"):
+            trainer.train()
 
 
 def test_an_evaluation_is_not_stored(saved: Path, tmp_path: Path) -> None:

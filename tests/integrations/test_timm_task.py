@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hoarfrost import Freezer
-from hoarfrost.errors import ArgumentError, HoarfrostError
+from hoarfrost.errors import ArgumentError, HoarfrostError, UnknownCutError
 from shared.images import images
 from shared.runs import assert_same_tensors
 
@@ -249,6 +249,11 @@ def test_two_doors_are_refused() -> None:
     run = Run()
     with pytest.raises(ArgumentError, match=r"timm.Loader feeds this VisionTransformer already"):
         adopt(run.task, images(60), run.optimizer, run.args)
+    run.loader.close()
+    for _ in range(2):
+        with pytest.raises(UnknownCutError) as refused:  # and the one that was refused feeds nothing
+            adopt(run.task, images(60), run.optimizer, run.args, policy={1: "nothing"}, verbose=False)
+        assert refused.tb is not None
 
 
 def test_copies_of_the_model_are_not_routed() -> None:

@@ -87,12 +87,13 @@ class EpochParts:
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"the state's parts of an epoch are none: {error}") from error
         sampling = self._data.order.sampling
-        if parts and known[-1] is None and sampling is not None and not (sampling.batched or self._divides(epoch)):
+        if parts and known[-1] is None and sampling is not None and sampling.sized and not self._divides(epoch):
             last = parts[-1]
             if not last.alike(self._part(1, last.by_chunks)):
+                why = "makes the batches" if sampling.batched else "draws samples more than once"
                 raise CheckpointError(
                     f"the state is from within epoch {epoch}, in batches of {last.batch_size} on {last.ranks} ranks, "
-                    "and the sampler draws samples more than once, so that nobody can tell what is left in batches of "
+                    f"and the sampler {why}, so that nobody can tell what is left in batches of "
                     f"{self._data.batch_size}: go on as before, or from a state between two epochs"
                 )
         return parts

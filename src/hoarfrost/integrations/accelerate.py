@@ -93,15 +93,15 @@ class FreezingLoader(LastBatch, DataLoader[Any]):
         shared = accelerator.num_processes > 1
         # Else it would take the wrapper out of what is compiled around it, and leave it so.
         self._accelerator, self._model = accelerator, accelerator.unwrap_model(model, keep_torch_compile=not shared)
-        hold(self._model, self)
-        self.freezer = Freezer(
-            model if shared else self._model,  # a wrapper reduces the gradients
-            unshared(dataset),
-            optimizer=optimizer,
-            device=accelerator.device,
-            route=True,
-            **keywords,
-        )
+        with hold(self._model, self):
+            self.freezer = Freezer(
+                model if shared else self._model,  # a wrapper reduces the gradients
+                unshared(dataset),
+                optimizer=optimizer,
+                device=accelerator.device,
+                route=True,
+                **keywords,
+            )
         if log_records:
             self.freezer.listener = self._log
         self.gradient_state = accelerator.gradient_state

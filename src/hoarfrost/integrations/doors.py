@@ -34,8 +34,10 @@ def needs(extra: str) -> Iterator[None]:
         ) from error
 
 
-def hold(model: nn.Module, door: object) -> None:
-    """From now on this door feeds the model, until `release`, or until the door is gone.
+@contextmanager
+def hold(model: nn.Module, door: object) -> Iterator[None]:
+    """From now on this door feeds the model, until `release`, or until the door is gone, or where what is done with it
+    here fails.
 
     One whose training an error broke off (`broken_off`) is closed: who begins anew may have no name for it any more.
 
@@ -52,6 +54,11 @@ def hold(model: nn.Module, door: object) -> None:
             "it too: close one of them first"
         )
     _held[bare(model)] = ref(door)
+    try:
+        yield
+    except BaseException:
+        release(model, door)
+        raise
 
 
 def release(model: nn.Module, door: object) -> None:

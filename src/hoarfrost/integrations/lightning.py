@@ -107,10 +107,9 @@ class Freeze(Callback):
         self.close()
         model = _model_of(pl_module, self._attribute)
         precision = self._check(trainer, pl_module, model)
-        hold(model, self)
         wrapper = trainer.strategy.model
-        reduced_by(model, wrapper if isinstance(wrapper, nn.parallel.DistributedDataParallel) else None)
-        try:
+        with hold(model, self):
+            reduced_by(model, wrapper if isinstance(wrapper, nn.parallel.DistributedDataParallel) else None)
             told = {"epochs": self._epochs_in(trainer), **self._keywords}
             self.freezer = Freezer(
                 model,
@@ -121,9 +120,6 @@ class Freeze(Callback):
                 route=True,
                 **told,
             )
-        except BaseException:
-            release(model, self)
-            raise
         self._trainer, self._open, self._resumed, self._steps = trainer, True, False, None
         self._told = dict(trainer.callback_metrics)
         # A state from behind a training has its optimizers whole: they load theirs first.

@@ -34,6 +34,7 @@ class NumberedBatches(Dataset[Any]):
         self._next = 0
         self._ahead: tuple[int, int] | None = None
         """Of which epoch the freezer's numbers are ahead of those that are asked for, and by how much."""
+        self._over = False
 
     def __len__(self) -> int:
         if self.freezer is None:
@@ -51,7 +52,11 @@ class NumberedBatches(Dataset[Any]):
 
     def restart(self) -> None:
         """The freezer has loaded a state: what was given so far is of another one."""
-        self._epoch = self._ahead = None
+        self._epoch, self._ahead, self._over = None, None, False
+
+    def begin_next(self) -> None:
+        """Likewise: no more is asked for of the epoch that was broken off, though its sampler may make more batches."""
+        self._over = True
 
     def go_on_at(self, number: int) -> None:
         """Behind the freezer's `load_state_dict`: under this number the loop asks for the first batch that comes of the
@@ -69,7 +74,7 @@ class NumberedBatches(Dataset[Any]):
         if self.freezer is None:
             raise RuntimeError("batches before there is a freezer")
         loader, known = self.freezer.loader, self.freezer.loader.state_dict()
-        if self._epoch is None and known["step"]:
+        if self._epoch is None and known["step"] and not self._over:
             # An earlier process broke this epoch off.
             goes_on = known["step"] - self._ahead_in(known["epoch"])
             if number not in (0, goes_on):

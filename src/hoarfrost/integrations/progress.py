@@ -37,10 +37,15 @@ class Progress:
         known: Mapping[str, Any] = {"epoch": 0, "given": 0, "parts": []} if state is None else state
         steps, samples = steps_of(loader, ranks), len(loader.dataset)  # type: ignore[arg-type]  # it is map-style
         now = Part(ranks, max(1, min(loader.batch_size, samples // ranks)), loader.drop_last, 1, by_chunks=False)
-        if loader.sampler is not None and ranks == 1:
+        if loader.sampler is not None and ranks == 1 and not loader.batched:
             samples = len(loader.sampler)  # type: ignore[arg-type]  # a Freezer refuses one without a length
         parts = [Part.from_config(part) for part in known["parts"]]
-        left = steps_left(samples, parts, now) if parts else max(0, steps - int(known["given"]))
+        if parts and not loader.batched:
+            left = steps_left(samples, parts, now)
+        else:
+            # A sampler that makes the batches goes on with its own; of an epoch shown whole, all samples are told.
+            told = parts[-1].samples(samples) if parts else None
+            left = 0 if told is not None and bool(told.all()) else max(0, steps - int(known["given"]))
         return cls(int(known["epoch"]), left, steps, accumulated)
 
     @property

@@ -51,6 +51,8 @@ class FreezingMixin(of_transformers.FreezingMixin):
     """
 
     _route: Route | None = None
+    _tokens = ""
+    """Digest of what makes them, as the training began."""
 
     def _check(self) -> None:
         super()._check()
@@ -60,7 +62,9 @@ class FreezingMixin(of_transformers.FreezingMixin):
                 f"{type(model).__name__} is not called as a SentenceTransformer is, its modules one after the other on "
                 "a mapping, and is not divided: leave out Hoarfrost's mixin"
             )
-        if "forward" in vars(model) and not hasattr(model, "_original_forward"):  # which an Accelerator leaves there
+        # Its own method lies there behind a MatryoshkaLoss, another behind an Accelerator, which keeps that one.
+        own = getattr(model.forward, "__func__", None) is SentenceTransformer.forward
+        if not own and not hasattr(model, "_original_forward"):
             raise ArgumentError(
                 f"{type(model).__name__}.forward is wrapped by a function, and only its modules are run behind a "
                 "freeze: wrap one of them, or put a hook on the model"
@@ -90,20 +94,43 @@ class FreezingMixin(of_transformers.FreezingMixin):
             _check_loss(loss, model)
 
     def _divided(self, loader: Any) -> tuple[nn.Module, dict[str, Any]]:
-        batch = loader.collate_fn([loader.dataset[0], loader.dataset[1]])
-        columns = self._columns_in(batch)
+        columns = self._columns_in(self._batch_of_few(loader))
+        self._tokens = _digest_of(self.model.processor)
         # Described by its settings: it holds the model, whose weights change while it trains.
-        loader.collate_fn = _described(loader.collate_fn, self.model)
+        loader.collate_fn = _described(loader.collate_fn, self._tokens)
         # As the model itself was prepared, whose own wrapper around it a step does not pass.
         layers = self.accelerator.prepare_model(_Layers(self.model), device_placement=False, evaluation_mode=True)
         self._route = Route(self.model, layers, tuple(columns[0]))
-        return layers, {"input": tuple(columns)}
+        adapted = any(getattr(module, "peft_config", None) for module in self.model.modules())
+        return layers, {**({"policy": "frozen"} if adapted else {}), "input": tuple(columns)}
+
+    def _run_epoch(self, *args: Any, **told: Any) -> Any:
+        """As ever, while texts have the tokens that they had."""
+        if self._training is not None:
+            self._batch_of_few(self._training)  # a tokenizer keeps how it was last called
+            if _digest_of(self.model.processor) != self._tokens:
+                raise ArgumentError(
+                    f"{type(self.model.processor).__name__} makes other tokens than when the training began "
+                    "(max_seq_length, or a token more), and features are as long as texts were then: change it between "
+                    "two trainings"
+                )
+        return super()._run_epoch(*args, **told)
+
+    def _why_not_fed(self, loader: Any) -> None:
+        """Each column is a call of the model."""
 
     def _columns_in(self, batch: Mapping[str, Any]) -> list[dict[str, str]]:
         """Of each column what the model takes of it, with its key in a batch."""
         columns: list[dict[str, str]] = self.collect_features({key: key for key in batch})[0]
         if not columns:
             raise ArgumentError(f"a batch holds {', '.join(map(repr, batch))}, in which there is no column of texts")
+        # Of columns `text` and `text_2` the keys of the second begin as those of the first do.
+        firsts = [next(iter(column.items())) for column in columns]
+        begins = [key.removesuffix(name) for name, key in firsts]
+        columns = [
+            {name: key for name, key in column.items() if max(filter(key.startswith, begins), key=len) == begin}
+            for begin, column in zip(begins, columns, strict=True)
+        ]
         if all(getattr(module, "include_prompt", True) for module in self.model.modules()):
             columns = [{name: key for name, key in each.items() if name != "prompt_length"} for each in columns]
         first = columns[0]
@@ -144,6 +171,9 @@ class _Layers(nn.Module):
         for module in self.children():
             made = module(made)
         return {name: made[name] for name in reversed(made) if made[name] is not features.get(name)}
+
+
+_Layers.__name__ = SentenceTransformer.__name__  # what a message calls it
 
 
 class Route:
@@ -196,10 +226,10 @@ def _check_loss(loss: nn.Module, model: nn.Module) -> None:
             )
 
 
-def _described(collator: Any, model: SentenceTransformer) -> Callable[[list[Any]], Any]:
+def _described(collator: Any, tokens: str) -> Callable[[list[Any]], Any]:
     """The same collator, known by its class, its settings and by what makes tokens, and not by the model."""
     held = {name: value for name, value in vars(collator).items() if not name.startswith("_") and not callable(value)}
-    settings = {**describe_object(held), "tokens": _digest_of(model.processor)}
+    settings = {**describe_object(held), "tokens": tokens}
 
     def call(kind: type, settings: Mapping[str, Any], items: list[Any]) -> Any:
         return collator(items)
@@ -218,9 +248,11 @@ def _digest_of(processor: Any) -> str:
         )
     with tempfile.TemporaryDirectory() as folder:
         processor.save_pretrained(folder)
-        files = {path.name: path.read_text() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
-    for name, text in files.items():
-        told = json.loads(text) if name.endswith(".json") else None
+        paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}  # a model of pieces, too
+    for name, data in files.items():
+        told = json.loads(data) if name.endswith(".json") else None
         if isinstance(told, dict):
-            files[name] = json.dumps({key: value for key, value in told.items() if key not in LOADED}, sort_keys=True)
+            known = {key: value for key, value in told.items() if key not in LOADED}
+            files[name] = json.dumps(known, sort_keys=True).encode()
     return hash_samples([part for file in files.items() for part in file])

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from ..errors import ArgumentError
 from ..freezer import Freezer
 from ..freezing import undistributed
-from .doors import hold, needs
+from .doors import hold, needs, release
 
 with needs("timm"):
     from timm.data import create_transform, resolve_data_config
@@ -90,20 +90,20 @@ class Loader:
     def __init__(
         self, model: nn.Module, dataset: Dataset[Any], optimizer: Any, told: dict[str, Any], smoothing: float = 0.0
     ) -> None:
-        hold(undistributed(model), self)
-        whole = _Whole(optimizer)
-        self.freezer = Freezer(model, dataset, optimizer=optimizer, route=True, **told)
+        self._model, whole = undistributed(model), _Whole(optimizer)
         self.mixup_enabled, self._smoothing = told["mix"] is not None, smoothing
-        try:
-            whole.watch(self.freezer)
-            flat = [cut.label for cut in self.freezer.cuts if len(cut.shape) != 3]
-            if flat and told["channels_last"]:
-                raise ArgumentError(
-                    f"channels_last is for feature maps, and at cut {flat[0]!r} there are tokens: leave it out"
-                )
-        except ArgumentError:
-            self.freezer.close()
-            raise
+        with hold(self._model, self):
+            self.freezer = Freezer(model, dataset, optimizer=optimizer, route=True, **told)
+            try:
+                whole.watch(self.freezer)
+                flat = [cut.label for cut in self.freezer.cuts if len(cut.shape) != 3]
+                if flat and told["channels_last"]:
+                    raise ArgumentError(
+                        f"channels_last is for feature maps, and at cut {flat[0]!r} there are tokens: leave it out"
+                    )
+            except ArgumentError:
+                self.freezer.close()
+                raise
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -143,6 +143,7 @@ class Loader:
     def close(self) -> None:
         """The model is as it was but for its weights, and the data set has its transform back."""
         self.freezer.close()
+        release(self._model, self)
 
 
 class _Whole:

@@ -182,8 +182,8 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         freezer."""
         scheduler = super().create_scheduler(*args, **keywords)
         if self._batches is not None and self._batches.freezer is None:
-            hold(self.model, self)
-            self.freezer = self._batches.freezer = self._made(self._training)
+            with hold(self.model, self):
+                self.freezer = self._batches.freezer = self._made(self._training)
             self._flops, self._evaluations = {}, {}
         return scheduler
 
@@ -217,9 +217,13 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
 
     def _columns(self, loader: Any) -> tuple[str, ...]:
         """What of a batch the model within the adapters takes: their own forward takes anything."""
-        batch = loader.collate_fn([loader.dataset[0], loader.dataset[1]])
+        batch = self._batch_of_few(loader)
         takes = inspect.signature(self.model.get_base_model().forward).parameters
         return tuple(name for name in takes if name in batch)
+
+    def _batch_of_few(self, loader: Any) -> Any:
+        """By which is seen what batches hold."""
+        return loader.collate_fn([loader.dataset[number] for number in range(min(2, len(loader.dataset)))])
 
     def _why_not_fed(self, loader: Any) -> str | None:
         """Why a model that is called with other things than a batch's entries cannot be, in words; None: it is not."""
@@ -348,7 +352,9 @@ class FreezingMixin(_Trainer):  # type: ignore[misc]
         if saved is not None and self.freezer is not None and self._batches is not None:
             self.freezer.load_state_dict(saved["freezer"])
             self._metrics = dict(saved["metrics"])
-            if progress.left and not self.args.ignore_data_skip:
+            if not progress.left:
+                self._batches.begin_next()
+            elif not self.args.ignore_data_skip:
                 self._batches.go_on_at(progress.skipped)
         super()._load_optimizer_and_scheduler(checkpoint)
         if saved is None or self.args.max_steps > 0 or saved.get("updates") in (None, progress.updates):

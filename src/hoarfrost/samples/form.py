@@ -95,6 +95,7 @@ class Form:
         if several and not named and any(isinstance(row, Mapping) for row in rows):
             raise ArgumentError(f"input must be mappings for all calls of the model, or for none, not {told!r}")
         keywords = tuple(tuple(map(str, row)) for row in rows) if named else ()
+        _check_keywords(told, keywords, model)
         calls = tuple(tuple(row.values() if named else row) for row in rows) if several else (rows,)
         wanted = [key for call in calls for key in call]
         if not wanted or not all(isinstance(key, int | str) and not isinstance(key, bool) for key in wanted):
@@ -267,6 +268,23 @@ class Form:
         place = " and ".join(map(told_place, self.mains))
         whole = "batches" if self.made else "items"
         return f"{whole}: the model is called with {named}; features take the place of {place}, the rest is carried"
+
+
+def _check_keywords(told: Any, calls: Sequence[Sequence[str]], model: nn.Module | None) -> None:
+    """Raise ArgumentError where a model does not take them, or calls take features under different ones."""
+    takes = [] if model is None else _parameters(model)
+    for call in calls:
+        if takes and not _takes(model, call):
+            lacking = tuple(name for name in call if name not in takes)
+            raise ArgumentError(
+                f"input={told!r}: the model's forward takes {listed(tuple(takes))}, not {listed(lacking)}"
+            )
+    firsts = dict.fromkeys(call[0] for call in calls)
+    if len(firsts) > 1:
+        raise ArgumentError(
+            f"input={told!r}: features come under the first keyword of a call, which is {listed(tuple(firsts))}: let "
+            "all calls begin with the same one, the model's main input"
+        )
 
 
 def _argument(arguments: tuple[Place, ...], names: tuple[str, ...], crossing: Crossing) -> Place | None:

@@ -180,7 +180,7 @@ def find_lengths(
                 rows[place].append(int(at(batch, place).shape[axis]))
             else:
                 rows[place].append(_size(at(item, place), padding.own))
-    return Lengths(torch.tensor([*rows.values()]), axis, at_end)
+    return Lengths(torch.tensor([rows[place] for place in form.mains]), axis, at_end)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,11 @@ class Sampling:
         ids = () if self.batched else self.ids(epoch)
         return not self.batched and len(set(ids)) == len(ids)
 
+    @property
+    def sized(self) -> bool:
+        """Whether it is known how many samples a batch has: of batches that a sampler makes, where it says so."""
+        return not self.batched or hasattr(self._sampler, "batch_size")
+
     def describe(self) -> str:
         """For people."""
         name = type(self._sampler).__name__

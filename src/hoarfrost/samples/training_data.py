@@ -193,7 +193,7 @@ class TrainingData:
         """Where an epoch's batches begin and end; in what is left of it, where parts of it were shown. The batches of
         these keep their numbers, and are empty."""
         sampling, left = self.order.sampling, self.order.left.get(epoch)
-        if sampling is not None and sampling.batched:
+        if sampling is not None and sampling.batched and (left is None or left.count):
             ends = list(accumulate(map(len, sampling.batches(epoch))))
             return list(zip([0, *ends], ends, strict=False))
         if left is not None:
