@@ -224,10 +224,15 @@ def test_what_is_asked_for_is_named() -> None:
         Freezer(Net(), Items(lambda i: {"pixels": X[i], "label": 1}), batch_size=20, epochs=1, input="image")
 
 
-@pytest.mark.parametrize("wrong", [3.5, (), True, b"x", {"pixels": 1}])
+@pytest.mark.parametrize("wrong", [3.5, (), True, b"x", {"pixels": 1.5}])
 def test_what_is_no_key_of_an_item_is_refused(wrong: Any) -> None:
     with pytest.raises(ArgumentError, match="input must be a key of an item, or several, not"):
         Freezer(Net(), Items(lambda i: {"pixels": X[i], "label": 1}), batch_size=20, epochs=1, input=wrong)
+
+
+def test_a_keyword_that_is_told_no_key_of_the_items_is_refused_with_those_there_are() -> None:
+    with pytest.raises(DatasetError, match=r"input=\{'pixels': 1\}: an item holds 'pixels', 'label', not 1"):
+        Freezer(Net(), Items(lambda i: {"pixels": X[i], "label": 1}), batch_size=20, epochs=1, input={"pixels": 1})
 
 
 def by_label(items: list[Any]) -> Any:
