@@ -43,14 +43,17 @@ class Arm:
         """Whether what is stored is never computed anew."""
         return self.frozen and self.options.get("mode") != "recompute" and self._views.refresh_every is None
 
-    def passes(self, epochs: int) -> float:
+    def passes(self, epochs: int, stored: int = 2) -> float:
         """How often the front runs over the data in so many epochs behind the freeze.
 
         Once for each view, which is drawn anew when it is shown; in every epoch where nothing is stored.
+
+        Args:
+            stored: views, where the arm does not say how many.
         """
         if not self.frozen or self.options.get("mode") == "recompute":
             return float(epochs)
-        count, every = self._views.count, self._views.refresh_every
+        count, every = self._views.count if "views" in self.options else stored, self._views.refresh_every
         return float(count) if every is None else count + (epochs - count) * min(1.0, count / every)
 
     @property

@@ -33,7 +33,7 @@ svg { --font: system-ui, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-se
 """The report's colours: a picture that stands in a file of its own does not inherit those of the page around it."""
 
 
-KEPT = ("data", "model", "seed", "arm", "accuracy", "augmented_accuracy", "cache_bytes", "codec", "channels")
+KEPT = ("data", "model", "seed", "arm", "accuracy", "augmented_accuracy", "views", "cache_bytes", "codec", "channels")
 """What the results need of a run."""
 
 
@@ -86,7 +86,7 @@ def table(record: Any, data: str, model: str) -> str:
             change("accuracy"),
             change("augmented_accuracy"),
             spread(ratios(found.values(), records)),
-            f"{ARMS[arm].passes(_epochs(model, record['plan'])):.3g}",
+            f"{ARMS[arm].passes(_epochs(model, record['plan']), next(iter(found.values()))['views']):.3g}",
             ", ".join(sorted({_stored(record) for record in found.values()} - {""})) or "–",
         ]
         lines.append(f"| {' | '.join(f'**{cell}**' if arm == DEFAULT else cell for cell in cells)} |")

@@ -85,6 +85,7 @@ class Study:
             "augmented_accuracy": augmented,
             "seconds": seconds,
             "build_seconds": freeze.get("build_seconds"),
+            "views": freeze.get("views", 0),
             "cache_bytes": last["cache_bytes"],
             "codec": chosen.get("codec"),
             "kl": chosen.get("kl"),
