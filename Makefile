@@ -16,7 +16,7 @@ setup: .venv/ready
 demo: setup            ## the main job on the embedded data, about seven minutes on two cores
 	$(BIN)/hoarfrost demo --out demo
 
-test: setup            ## the inner loop: what is quick, about seven minutes on two cores
+test: setup            ## the inner loop: what is quick, about six minutes on two cores
 	$(PYTEST) -m "not slow and not long" --hypothesis-profile quick
 
 slowtests: setup       ## all that CI runs: the slow ones too
