@@ -23,12 +23,14 @@ class Notice:
 
     def say(self, lines: Sequence[str]) -> None:
         """One line each."""
-        if self._speaks and lines and not logger.hasHandlers():
+        if not self._speaks:
+            return
+        if not logger.hasHandlers():
             handler = logging.StreamHandler()
             handler.setFormatter(logging.Formatter("hoarfrost: %(message)s"))
             logger.addHandler(handler)
             logger.setLevel(logging.INFO)
-        for line in lines if self._speaks else ():
+        for line in lines:
             logger.info(line)
 
     def hear(self, record: Mapping[str, Any]) -> None:
