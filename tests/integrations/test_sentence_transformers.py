@@ -27,6 +27,7 @@ from hoarfrost.integrations.sentence_transformers import (  # noqa: E402
     _digest_of,
 )
 from shared.small_transformers import SIZES  # noqa: E402
+from shared.trainer_arguments import ARGUMENTS  # noqa: E402
 
 N, EPOCHS = 26, 3
 WORDS = ("rime", "frost", "ice", "snow", "hail", "sleet", "mist", "dew")
@@ -101,16 +102,7 @@ def told(mode: str = "cache", policy: Any = None, **more: Any) -> dict[str, Any]
 
 def trainer_of(saved: Path, out: Path, case: Case, freezing: dict[str, Any] | None, **keywords: Any) -> Any:
     columns, loss, more = case
-    options = {
-        "num_train_epochs": EPOCHS,
-        "per_device_train_batch_size": 8,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": [],
-        "use_cpu": True,
-        "disable_tqdm": True,
-        **more,
-    }
+    options = {"num_train_epochs": EPOCHS, **ARGUMENTS, **more}
     model = sentences.SentenceTransformer(str(saved))
     given = {} if freezing is None else {"freezing": freezing}
     return (sentences.SentenceTransformerTrainer if freezing is None else FreezingTrainer)(

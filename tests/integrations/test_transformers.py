@@ -18,6 +18,7 @@ from hoarfrost.integrations.transformers import FILE, FreezingMixin, FreezingTra
 from shared.grids import grid  # noqa: E402
 from shared.runs import assert_same_tensors  # noqa: E402
 from shared.small_transformers import Images, Texts, bert, padded, vit  # noqa: E402
+from shared.trainer_arguments import ARGUMENTS  # noqa: E402
 
 N, EPOCHS, CLASSES = 26, 3, 4
 
@@ -47,16 +48,7 @@ def trainer_of(
     name: str, out: Path, freezing: dict[str, Any] | None = None, keywords: dict[str, Any] | None = None, **args: Any
 ) -> Any:
     make, data, _ = MODELS[name]
-    options = {
-        "num_train_epochs": EPOCHS,
-        "per_device_train_batch_size": 8,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": [],
-        "use_cpu": True,
-        "disable_tqdm": True,
-        **args,
-    }
+    options = {"num_train_epochs": EPOCHS, **ARGUMENTS, **args}
     given = {} if freezing is None else {"freezing": freezing}
     return (transformers.Trainer if freezing is None else FreezingTrainer)(
         make(CLASSES),
